@@ -1,0 +1,209 @@
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from wsd_distill.data.proposal_store import (
+    ProposalStore,
+    ProposalStoreWriter,
+    StoreMetadata,
+    default_store_path,
+)
+
+
+def random_proposals(rng, count):
+    boxes = np.sort(rng.random((count, 2, 2), dtype=np.float32) * 500, axis=1).reshape(count, 4)
+    return boxes, np.sort(rng.random(count, dtype=np.float32))[::-1]
+
+
+def write(path, rows, **metadata):
+    with ProposalStoreWriter(path, StoreMetadata("pets_train", "edge_boxes", **metadata)) as writer:
+        for row in rows:
+            writer.write(*row)
+    return path
+
+
+@pytest.mark.parametrize("images, batches", [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2), (11, 3)])
+def test_every_float_comes_back_from_batches_of_four(tmp_path, images, batches):
+    rng = np.random.default_rng(0)
+    rows = [(f"{i:03d}", *random_proposals(rng, 3 * i)) for i in range(images)]
+    store = ProposalStore(write(tmp_path / "s.arrow", rows, chunk_rows=4))
+    with pa.memory_map(str(tmp_path / "s.arrow")) as file:
+        assert pa.ipc.open_file(file).num_record_batches == batches
+    assert len(store) == images
+    assert list(store) == [row[0] for row in rows]
+    for (image_id, boxes, scores), (listed_id, listed) in zip(rows, store.items()):
+        for got in (store[image_id], listed):
+            np.testing.assert_array_equal(got[0], boxes)
+            np.testing.assert_array_equal(got[1], scores)
+            assert (got[0].dtype, got[1].dtype) == (np.float32, np.float32)
+            assert got[0].shape == (3 * int(image_id), 4)
+        assert listed_id == image_id
+
+
+def test_integer_ids_are_found_in_string_order(tmp_path):
+    ids = [2, 10, 9, 100, 1, 33, 21]
+    rows = [(i, [[0, 0, i, i]], [0.5]) for i in sorted(ids, key=str)]
+    store = ProposalStore(write(tmp_path / "s.arrow", rows, chunk_rows=2))
+    assert list(store) == ["1", "10", "100", "2", "21", "33", "9"]
+    assert [store[i][0][0, 2] for i in ids] == ids
+    assert [store[str(i)][0][0, 2] for i in ids] == ids
+    assert all(i in store for i in ids)
+    assert not any(i in store for i in (0, 3, 11, 99, "", "02", "zz"))
+
+
+def test_zero_padded_ids_are_not_their_numbers(tmp_path):
+    rows = [
+        ("000007", [[0, 0, 1, 1]], [0.1]),
+        ("000012", [[0, 0, 2, 2]], [0.2]),
+        ("7", [[0, 0, 3, 3]], [0.3]),
+    ]
+    store = ProposalStore(write(tmp_path / "s.arrow", rows))
+    assert store["000007"][0][0, 2] == 1
+    assert store[7][0][0, 2] == 3
+    assert 12 not in store
+
+
+def test_boxes_follow_their_scores_when_sorted(tmp_path):
+    boxes = [[1, 1, 2, 2], [3, 3, 4, 4], [5, 5, 6, 6], [7, 7, 8, 8]]
+    store = ProposalStore(write(tmp_path / "s.arrow", [("a", boxes, [0.25, 1.0, 0.25, 0.5])]))
+    assert store["a"][1].tolist() == [1.0, 0.5, 0.25, 0.25]
+    assert store["a"][0].tolist() == [boxes[1], boxes[3], boxes[0], boxes[2]]
+
+
+def test_what_is_read_may_be_changed_without_changing_the_file(tmp_path):
+    store = ProposalStore(write(tmp_path / "s.arrow", [("a", [[0, 0, 1, 1]], [0.5])]))
+    boxes, scores = store["a"]
+    boxes += 1
+    scores += 1
+    assert store["a"][0].tolist() == [[0, 0, 1, 1]]
+    assert store["a"][1].tolist() == [0.5]
+
+
+def test_metadata_and_pickling(tmp_path):
+    path = write(
+        tmp_path / "s.arrow",
+        [("a", [[0, 0, 1, 1]], [1])],
+        parameters={"beta": 0.65, "edge_model": None},
+        failures={"a": "cut short"},
+    )
+    copy = pickle.loads(pickle.dumps(ProposalStore(path, "pets_train")))
+    assert copy["a"][0].tolist() == [[0, 0, 1, 1]]
+    assert copy.metadata == StoreMetadata(
+        dataset_name="pets_train",
+        generator="edge_boxes",
+        parameters={"beta": 0.65, "edge_model": None},
+        failures={"a": "cut short"},
+        box_mode="XYXY_ABS",
+        chunk_rows=1024,
+        format_version=1,
+    )
+
+
+def test_pickle_is_small_and_does_not_carry_boxes(tmp_path):
+    rng = np.random.default_rng(0)
+    store = ProposalStore(write(tmp_path / "s.arrow", [("a", *random_proposals(rng, 10_000))]))
+    assert len(pickle.dumps(store)) < 1000
+
+
+def test_reading_an_image_allocates_that_image_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(f"{i:04d}", *random_proposals(rng, 500)) for i in range(300)]  # 3 MB
+    path = write(tmp_path / "s.arrow", rows, chunk_rows=32)
+    del rows
+    before = pa.total_allocated_bytes()
+    store = ProposalStore(path)
+    store["0150"]
+    assert pa.total_allocated_bytes() - before < 100_000
+
+
+def test_missing_image_names_id_file_and_tool(tmp_path):
+    store = ProposalStore(write(tmp_path / "s.arrow", [("a", [[0, 0, 1, 1]], [1])]))
+    with pytest.raises(
+        KeyError, match=r"'b' in .*s\.arrow.*tools/generate_proposals\.py --dataset pets_train"
+    ):
+        store["b"]
+
+
+def test_store_of_another_dataset_names_both(tmp_path):
+    path = write(tmp_path / "s.arrow", [])
+    with pytest.raises(ValueError, match=r"s\.arrow holds proposals of 'pets_train', not of 'pets_val'"):
+        ProposalStore(path, "pets_val")
+
+
+@pytest.mark.parametrize("content", [b"", b"not arrow at all" * 100])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "s.arrow").write_bytes(content)
+    with pytest.raises(ValueError, match=r"s\.arrow is no whole Arrow file"):
+        ProposalStore(tmp_path / "s.arrow")
+
+
+def test_every_cut_of_a_store_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "s.arrow", [(f"{i}", *random_proposals(rng, 50)) for i in range(9)], chunk_rows=4)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 997):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"s\.arrow is no whole Arrow file"):
+            ProposalStore(path)
+
+
+def test_absent_file_and_other_arrow_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.arrow.*tools/generate_proposals\.py"):
+        ProposalStore(tmp_path / "gone.arrow")
+    table = pa.table({"image_id": ["a"]})
+    with pa.ipc.new_file(str(tmp_path / "other.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(ValueError, match=r"other\.arrow is an Arrow file but no proposal store"):
+        ProposalStore(tmp_path / "other.arrow")
+
+
+def test_other_format_version_is_refused(tmp_path):
+    path = write(tmp_path / "s.arrow", [], format_version=2)
+    with pytest.raises(ValueError, match=r"s\.arrow has format 2, this program reads 1"):
+        ProposalStore(path)
+
+
+BOX = [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "boxes, scores, message",
+    [
+        ([[0, 0, 1]], [1], r"'dog': boxes \(1, 3\)"),
+        (BOX, [1, 2], r"'dog': boxes \(1, 4\) and scores \(2,\)"),
+        (BOX, [[1]], r"'dog': boxes \(1, 4\) and scores \(1, 1\)"),
+        ([], [1], r"'dog': boxes \(0,\) and scores \(1,\)"),
+        (BOX, [np.nan], "'dog'.*not finite"),
+        ([[0, 0, np.inf, 1]], [1], "'dog'.*not finite"),
+        ([[2, 0, 1, 1]], [1], "'dog'.*x2 >= x1"),
+        ([[0, 2, 1, 1]], [1], "'dog'.*x2 >= x1"),
+    ],
+)
+def test_what_is_no_box_is_refused_and_leaves_nothing_behind(tmp_path, boxes, scores, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "s.arrow", [("cat", BOX, [1]), ("dog", boxes, scores)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("second", ["b", "a", "10"])
+def test_ids_out_of_order_or_double_are_refused(tmp_path, second):
+    with pytest.raises(ValueError, match=f"image '{second}' comes after 'b'"):
+        write(tmp_path / "s.arrow", [("b", BOX, [1]), (second, BOX, [1])])
+
+
+def test_failed_writing_keeps_the_earlier_store(tmp_path):
+    path = write(tmp_path / "s.arrow", [("a", BOX, [1])])
+    with pytest.raises(KeyboardInterrupt), ProposalStoreWriter(path, StoreMetadata("d", "g")) as writer:
+        writer.write("z", BOX, [1])
+        raise KeyboardInterrupt
+    assert list(ProposalStore(path)) == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_default_path_follows_detectron2s_variable(monkeypatch):
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    assert default_store_path("pets_train") == "datasets/proposals/pets_train_edge_boxes.arrow"
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/big")
+    assert default_store_path("pets_train", "detector") == "/big/proposals/pets_train_detector.arrow"

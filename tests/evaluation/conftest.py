@@ -1,0 +1,25 @@
+import wsd_distill  # noqa: F401
+
+# isort: split
+import itertools
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+
+@pytest.fixture
+def register():
+    """Registers dataset dicts under a new name, returned, until the test ends."""
+    names, numbers = [], itertools.count()
+
+    def add(records, classes):
+        name = f"evaluation_test_{next(numbers)}"
+        DatasetCatalog.register(name, lambda: records)
+        MetadataCatalog.get(name).thing_classes = classes
+        names.append(name)
+        return name
+
+    yield add
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

@@ -1,0 +1,199 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from detectron2.evaluation import DatasetEvaluators, inference_on_dataset, print_csv_format
+from detectron2.structures import Boxes, BoxMode, Instances
+
+from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator
+from wsd_distill.evaluation.localization import Detections, GroundTruth, corloc
+
+CAT, DOG = 0, 1
+SQUARE = [0, 0, 10, 10]
+FAR = [70, 70, 90, 90]
+
+
+def record(image_id, *objects):
+    """A dataset dict from (class, XYXY box) or (class, XYXY box, iscrowd)."""
+    annotations = [
+        {"category_id": k, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": int(bool(crowd))}
+        for k, box, *crowd in objects
+    ]
+    labels = sorted({k for k, *_ in objects})
+    return {"image_id": image_id, "height": 100, "width": 120, "labels": labels, "annotations": annotations}
+
+
+def instances(*found, size=(100, 120)):
+    """Instances from (class, XYXY box, score)."""
+    return Instances(
+        size,
+        pred_boxes=Boxes(torch.tensor([box for _, box, _ in found], dtype=torch.float32).reshape(-1, 4)),
+        pred_classes=torch.tensor([k for k, _, _ in found], dtype=torch.int64),
+        scores=torch.tensor([score for _, _, score in found], dtype=torch.float32),
+    )
+
+
+def run(evaluator, outputs):
+    for image_id, found in outputs.items():
+        evaluator.process([{"image_id": image_id}], [{"instances": found}])
+    return evaluator.evaluate()["localization"]
+
+
+def evaluate(register, records, outputs, **options):
+    return run(LocalizationEvaluator(register(records, ["cat", "dog", "bus"]), **options), outputs)
+
+
+def test_corloc_by_hand(register):
+    records = [
+        record("exactly half", (CAT, SQUARE)),
+        record("second object", (CAT, SQUARE), (CAT, [40, 40, 60, 60])),
+        record("right box is second", (CAT, SQUARE)),
+        record("none found", (DOG, SQUARE)),
+        record("crowd", (DOG, SQUARE), (CAT, FAR, True)),
+    ]
+    records[0]["annotations"][0].update(bbox=[0, 0, 10, 10], bbox_mode=BoxMode.XYWH_ABS)
+    outputs = {
+        "exactly half": instances((CAT, FAR, 0.1), (CAT, [0, 0, 10, 5], 0.3), (DOG, FAR, 0.9)),  # IoU 0.5
+        "second object": instances((CAT, [40, 40, 60, 58], 0.2)),  # IoU 0.9
+        "right box is second": instances((CAT, SQUARE, 0.2), (CAT, FAR, 0.3)),
+        "none found": instances((CAT, SQUARE, 0.9)),
+        "crowd": instances((DOG, SQUARE, 1e-7), (CAT, SQUARE, 0.5)),
+    }
+    results = evaluate(register, records, outputs)
+    expected = {
+        "CorLoc": 100 * (2 / 3 + 1 / 2) / 2,
+        "CorLoc-cat": 200 / 3,
+        "CorLoc-dog": 50,
+        "CorLoc-bus": np.nan,
+    }
+    assert {key: results[key] for key in expected} == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-7])  # scores as small as WSDDN's must not be rounded into ties
+def test_ap_by_hand(register, scale):
+    records = [record(1, (CAT, SQUARE)), record(2, (CAT, SQUARE), (CAT, FAR))]
+    outputs = {
+        1: instances((CAT, FAR, 0.8 * scale), (CAT, SQUARE, 0.9 * scale)),
+        2: instances((CAT, [0, 0, 10, 6.2], 0.7 * scale)),  # IoU 0.62
+    }
+    results = evaluate(register, records, outputs)
+    # 3 objects. Right, wrong, right: of COCO's 101 recalls the 34 up to 0.33 have precision 1, the 33 up to
+    # 0.66 have 2/3, the rest 0. From IoU 0.65 on (7 of the 10) the last box is wrong too.
+    assert results["AP50"] == pytest.approx(100 * (34 + 33 * 2 / 3) / 101)
+    assert results["AP"] == pytest.approx(100 * (3 * (34 + 33 * 2 / 3) + 7 * 34) / 10 / 101)
+
+
+def test_ap_is_the_mean_over_classes_that_occur(register):
+    outputs = {1: instances((CAT, SQUARE, 0.9), (DOG, FAR, 0.9), (2, FAR, 0.9))}
+    results = evaluate(register, [record(1, (CAT, SQUARE), (DOG, SQUARE))], outputs)
+    assert (results["AP"], results["AP50"]) == (pytest.approx(50), pytest.approx(50))
+
+
+def test_box_on_a_crowd_is_neither_right_nor_wrong(register):
+    crowd = record(1, (CAT, SQUARE), (CAT, FAR, True))
+    outputs = {1: instances((CAT, FAR, 0.9), (CAT, FAR, 0.9), (CAT, SQUARE, 0.8))}
+    assert evaluate(register, [crowd], outputs)["AP50"] == pytest.approx(100)
+    assert evaluate(register, [record(1, (CAT, SQUARE))], outputs)["AP50"] == pytest.approx(100 / 3)
+
+
+def test_nothing_found_is_zero(register):
+    results = evaluate(register, [record(1, (CAT, SQUARE)), record(2)], {1: instances(), 2: instances()})
+    assert (results["CorLoc"], results["AP"], results["AP50"]) == (0, 0, 0)
+
+
+def test_corloc_of_random_boxes_by_brute_force():
+    rng = np.random.default_rng(0)
+
+    def table(cls, count, last):
+        corner = rng.integers(0, 3, (count, 2))
+        boxes = np.concatenate([corner, corner + rng.integers(4, 8, (count, 2))], axis=1).astype(np.float32)
+        return cls(np.sort(rng.integers(0, 30, count)), boxes, rng.integers(0, 4, count), last)
+
+    found = table(Detections, 300, rng.permutation(300).astype(np.float32))
+    truth = table(GroundTruth, 80, rng.random(80) < 0.1)
+    assert corloc(found, truth, 4) == pytest.approx([brute_force_corloc(found, truth, k) for k in range(4)])
+
+
+def brute_force_corloc(found, truth, k):
+    hits = []
+    for image in range(30):
+        objects = [t for t in zip(*truth) if t[0] == image and t[2] == k and not t[3]]
+        boxes = [f for f in zip(*found) if f[0] == image and f[2] == k]
+        if objects:
+            top = max(boxes, key=lambda box: box[3])[1] if boxes else np.zeros(4)
+            hits.append(any(iou(top, box) >= 0.5 for _, box, _, _ in objects))
+    assert 0 < sum(hits) < len(hits)
+    return sum(hits) / len(hits)
+
+
+def iou(a, b):
+    width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    common = max(width, 0) * max(height, 0)
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def test_reports_with_the_other_evaluator_through_detectron2(register, caplog, capsys):
+    name = register([record(1, (CAT, SQUARE))], ["cat", "dog"])
+
+    def model(inputs):
+        scores = torch.tensor([0.9, 0.1])
+        return [{"image_scores": scores, "instances": instances((CAT, SQUARE, 0.9))} for _ in inputs]
+
+    evaluators = DatasetEvaluators([MultiLabelEvaluator(name), LocalizationEvaluator(name)])
+    caplog.set_level(logging.INFO)
+    results = inference_on_dataset(model, [[{"image_id": 1}]], evaluators)
+    print_csv_format(results)
+    assert list(results) == ["multilabel", "localization"]
+    assert "copypaste: CorLoc,AP,AP50" in caplog.text
+    assert "copypaste: 100.0000,100.0000,100.0000" in caplog.text
+    assert capsys.readouterr().out == ""
+
+
+def test_detections_file(register, tmp_path):
+    outputs = {"b": instances((DOG, FAR, 0.25)), "a": instances((CAT, SQUARE, 1e-8), (CAT, FAR, 0.5))}
+    records = [record("a", (CAT, SQUARE)), record("b")]
+    evaluate(register, records, outputs, output_dir=str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["detections.npz"]
+    with np.load(tmp_path / "detections.npz") as file:
+        assert file["image_ids"].tolist() == ["a", "b"]
+        assert file["class_names"].tolist() == ["cat", "dog", "bus"]
+        assert file["images"].tolist() == [0, 0, 1]
+        assert file["boxes"].tolist() == [SQUARE, FAR, FAR]
+        assert file["classes"].tolist() == [CAT, CAT, DOG]
+        assert file["scores"].tolist() == [np.float32(1e-8), 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([{"image_id": "a", "labels": [0]}], "'a' .* has no 'annotations'"),
+        ([record("a")], "not one box"),
+        ([record("a", (CAT, SQUARE, True))], "not one box"),
+        ([record("a", (3, SQUARE))], "'a' .* box of class 3, but there are 3 classes"),
+    ],
+)
+def test_bad_datasets(register, records, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(register, records, {})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({}, "1 of the 1 images .* no prediction, the first being 'a'"),
+        ({"b": instances()}, "'b' is not in data set"),
+        ({"a": instances(size=(50, 60))}, r"'a' are for .*\(50, 60\), but the image is \(100, 120\)"),
+        ({"a": instances((CAT, SQUARE, float("nan")))}, "'a' hold NaN"),
+        ({"a": instances((3, SQUARE, 0.5))}, "'a' hold .* unknown class"),
+    ],
+)
+def test_bad_predictions(register, outputs, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(register, [record("a", (CAT, SQUARE))], outputs)
+
+
+def test_output_without_instances(register):
+    evaluator = LocalizationEvaluator(register([record("a", (CAT, SQUARE))], ["cat"]))
+    with pytest.raises(ValueError, match="image 'a' has no 'instances'"):
+        evaluator.process([{"image_id": "a"}], [{"image_scores": None}])

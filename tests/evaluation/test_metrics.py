@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+
+from wsd_distill.evaluation.metrics import (
+    average_precisions,
+    f1_scores,
+    mean_average_precision,
+    top_k_predictions,
+    tune_threshold,
+)
+
+
+def random_case(seed, images=40, classes=6, levels=None):
+    """Scores and labels; with ``levels``, only so many distinct scores, hence ties."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random((images, classes)) < np.linspace(0.1, 0.5, classes)
+    labels[0] = True
+    scores = 0.3 * labels + 0.7 * rng.random((images, classes))
+    if levels:
+        scores = np.floor(scores * levels) / levels
+    return scores.astype(np.float32), labels
+
+
+def column(*values, dtype=np.float32):
+    return np.array(values, dtype=dtype)[:, None]
+
+
+def test_average_precision_groups_ties():
+    # Above 0.9: precision 1 at recall 1/2. The two of 0.8 come together: precision 2/3 at recall 1.
+    result = average_precisions(column(0.9, 0.8, 0.8, 0.1), column(1, 0, 1, 0))
+    assert result == pytest.approx([0.5 * 1 + 0.5 * 2 / 3])
+
+
+def test_average_precision_of_constant_scores_is_the_share_of_positives():
+    assert average_precisions(column(0, 0, 0, 0), column(1, 0, 0, 0)) == pytest.approx([0.25])
+
+
+def test_average_precision_is_not_interpolated():
+    # Precision 1/2 at the first positive, 2/3 at the second; VOC's interpolation would say 2/3.
+    assert average_precisions(column(0.9, 0.8, 0.7), column(0, 1, 1)) == pytest.approx([(1 / 2 + 2 / 3) / 2])
+
+
+@pytest.mark.parametrize("levels", [None, 4, 1])
+def test_map_equals_scikit_learn_macro(levels):
+    scores, labels = random_case(1, levels=levels)
+    expected = average_precision_score(labels, scores, average="macro")
+    assert mean_average_precision(scores, labels) == pytest.approx(expected, abs=1e-12)
+
+
+def test_class_without_positive_is_nan_and_left_out_of_map():
+    scores = np.array([[0.9, 0.9, 0.9], [0.1, 0.95, 0.1]])
+    labels = np.array([[1, 1, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(average_precisions(scores, labels), [1, 0.5, np.nan])
+    assert mean_average_precision(scores, labels) == 0.75
+    with pytest.raises(ValueError, match="no class has a positive"):
+        mean_average_precision(scores, np.zeros_like(labels))
+
+
+def test_the_two_cf1_differ():
+    labels = np.array([[1, 1], [1, 0], [0, 0], [0, 0]], dtype=bool)
+    predictions = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], dtype=bool)
+    # Class 0: precision 1, recall 1/2. Class 1: precision 1/2, recall 1. Both: F1 2/3. Overall: 2 of 3.
+    third = pytest.approx(2 / 3)
+    assert f1_scores(predictions, labels) == {
+        "CF1": third,
+        "CF1-of-means": 0.75,
+        "OF1": third,
+        "CP": 0.75,
+        "CR": 0.75,
+        "OP": third,
+        "OR": third,
+    }
+
+
+def test_class_without_positive_and_prediction_counts_as_zero():
+    labels = np.array([[1, 0]], dtype=bool)
+    metrics = f1_scores(labels, labels)
+    assert metrics == {"CF1": 0.5, "CF1-of-means": 0.5, "OF1": 1, "CP": 0.5, "CR": 0.5, "OP": 1, "OR": 1}
+    assert set(f1_scores(~labels & False, labels).values()) == {0.0}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_f1_equals_scikit_learn(seed):
+    scores, labels = random_case(seed)
+    labels[:, 2] = False  # no positive
+    predictions = scores > 0.6
+    predictions[:, 3] = False  # never predicted
+    metrics = f1_scores(predictions, labels)
+    for average, keys in (("macro", ("CP", "CR", "CF1")), ("micro", ("OP", "OR", "OF1"))):
+        expected = precision_recall_fscore_support(labels, predictions, average=average, zero_division=0)[:3]
+        assert [metrics[key] for key in keys] == pytest.approx(list(expected), abs=1e-12)
+
+
+def test_top_3_breaks_ties_by_class_index():
+    scores = np.array([[0.5, 0.5, 0.5, 0.5], [0.1, 0.2, 0.2, 0.3], [0.1, 0.4, 0.4, 0.1]])
+    expected = [[1, 1, 1, 0], [0, 1, 1, 1], [1, 1, 1, 0]]
+    np.testing.assert_array_equal(top_k_predictions(scores, k=3), np.array(expected, dtype=bool))
+
+
+def test_top_3_of_many_equal_scores_is_the_first_three():
+    scores = np.tile([0.2, 0.5], (1, 100))
+    assert np.flatnonzero(top_k_predictions(scores, k=3)).tolist() == [1, 3, 5]
+
+
+def test_top_3_of_two_classes_is_both():
+    assert top_k_predictions(np.array([[0.1, 0.0]]), k=3).tolist() == [[True, True]]
+
+
+def test_threshold_is_the_largest_score_left_out():
+    assert tune_threshold(column(0.75, 0.5, 0.25, 0.125), column(1, 1, 0, 0)) == 0.25
+
+
+def test_threshold_under_all_scores_when_all_are_positive():
+    scores = column(0.5, 0.5)
+    threshold = tune_threshold(scores, column(1, 1))
+    assert threshold == np.nextafter(np.float32(0.5), np.float32(0))
+    assert (scores > threshold).all()
+
+
+def test_threshold_separates_neighbouring_floats():
+    scores = column(np.nextafter(np.float32(0.3), np.float32(1)), 0.3)
+    assert (scores > tune_threshold(scores, column(1, 0))).tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("levels", [None, 5, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_threshold_by_brute_force(seed, levels, dtype):
+    scores, labels = random_case(seed, images=25, classes=4, levels=levels)
+    scores = scores.astype(dtype)
+    labels[:, 1] = False
+
+    def objective(threshold):
+        metrics = f1_scores(scores > threshold, labels)
+        return metrics["CF1"] + metrics["OF1"]
+
+    best = max(objective(threshold) for threshold in [-1.0, *np.unique(scores)])
+    assert objective(tune_threshold(scores, labels)) == pytest.approx(best, abs=1e-12)
+
+
+def test_bad_input_is_an_error():
+    with pytest.raises(ValueError, match="no class has a positive"):
+        tune_threshold(column(0.5), column(0))
+    with pytest.raises(ValueError, match=r"\(1, 1\) and labels \(2, 1\)"):
+        average_precisions(column(0.5), column(1, 0))
+    with pytest.raises(ValueError, match="NaN"):
+        average_precisions(column(0.5, np.nan), column(1, 0))

@@ -1,0 +1,67 @@
+"""Two real processes over gloo: this file is also the program that each of them runs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import wsd_distill
+
+BOX = [0, 0, 10, 10]
+
+
+def worker(rank: int, directory: Path) -> None:
+    import torch
+    import torch.distributed as dist
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
+    from detectron2.structures import Boxes, BoxMode, Instances
+
+    from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator
+
+    annotation = {"category_id": 0, "bbox": BOX, "bbox_mode": BoxMode.XYXY_ABS}
+    image = {"image_id": 7, "height": 50, "width": 50, "labels": [0], "annotations": [annotation]}
+    DatasetCatalog.register("one_image", lambda: [image])
+    MetadataCatalog.get("one_image").thing_classes = ["cat", "dog"]
+
+    def model(inputs):
+        columns = {"pred_classes": torch.tensor([0]), "scores": torch.tensor([0.5])}
+        boxes = Boxes(torch.tensor([BOX], dtype=torch.float32))
+        found = Instances((50, 50), pred_boxes=boxes, **columns)
+        return [{"image_scores": torch.tensor([0.75, 0.25]), "instances": found} for _ in inputs]
+
+    dist.init_process_group("gloo", init_method=f"file://{directory}/store", rank=rank, world_size=2)
+    evaluators = DatasetEvaluators([MultiLabelEvaluator("one_image"), LocalizationEvaluator("one_image")])
+    results = {}
+    for case, loader in {"one": [] if rank else [[image]], "padded": [[image]]}.items():
+        results[case] = inference_on_dataset(model, loader, evaluators)
+    (directory / f"rank{rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+def test_one_image_on_two_ranks(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(search_path())}
+    command = [sys.executable, __file__]
+    ranks = [subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment) for rank in (0, 1)]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    for case in ("one", "padded"):  # rank 1 without an image; both ranks with the same
+        assert first[case]["multilabel"]["mAP"] == 100
+        assert first[case]["multilabel"]["CF1@0.5"] == 50  # cat 1, dog neither there nor predicted
+        assert first[case]["localization"]["CorLoc"] == 100
+        assert second[case] == {}
+
+
+def search_path() -> list[str]:
+    """The children find the package where this process did, installed or not."""
+    return [str(Path(wsd_distill.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+
+
+if __name__ == "__main__":
+    worker(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,204 @@
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import fcntl
+import logging
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.generate import generate
+
+SIZE = {"height": 20, "width": 30}
+
+
+def dataset(count):
+    return [{"image_id": i, "file_name": f"{i}.png", **SIZE} for i in range(count)]
+
+
+def read_image(file_name):
+    """A picture whose pixels all say which it is."""
+    return np.full((20, 30, 3), int(file_name.removesuffix(".png")), np.uint8)
+
+
+class Proposer:
+    """One box whose width is the image's number. Counts calls; ``trouble``: image -> what it raises."""
+
+    name = "counting"
+
+    def __init__(self, parameters=None, trouble=None):
+        self.parameters = parameters or {}
+        self.trouble = trouble or {}
+        self.calls = []
+
+    def __call__(self, image):
+        number = int(image[0, 0, 0])
+        self.calls.append(number)
+        if number in self.trouble:
+            raise self.trouble[number]
+        return np.array([[0, 0, number, 1]], np.float32), np.array([0.5], np.float32)
+
+
+def run(output, count, proposer, name="d", **more):
+    more = {"num_workers": 0, "images_per_part": 2, "read_image": read_image, **more}
+    return generate(dataset(count), name, proposer, output, **more)
+
+
+def widths(store):
+    return {image_id: boxes[0, 2] for image_id, (boxes, _) in store.items()}
+
+
+def test_every_image_gets_its_own_boxes_and_the_parts_go(tmp_path):
+    store = run(tmp_path / "s.arrow", 11, Proposer({"sizes": (1, 2)}))
+    assert widths(store) == {str(i): i for i in range(11)}
+    assert list(store) == ["0", "1", "10", "2", "3", "4", "5", "6", "7", "8", "9"]
+    assert (store.metadata.dataset_name, store.metadata.generator) == ("d", "counting")
+    assert store.metadata.parameters == {"sizes": [1, 2]}
+    assert os.listdir(tmp_path) == ["s.arrow"]
+
+
+def test_no_images_make_an_empty_store(tmp_path):
+    assert len(run(tmp_path / "s.arrow", 0, Proposer())) == 0
+
+
+@pytest.mark.parametrize("kill", [KeyboardInterrupt, SystemExit])
+def test_killed_run_goes_on_after_its_last_finished_part(tmp_path, kill):
+    with pytest.raises(kill):
+        run(tmp_path / "s.arrow", 7, Proposer(trouble={5: kill()}))  # parts 01 23 45 6
+    assert not (tmp_path / "s.arrow").exists()
+    second = Proposer()
+    store = run(tmp_path / "s.arrow", 7, second)
+    assert second.calls == [4, 5, 6]
+    assert widths(store) == {str(i): i for i in range(7)}
+    assert os.listdir(tmp_path) == ["s.arrow"]
+
+
+def test_finished_store_is_not_made_again(tmp_path, caplog):
+    run(tmp_path / "s.arrow", 3, Proposer({"k": (1,)}))
+    again = Proposer({"k": (1,)})
+    with caplog.at_level(logging.INFO):
+        store = run(tmp_path / "s.arrow", 3, again)
+    assert again.calls == []
+    assert widths(store) == {"0": 0, "1": 1, "2": 2}
+    assert "s.arrow is already there, with 3 images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"proposer": {"k": 2}}, "k 1, not 2"),
+        ({"proposer": {"k": 1, "new": 3}}, "new None, not 3"),
+        ({"name": "other"}, "dataset_name d, not other"),
+        ({"count": 6}, "image ids"),
+    ],
+)
+def test_other_settings_are_refused_by_store_and_parts(tmp_path, change, message):
+    def other(output, **more):
+        proposer = Proposer(change.get("proposer", {"k": 1}))
+        return run(output, change.get("count", 7), proposer, change.get("name", "d"), **more)
+
+    run(tmp_path / "whole.arrow", 7, Proposer({"k": 1}))
+    with pytest.raises(FileExistsError, match=rf"whole\.arrow has other settings \(.*{message}.*--overwrite"):
+        other(tmp_path / "whole.arrow")
+    assert len(other(tmp_path / "whole.arrow", overwrite=True)) == change.get("count", 7)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut.arrow", 7, Proposer({"k": 1}, {5: KeyboardInterrupt()}))
+    with pytest.raises(FileExistsError, match=rf"cut\.arrow\.parts .*{message}.*delete that folder"):
+        other(tmp_path / "cut.arrow")
+
+
+def test_two_processes_do_not_share_a_folder_of_parts(tmp_path):
+    (tmp_path / "s.arrow.parts").mkdir()
+    with open(tmp_path / "s.arrow.parts" / "run.json", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RuntimeError, match=r"another process is at work in .*s\.arrow\.parts"):
+            run(tmp_path / "s.arrow", 3, Proposer())
+
+
+def test_bad_images_get_the_whole_image_and_are_named_also_after_a_restart(tmp_path, caplog):
+    trouble = {1: ValueError("cut short"), 5: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "s.arrow", 7, Proposer(trouble=trouble))
+    with caplog.at_level(logging.INFO):
+        store = run(tmp_path / "s.arrow", 7, Proposer())
+    assert store[1][0].tolist() == [[0, 0, 30, 20]]
+    assert store[1][1].tolist() == [1]
+    assert store.metadata.failures == {"1": "1.png: ValueError: cut short"}
+    assert "image 1 got the whole image as its only proposal: 1.png: ValueError: cut short" in caplog.text
+    assert [store[i][0][0, 2] for i in (0, 2, 3, 4, 5, 6)] == [0, 2, 3, 4, 5, 6]
+
+
+def test_picture_of_another_size_than_its_dict_says_is_a_bad_image(tmp_path):
+    def turned(file_name):
+        return read_image(file_name).transpose(1, 0, 2) if file_name == "2.png" else read_image(file_name)
+
+    store = run(tmp_path / "s.arrow", 3, Proposer(), read_image=turned)
+    assert "the picture is 20 x 30, its dataset dict says 30 x 20" in store.metadata.failures["2"]
+
+
+def test_nothing_but_bad_images_is_an_error_that_leaves_nothing(tmp_path):
+    trouble = {i: ValueError("no model") for i in range(3)}
+    with pytest.raises(RuntimeError, match=r"not one image .*, beginning with 0\.png: ValueError: no model"):
+        run(tmp_path / "s.arrow", 3, Proposer(trouble=trouble))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "dicts, message",
+    [
+        ([{"image_id": 7, "file_name": "7.png", "width": 3}], r"image 7: its .* lacks \['height'\]"),
+        ([{"file_name": "7.png", **SIZE}], r"image 7\.png: its dataset dict lacks \['image_id'\]"),
+        (dataset(2) + [{"image_id": "1", "file_name": "b.png", **SIZE}], "two images have the id '1'"),
+    ],
+)
+def test_unusable_dataset_dicts_are_named(tmp_path, dicts, message):
+    with pytest.raises(ValueError, match=message):
+        generate(dicts, "d", Proposer(), tmp_path / "s.arrow", num_workers=0)
+
+
+def test_summary_counts_boxes_and_recall(tmp_path, caplog):
+    dicts = dataset(5)
+    # proposals are 0, 1, 2, 3, 4 wide: IoU 0, 1, 1/2, 3/4, 1
+    for width, record in zip((1, 1, 4, 4, 4), dicts):
+        box = {"bbox": [0, 0, width, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+        record["annotations"] = [box]
+    with caplog.at_level(logging.INFO):
+        generate(dicts, "d", Proposer(), tmp_path / "s.arrow", num_workers=0, read_image=read_image)
+    assert "boxes per image: min 1, mean 1.0, max 1" in caplog.text
+    assert "recall at IoU 0.5: 0.800 with 100 boxes, 0.800 with all" in caplog.text
+    assert "recall at IoU 0.7: 0.600 with 100 boxes, 0.600 with all" in caplog.text
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Six PNG files with noise in blocks, the fourth cut short, and their dataset dicts."""
+    rng, dicts = np.random.default_rng(0), []
+    for number in range(6):
+        path = tmp_path / f"{number}.png"
+        pixels = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+        Image.fromarray(pixels).save(path)
+        dicts.append({"image_id": number, "file_name": str(path), "height": 60, "width": 80})
+    whole = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
+    return dicts
+
+
+def test_two_worker_processes_make_what_one_does(tmp_path, pictures):
+    proposer = EdgeBoxes(max_boxes=20)
+    stores = [
+        generate(pictures, "d", proposer, tmp_path / f"{n}.arrow", num_workers=n, images_per_part=2)
+        for n in (0, 2)
+    ]
+    assert list(stores[0]) == list(stores[1]) == ["0", "1", "2", "3", "4", "5"]
+    assert list(stores[1].metadata.failures) == ["3"]
+    assert stores[1][3][0].tolist() == [[0, 0, 80, 60]]
+    for image_id in stores[0]:
+        for one, two in zip(stores[0][image_id], stores[1][image_id]):
+            np.testing.assert_array_equal(one, two)
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,57 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from wsd_distill.proposals.workers import run_jobs
+
+# One worker: its first job is to tell its process id, the second takes minutes, in small steps.
+SCRIPT = """
+import signal
+from wsd_distill.proposals.workers import run_jobs
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+get_id = "__import__('os').getpid()"
+step = "__import__('time').sleep(0.05) or workers.check_stopped()"
+workers = "__import__('wsd_distill.proposals.workers', fromlist=['check_stopped'])"
+minutes = f"[{step} for workers in [{workers}] for _ in range(10_000)]"
+for result in run_jobs(eval, [(get_id,), (minutes,)], 1):
+    print(result, flush=True)
+"""
+
+
+def is_running(process_id):
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_all_jobs_are_done(num_workers):
+    assert sorted(run_jobs(divmod, [(7, 2), (9, 4), (5, 5)], num_workers)) == [(1, 0), (2, 1), (3, 1)]
+
+
+def test_killed_worker_is_an_error_that_says_so():
+    with pytest.raises(RuntimeError, match="a worker process was killed"):
+        list(run_jobs(os._exit, [(1,)], 1))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_worker_ends_with_its_parent(how):
+    command = [sys.executable, "-c", SCRIPT]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    worker = int(parent.stdout.readline())
+    assert is_running(worker)
+    parent.send_signal(how)
+    assert parent.wait(timeout=60) != 0
+    deadline = time.monotonic() + 60
+    while is_running(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(worker)

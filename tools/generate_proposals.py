@@ -1,0 +1,80 @@
+#!/usr/bin/env python
+"""Make the object proposals of registered data sets.
+
+    python tools/generate_proposals.py --dataset digit_scenes_train digit_scenes_val
+
+Interrupted, the same command goes on where it was.
+"""
+
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import argparse
+import logging
+import os
+
+from detectron2.data import DatasetCatalog
+
+import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
+from wsd_distill.data.proposal_store import default_store_path
+from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.generate import generate
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Make the object proposals of data sets. Interrupted, it goes on where it was.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", nargs="+", required=True, metavar="NAME", help="registered data sets")
+    parser.add_argument("--method", choices=["edge_boxes"], default="edge_boxes", help="generator")
+    parser.add_argument(
+        "--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow"
+    )
+    parser.add_argument(
+        "--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one"
+    )
+    parser.add_argument("--max-boxes", type=int, default=EdgeBoxes.max_boxes, help="most boxes of an image")
+    parser.add_argument(
+        "--max-side", type=int, help="shrink larger photos to this longest side, in pixels, first"
+    )
+    parser.add_argument(
+        "--min-box-area", type=float, default=EdgeBoxes.min_box_area, help="in pixels, after scaling"
+    )
+    parser.add_argument(
+        "--edge-model", help="OpenCV's structured forests (model.yml.gz); default: colour gradients"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
+    arguments = parser.parse_args()
+    if arguments.output and len(arguments.dataset) > 1:
+        parser.error("--output names one store: give it with one --dataset")
+    unknown = sorted(set(arguments.dataset) - set(DatasetCatalog.list()))
+    if unknown:
+        parser.error(
+            f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}"
+        )
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    proposer = EdgeBoxes(
+        max_boxes=arguments.max_boxes,
+        min_box_area=arguments.min_box_area,
+        max_side=arguments.max_side,
+        edge_model=arguments.edge_model,
+    )
+    for name in arguments.dataset:
+        generate(
+            DatasetCatalog.get(name),
+            name,
+            proposer,
+            arguments.output or default_store_path(name, arguments.method),
+            num_workers=arguments.num_workers,
+            overwrite=arguments.overwrite,
+        )
+
+
+if __name__ == "__main__":
+    main()

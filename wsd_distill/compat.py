@@ -1,0 +1,96 @@
+"""Lets Detectron2 0.6 run on a current PyTorch, Pillow, NumPy and setuptools. The only place that knows of it.
+
+``apply`` adds what is missing and leaves alone what is there: on Detectron2's main branch, built with its C++
+extension, it adds ``pkg_resources`` at the most.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import types
+
+
+class MissingExtensionError(NotImplementedError):
+    """Something that only Detectron2's C++ extension can do was used where Detectron2 is installed without it."""
+
+
+def apply() -> None:
+    """Mend what is missing; calling it again changes nothing.
+
+    Raises:
+        ImportError: Detectron2 is not installed.
+    """
+    if importlib.util.find_spec("detectron2") is None:
+        raise ImportError("wsd_distill extends Detectron2, which is not installed: INSTALL.md says how.")
+    _provide_extension()
+    _provide_pillow_names()
+    _provide_pkg_resources()
+    _provide_numpy_names()
+
+
+def _missing(symbol: str):
+    def use(*args, **kwargs):
+        raise MissingExtensionError(
+            f"{symbol} needs Detectron2's C++ extension, and this Detectron2 was installed without it. Build Detectron2 "
+            "from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO evaluation; for the "
+            "latter, COCOEvaluator(..., use_fast_impl=False) gives the same figures without it."
+        )
+
+    return use
+
+
+class _Extension(types.ModuleType):
+    """Any public name of it is a function that raises MissingExtensionError."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _missing(f"{self.__name__}.{name}")
+
+
+def _has_extension() -> bool:
+    """Whether the built extension lies in the package's folder; importing it would import all of Detectron2."""
+    folder = importlib.util.find_spec("detectron2").submodule_search_locations[0]
+    return any(
+        os.path.isfile(os.path.join(folder, "_C" + suffix)) for suffix in importlib.machinery.EXTENSION_SUFFIXES
+    )
+
+
+def _provide_extension() -> None:
+    if "detectron2._C" in sys.modules or _has_extension():
+        return
+    import torch
+
+    sys.modules["detectron2._C"] = _Extension("detectron2._C")
+    torch.ops.detectron2 = _Extension("torch.ops.detectron2")
+
+
+def _provide_pillow_names() -> None:
+    from PIL import Image
+
+    if not hasattr(Image, "LINEAR"):
+        Image.LINEAR = Image.BILINEAR
+
+
+def _provide_pkg_resources() -> None:
+    if importlib.util.find_spec("pkg_resources") is not None:
+        return
+
+    def resource_filename(package: str, resource: str) -> str:
+        return os.path.join(os.path.dirname(importlib.util.find_spec(package).origin), *resource.split("/"))
+
+    module = types.ModuleType("pkg_resources", "Stands in for setuptools' former module; resource_filename alone.")
+    module.__spec__ = importlib.machinery.ModuleSpec("pkg_resources", None)
+    module.resource_filename = resource_filename
+    sys.modules["pkg_resources"] = module
+
+
+def _provide_numpy_names() -> None:
+    import numpy as np
+
+    for name, builtin in {"int": int, "float": float, "str": str, "bool": bool, "object": object}.items():
+        if name not in vars(np):
+            setattr(np, name, builtin)

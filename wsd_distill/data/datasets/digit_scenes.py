@@ -1,0 +1,240 @@
+"""digit_scenes: the embedded data set. Handwritten digits in photos, made offline and the same on every machine.
+
+Source pictures come with the dependencies: scikit-learn's 8x8 handwritten digits and scikit-image's PNG photos.
+Only PNG photos are used, and only Pillow's integer resizing, so that no decoder and no floating-point order of one
+machine leaks into the pixels. Each split draws its digits from source pictures that no other split sees.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+VERSION = 1  # goes up with any change that changes a pixel or a box
+SEED = 0
+IMAGES = {"train": 1600, "val": 400, "test": 800}
+SOURCE_SHARE = {"train": 0.6, "val": 0.15, "test": 0.25}  # of scikit-learn's 1797 digits
+PHOTOS = ["astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "motorcycle_left"]
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """How a scene looks. Lengths in pixels, ranges inclusive."""
+
+    side: int = 128
+    digits: tuple[int, int] = (2, 5)
+    digit_side: tuple[int, int] = (13, 36)
+    clutter: tuple[int, int] = (6, 12)
+    clutter_side: tuple[int, int] = (10, 30)
+    min_contrast: int = 70  # grey levels between a digit's ink and the mean of what is under it
+    occluded: float = 0.3  # share of digits that a strip of background partly covers
+    occlusion: float = 0.3  # share of the side of such a digit that is covered
+
+
+STYLE = SceneStyle()
+
+
+@lru_cache(maxsize=1)
+def _photos() -> list[Image.Image]:
+    import skimage
+
+    folder = Path(skimage.__file__).parent / "data"
+    return [Image.open(folder / f"{name}.png").convert("RGB") for name in PHOTOS]
+
+
+def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(M, 8, 8) uint8 strokes and (M,) classes of the source digits that belong to ``split`` alone."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(digits.target))
+    ends = np.cumsum([round(share * len(order)) for share in SOURCE_SHARE.values()])
+    position = list(SOURCE_SHARE).index(split)
+    chosen = order[ends[position] - round(SOURCE_SHARE[split] * len(order)) : ends[position]]
+    strokes = np.minimum(digits.images[chosen].astype(np.int64) * 16, 255).astype(np.uint8)
+    return strokes, digits.target[chosen].astype(int)
+
+
+def _background(rng: np.random.Generator, side: int) -> np.ndarray:
+    """(side, side, 3) int64: a random crop of a random photo, tinted, at a random zoom."""
+    photo = _photos()[rng.integers(len(PHOTOS))]
+    crop = int(rng.integers(side, min(photo.size) + 1))
+    left, top = (int(rng.integers(extent - crop + 1)) for extent in photo.size)
+    picture = photo.crop((left, top, left + crop, top + crop)).resize((side, side), Image.BILINEAR)
+    tint = rng.integers(-40, 41, size=3)
+    return np.clip(np.asarray(picture, dtype=np.int64) + tint, 0, 255)
+
+
+def _stroke_mask(strokes: np.ndarray, side: int) -> np.ndarray:
+    """(side', side') int64 in 0..255: strokes enlarged and cut to their ink."""
+    mask = np.asarray(Image.fromarray(strokes).resize((side, side), Image.BICUBIC), dtype=np.int64)
+    rows, columns = np.flatnonzero(mask.max(1) > 96), np.flatnonzero(mask.max(0) > 96)
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _paint(canvas: np.ndarray, mask: np.ndarray, x: int, y: int, ink: np.ndarray) -> None:
+    """Blend ``ink`` (3,) into ``canvas`` through ``mask`` (h, w) in 0..255, in integers."""
+    h, w = mask.shape
+    area = canvas[y : y + h, x : x + w]
+    area += (mask[:, :, None] * (ink - area)) // 255
+
+
+def _ink(rng: np.random.Generator, under: np.ndarray, contrast: int) -> np.ndarray:
+    """A random colour (3,) whose mean differs by at least ``contrast`` from that of ``under`` (h, w, 3)."""
+    mean = int(under.sum()) // under.size
+    while True:
+        ink = rng.integers(0, 256, size=3)
+        if abs(int(ink.sum()) // 3 - mean) >= contrast:
+            return ink
+
+
+def _overlaps(box: tuple[int, int, int, int], others: list[tuple[int, int, int, int]]) -> bool:
+    x0, y0, x1, y1 = box
+    return any(x0 < b[2] and b[0] < x1 and y0 < b[3] and b[1] < y1 for b in others)
+
+
+def _fragment(rng: np.random.Generator, strokes: np.ndarray) -> np.ndarray:
+    """A piece of a digit too small to tell which: 3 of its 8 columns or rows, turned at random."""
+    start = int(rng.integers(0, 6))
+    piece = strokes[:, start : start + 3] if rng.random() < 0.5 else strokes[start : start + 3]
+    return np.rot90(piece, int(rng.integers(4)))
+
+
+def _add_clutter(rng: np.random.Generator, canvas: np.ndarray, sources: np.ndarray, style: SceneStyle) -> None:
+    for _ in range(int(rng.integers(style.clutter[0], style.clutter[1] + 1))):
+        piece = _fragment(rng, sources[rng.integers(len(sources))])
+        scale = int(rng.integers(style.clutter_side[0], style.clutter_side[1] + 1)) / 8
+        size = [max(2, int(extent * scale)) for extent in piece.shape[::-1]]
+        mask = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.BICUBIC), dtype=np.int64)
+        h, w = mask.shape
+        x, y = int(rng.integers(style.side - w + 1)), int(rng.integers(style.side - h + 1))
+        _paint(canvas, mask, x, y, _ink(rng, canvas[y : y + h, x : x + w], style.min_contrast))
+
+
+def _occlude(
+    rng: np.random.Generator, canvas: np.ndarray, clean: np.ndarray, box: tuple[int, int, int, int], share: float
+) -> None:
+    """Put the clean background back over a strip along one side of ``box``."""
+    x0, y0, x1, y1 = box
+    side = int(rng.integers(4))
+    dx, dy = int((x1 - x0) * share), int((y1 - y0) * share)
+    strip = [(x0, y0, x0 + dx, y1), (x1 - dx, y0, x1, y1), (x0, y0, x1, y0 + dy), (x0, y1 - dy, x1, y1)][side]
+    area = np.s_[strip[1] : strip[3], strip[0] : strip[2]]
+    canvas[area] = clean[area]
+
+
+def make_scene(
+    rng: np.random.Generator, strokes: np.ndarray, targets: np.ndarray, style: SceneStyle = STYLE
+) -> tuple[np.ndarray, list[tuple[int, tuple[int, int, int, int]]]]:
+    """One scene.
+
+    Returns:
+        (side, side, 3) uint8 RGB pixels and ``[(class, (x0, y0, x1, y1)), ...]`` in pixels, one per digit.
+    """
+    canvas = _background(rng, style.side)
+    _add_clutter(rng, canvas, strokes, style)
+    clean, objects = canvas.copy(), []
+    wanted = int(rng.integers(style.digits[0], style.digits[1] + 1))
+    for _ in range(40):  # places that overlap an earlier digit are drawn again; 40 draws are plenty for 5 digits
+        if len(objects) == wanted:
+            break
+        source = int(rng.integers(len(strokes)))
+        side = int(rng.integers(style.digit_side[0], style.digit_side[1] + 1))
+        mask = _stroke_mask(strokes[source], side)
+        h, w = mask.shape
+        x, y = int(rng.integers(style.side - w + 1)), int(rng.integers(style.side - h + 1))
+        box = (x, y, x + w, y + h)
+        if _overlaps(box, [b for _, b in objects]):
+            continue
+        _paint(canvas, mask, x, y, _ink(rng, clean[y : y + h, x : x + w], style.min_contrast))
+        if rng.random() < style.occluded:
+            _occlude(rng, canvas, clean, box, style.occlusion)
+        objects.append((int(targets[source]), box))
+    return canvas.astype(np.uint8), objects
+
+
+def _write_split(folder: Path, split: str) -> None:
+    strokes, targets = _source_digits(split)
+    rng = np.random.Generator(np.random.PCG64([SEED, list(IMAGES).index(split)]))
+    (folder / split).mkdir()
+    images, annotations = [], []
+    for index in range(IMAGES[split]):
+        pixels, objects = make_scene(rng, strokes, targets)
+        name = f"{split}/{index:05d}.png"
+        Image.fromarray(pixels).save(folder / name)
+        images.append({"id": index, "file_name": name, "height": STYLE.side, "width": STYLE.side})
+        for category, (x0, y0, x1, y1) in objects:
+            box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "image_id": index, "category_id": category, **box})
+    categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def generate(root: str | os.PathLike) -> Path:
+    """Make the data set under ``root`` unless it is there; whole or not at all, also with several processes.
+
+    Returns:
+        the folder ``root/digit_scenes_v<VERSION>``: a change of the pixels never mixes with older files.
+    """
+    target = Path(root) / f"digit_scenes_v{VERSION}"
+    if target.exists():
+        return target
+    logger.info("Making digit_scenes in %s (about ten seconds, once)", target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".digit_scenes", dir=target.parent))
+    try:
+        for split in IMAGES:
+            _write_split(unfinished, split)
+        unfinished.chmod(0o755)
+        os.rename(unfinished, target)
+    except OSError:
+        if not target.exists():  # otherwise another process was first, with the same files
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list[dict]:
+    """Dataset dicts of ``split`` ("train", "val", "test"); ``annotations`` are for evaluation alone.
+
+    Args:
+        root: where data sets live; ``$DETECTRON2_DATASETS`` or ``datasets`` unless given.
+    """
+    folder = generate(root or os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    content = json.loads((folder / f"instances_{split}.json").read_text())
+    dicts = {
+        image["id"]: {**image, "image_id": image["id"], "file_name": str(folder / image["file_name"]), "annotations": []}
+        for image in content["images"]
+    }
+    for annotation in content["annotations"]:
+        dicts[annotation["image_id"]]["annotations"].append(
+            {"bbox": annotation["bbox"], "bbox_mode": BoxMode.XYWH_ABS, "category_id": annotation["category_id"]}
+        )
+    for record in dicts.values():
+        del record["id"]
+        record["labels"] = sorted({a["category_id"] for a in record["annotations"]})
+    return list(dicts.values())
+
+
+def register() -> None:
+    """Register ``digit_scenes_{train,val,test}``; the files are made when one is first loaded."""
+    for split in IMAGES:
+        name = f"digit_scenes_{split}"
+        DatasetCatalog.register(name, lambda split=split: load_digit_scenes(split))
+        MetadataCatalog.get(name).set(thing_classes=CLASSES, evaluator_type="multilabel")

@@ -1,0 +1,100 @@
+"""Dataset dicts to what T-WDet, S-Cls and their distillation see."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, Instances
+
+
+class MultiLabelMapper:
+    """Reads an image, squashes it to a square and gives it with its labels, for two views where two are asked for.
+
+    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32, ``proposals`` where a store is given, and the
+    dataset dict's file_name, image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the
+    same image at the teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets out.
+
+    Args:
+        is_train: flips happen only in training.
+        num_classes: K.
+        sides: sides in pixels of the square; in training one is drawn for each image, at test time the first is taken.
+        image_format: channel order, as Detectron2's ``read_image`` knows it.
+        flip_prob: probability of a horizontal flip.
+        proposals: a proposal store, or None for a classifier alone.
+        num_proposals: how many an image gets: the best of them, recycled from the best where there are fewer.
+        teacher_sides: as ``sides``, for the teacher's view.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        num_classes: int,
+        sides: list[int],
+        image_format: str = "RGB",
+        flip_prob: float = 0.5,
+        proposals: Callable | None = None,
+        num_proposals: int = 500,
+        teacher_sides: list[int] | None = None,
+    ):
+        if teacher_sides and proposals is None:
+            raise ValueError("teacher_sides is set but there are no proposals for the teacher: give a proposal store")
+        self.is_train = is_train
+        self.num_classes = num_classes
+        self.sides = list(sides)
+        self.image_format = image_format
+        self.flip_prob = flip_prob
+        self.proposals = proposals
+        self.num_proposals = num_proposals
+        self.teacher_sides = list(teacher_sides) if teacher_sides else None
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        kept = ("file_name", "image_id", "height", "width")
+        output = {key: copy.copy(dataset_dict[key]) for key in kept if key in dataset_dict}
+        image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
+        utils.check_image_size(output, image)
+        flip = self.is_train and np.random.rand() < self.flip_prob
+        boxes_and_scores = None if self.proposals is None else self._chosen_proposals(dataset_dict, image.shape[:2])
+        output.update(self._view(image, boxes_and_scores, self.sides, flip))
+        if self.teacher_sides:
+            output["teacher"] = self._view(image, boxes_and_scores, self.teacher_sides, flip)
+        output["labels"] = self._labels(dataset_dict)
+        return output
+
+    def _labels(self, dataset_dict: dict) -> torch.Tensor:
+        labels = torch.zeros(self.num_classes)
+        labels[dataset_dict["labels"]] = 1
+        return labels
+
+    def _chosen_proposals(self, dataset_dict: dict, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """(R, 4) boxes and (R,) scores, R being num_proposals; the whole image with score 1 where there is none."""
+        boxes, scores = self.proposals[dataset_dict["image_id"]]
+        if len(boxes) == 0:
+            boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
+            scores = np.ones(1, dtype=np.float32)
+        chosen = np.arange(self.num_proposals) % len(boxes)
+        return boxes[chosen], scores[chosen]
+
+    def _view(
+        self, image: np.ndarray, boxes_and_scores: tuple | None, sides: list[int], flip: bool
+    ) -> dict[str, torch.Tensor | Instances]:
+        side = int(np.random.choice(sides)) if self.is_train else sides[0]
+        steps = [T.ResizeTransform(*image.shape[:2], side, side)]
+        if flip:
+            steps.append(T.HFlipTransform(side))
+        transforms = T.TransformList(steps)
+        pixels = transforms.apply_image(image)
+        view = {"image": torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))}
+        if boxes_and_scores is not None:
+            boxes, scores = boxes_and_scores
+            instances = Instances((side, side))
+            instances.proposal_boxes = Boxes(torch.as_tensor(transforms.apply_box(boxes), dtype=torch.float32))
+            instances.proposal_boxes.clip((side, side))
+            instances.scores = torch.as_tensor(scores, dtype=torch.float32)
+            view["proposals"] = instances
+        return view

@@ -1,0 +1,115 @@
+"""The Distiller: a student to train, a frozen teacher that it does not own, and what the student minimises."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.utils.file_io import PathManager
+from torch import Tensor, nn
+
+from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
+
+from .objectives import StudentView
+
+
+class TeacherCheckpointError(RuntimeError):
+    """The teacher's checkpoint does not fill every parameter and buffer of the teacher, or fills others."""
+
+
+def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
+    """Load ``checkpoint`` into ``teacher``, every key matched, and freeze it.
+
+    Raises:
+        FileNotFoundError: no such file. TeacherCheckpointError: names every missing, unexpected or misshapen key.
+    """
+    path = PathManager.get_local_path(checkpoint) if checkpoint else ""
+    if not PathManager.isfile(path):
+        raise FileNotFoundError(
+            f"The teacher's checkpoint {checkpoint!r} is not a file. Train T-WDet first and give the file that it "
+            "wrote as distiller.teacher_checkpoint=...; a distillation from a teacher without weights is worthless."
+        )
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state, own = content.get("model", content), teacher.state_dict()
+    problems = [f"missing: {key}" for key in own if key not in state]
+    problems += [f"unexpected: {key}" for key in state if key not in own]
+    problems += [
+        f"shape of {key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if problems:
+        raise TeacherCheckpointError(
+            f"{checkpoint} does not fit the teacher of this config:\n  " + "\n  ".join(problems)
+        )
+    teacher.load_state_dict(state)
+    freeze(teacher)
+
+
+def freeze(module: nn.Module) -> None:
+    """Eval mode (dropout and BatchNorm too) and no gradient for any parameter."""
+    module.eval()
+    module.requires_grad_(False)
+
+
+class Distiller(nn.Module):
+    """Trains ``student`` on a weighted sum of objectives; at test time it is the student.
+
+    The teacher hangs outside the module tree: it is in no ``state_dict``, no optimizer and no DistributedDataParallel,
+    and ``train()`` does not reach it.
+
+    Args:
+        student: S-Cls.
+        teacher: T-WDet, loaded from ``teacher_checkpoint`` here.
+        teacher_checkpoint: file that T-WDet's training wrote.
+        objectives: name of the loss (``loss_*``) -> objective.
+        frozen: names of the student's submodules that this stage leaves alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: MultiLabelClassifier,
+        teacher: WSDDN,
+        teacher_checkpoint: str,
+        objectives: dict[str, nn.Module],
+        frozen: list[str] | None = None,
+    ):
+        super().__init__()
+        load_teacher(teacher, teacher_checkpoint)
+        self._outside = (teacher,)  # a tuple is no submodule
+        self.student = student
+        self.objectives = nn.ModuleDict(objectives)
+        for name in frozen or []:
+            student.get_submodule(name).requires_grad_(False)
+
+    @property
+    def teacher(self) -> WSDDN:
+        return self._outside[0]
+
+    def forward(self, batched_inputs: list[dict]):
+        """
+        Args:
+            batched_inputs: dicts of MultiLabelMapper with ``image``, ``proposals``, ``labels`` and ``teacher``.
+
+        Returns:
+            In training name -> scalar loss; otherwise what the student returns.
+        """
+        if not self.training:
+            return self.student(batched_inputs)
+        teacher = self.teach([x["teacher"] for x in batched_inputs])
+        student = StudentView(self.student, batched_inputs, self.student.features(batched_inputs))
+        return {name: objective(student, teacher) for name, objective in self.objectives.items()}
+
+    @torch.no_grad()
+    def teach(self, batched_inputs: list[dict]) -> WSDDNOutput:
+        """What the frozen teacher says of a batch, on the student's device."""
+        if self.teacher.device != self.student.device:
+            self.teacher.to(self.student.device)
+        return self.teacher.extract(batched_inputs)
+
+    def scalars(self) -> dict[str, float]:
+        """What objectives want in the log beside their losses."""
+        found = {}
+        for objective in self.objectives.values():
+            if hasattr(objective, "scalars"):
+                found.update(objective.scalars())
+        return found

@@ -1,0 +1,110 @@
+"""The training loop on Detectron2's TrainerBase: gradient accumulation, mixed precision, losses in the log."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable
+
+import torch
+from detectron2.engine import TrainerBase
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+
+class Trainer(TrainerBase):
+    """One optimizer, one loader, one dict of losses a step; the losses are added and each is logged by its name.
+
+    Args:
+        model: called with a batch in training mode, gives name -> scalar loss.
+        data_loader: endless; a micro-batch at each turn.
+        optimizer: over the parameters to train.
+        accumulate: micro-batches of one step. A step has the gradient of their mean, so that N images give the same
+            gradient as one batch, as several micro-batches of equal size, or on several ranks.
+        amp: autocast and gradient scaling, on a GPU.
+        clip_norm: gradients longer than this are shortened to it; None leaves them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable,
+        optimizer: torch.optim.Optimizer,
+        *,
+        accumulate: int = 1,
+        amp: bool = False,
+        clip_norm: float | None = None,
+    ):
+        super().__init__()
+        if amp and not torch.cuda.is_available():
+            raise ValueError("mixed precision needs a GPU: set trainer.amp=False")
+        model.train()
+        self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
+        self.accumulate, self.amp, self.clip_norm = accumulate, amp, clip_norm
+        self.grad_scaler = torch.amp.GradScaler("cuda", enabled=amp)
+        self._batches = None
+
+    @property
+    def learner(self) -> nn.Module:
+        """The model without DistributedDataParallel's wrapping."""
+        return getattr(self.model, "module", self.model)
+
+    def run_step(self) -> None:
+        self.optimizer.zero_grad()
+        data_time, totals = 0.0, {}
+        for micro_step in range(self.accumulate):
+            start = time.perf_counter()
+            batch = self._next_batch()
+            data_time += time.perf_counter() - start
+            for name, value in self._backward(batch, last=micro_step + 1 == self.accumulate).items():
+                totals[name] = totals.get(name, 0.0) + value / self.accumulate
+        if self.clip_norm is not None:
+            self.grad_scaler.unscale_(self.optimizer)
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        self._log({name: value.item() for name, value in totals.items()}, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _next_batch(self) -> list[dict]:
+        if self._batches is None:
+            self._batches = iter(self.data_loader)
+        return next(self._batches)
+
+    def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
+        """Add this micro-batch's gradients; ranks exchange them with the last one only."""
+        wait = contextlib.nullcontext() if last or self.learner is self.model else self.model.no_sync()
+        with wait:
+            with torch.autocast("cuda", enabled=self.amp):
+                losses = self.model(batch)
+            self.grad_scaler.scale(sum(losses.values()) / self.accumulate).backward()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _log(self, losses: dict[str, float], data_time: float) -> None:
+        """Means over ranks into the storage.
+
+        Raises:
+            FloatingPointError: a loss is not finite; names it. Nothing has been stepped with it.
+        """
+        gathered = comm.gather({**losses, "data_time": data_time})
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(
+                f"{', '.join(bad)} became {[losses[name] for name in bad]} at iteration {self.iter}. "
+                "Lower the learning rate (optimizer.lr=...) and resume from the last checkpoint."
+            )
+        if not comm.is_main_process():
+            return
+        self.storage.put_scalar("data_time", max(x.pop("data_time") for x in gathered))
+        means = {name: sum(x[name] for x in gathered) / len(gathered) for name in losses}
+        self.storage.put_scalars(total_loss=sum(means.values()), **means)
+
+    def state_dict(self) -> dict:
+        state = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        return {**super().state_dict(), **state}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

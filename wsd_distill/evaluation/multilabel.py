@@ -1,0 +1,148 @@
+"""How well a model tells which classes an image holds: mAP, F1 over classes and overall, top-3."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from .base import PerImageEvaluator, per_class_table, save_npz
+from .metrics import average_precisions, f1_scores, mean_average_precision, top_k_predictions, tune_threshold
+
+logger = logging.getLogger(__name__)
+
+SCORES_FILE = "scores.npz"
+
+
+class MultiLabelEvaluator(PerImageEvaluator):
+    """Multi-label classification metrics, from ``"image_scores"`` in each output: (K,) probabilities.
+
+    ``evaluate`` returns ``{"multilabel": ...}``, in percent save for ``threshold``:
+
+    - ``mAP``, ``AP-<class>`` (nan where the class has no positive);
+    - ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR`` at ``threshold``: one for all classes
+      that maximises CF1 + OF1 on ``threshold_split``; a class is predicted if its score is above it;
+    - the same at threshold 0.5 (``CF1@0.5``, ...) and for the three best classes of an image
+      (``CF1-top3``, ...).
+
+    :mod:`.metrics` defines each. With ``output_dir``, ``scores.npz`` there holds ``image_ids`` (N,),
+    ``scores`` (N, K) float32, ``labels`` (N, K) uint8 and ``class_names`` (K,).
+
+    ``evaluate`` raises ValueError, naming the image, for one without a prediction or with scores that are NaN
+    or no probabilities, and FileNotFoundError if ``threshold_split`` has not been evaluated.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        output_dir: str | None = None,
+        threshold_split: str | None = None,
+        distributed: bool = True,
+    ):
+        """
+        Args:
+            dataset_name: a registered data set whose dicts have ``labels``, contiguous class indices.
+            output_dir: where to write the scores; None writes nothing.
+            threshold_split: the split to tune the threshold on. Its own evaluator must have written its
+                scores before, to the directory of this name beside ``output_dir``. None: this very split.
+            distributed: gather the predictions of all ranks.
+
+        Raises:
+            ValueError: labels missing or out of range, or a ``threshold_split`` without an ``output_dir``.
+        """
+        super().__init__(dataset_name, output_dir, distributed)
+        if threshold_split is not None and output_dir is None:
+            raise ValueError("threshold_split needs output_dir: the split's scores are looked for beside it.")
+        self._threshold_split = threshold_split
+        self._labels = self._label_matrix()
+
+    def read_output(self, image_id: Any, output: dict) -> np.ndarray:
+        if "image_scores" not in output:
+            raise ValueError(f"The output for image {image_id!r} has no 'image_scores': {sorted(output)}.")
+        scores = output["image_scores"].detach().float().cpu().numpy()
+        if scores.shape != (len(self.class_names),):
+            raise ValueError(
+                f"'image_scores' of image {image_id!r} has shape {scores.shape}, but there are "
+                f"{len(self.class_names)} classes in {self.dataset_name!r}."
+            )
+        return scores
+
+    def summarize(self, predictions: list[np.ndarray]) -> OrderedDict[str, dict[str, float]]:
+        scores = np.stack(predictions)  # (N, K)
+        self._check(scores)
+        self._save(scores)
+        precisions = 100 * average_precisions(scores, self._labels)
+        threshold = self._tuned_threshold(scores)
+        results = {"mAP": 100 * mean_average_precision(scores, self._labels)}
+        results.update(self._f1(scores > threshold, ""), threshold=threshold)
+        results.update(self._f1(scores > 0.5, "@0.5"))
+        results.update(self._f1(top_k_predictions(scores, k=3), "-top3"))
+        self._log(results)
+        logger.info(f"AP of each class:\n{per_class_table(self.class_names, precisions, 'AP')}")
+        results.update({f"AP-{name}": float(ap) for name, ap in zip(self.class_names, precisions)})
+        return OrderedDict(multilabel=results)
+
+    def _log(self, results: dict[str, float]) -> None:
+        names = ["CF1", "CF1-of-means", "OF1", "CP", "CR", "OP", "OR"]
+        ways = {f"score > {results['threshold']:.4f}": "", "score > 0.5": "@0.5", "top-3": "-top3"}
+        rows = [[way, *(results[name + suffix] for name in names)] for way, suffix in ways.items()]
+        table = tabulate(rows, headers=["predicted", *names], tablefmt="pipe", floatfmt=".2f")
+        logger.info(f"{self.dataset_name}: mAP {results['mAP']:.2f}\n{table}")
+
+    def _f1(self, predictions: np.ndarray, suffix: str) -> dict[str, float]:
+        metrics = f1_scores(predictions, self._labels)
+        return {f"{name}{suffix}": 100 * value for name, value in metrics.items()}
+
+    def _label_matrix(self) -> np.ndarray:
+        labels = np.zeros((len(self._dataset), len(self.class_names)), dtype=np.uint8)
+        for row, record in zip(labels, self._dataset):
+            if "labels" not in record:
+                raise ValueError(f"Image {record['image_id']!r} of {self.dataset_name!r} has no 'labels'.")
+            if not all(0 <= label < len(row) for label in record["labels"]):
+                raise ValueError(
+                    f"Image {record['image_id']!r} of {self.dataset_name!r} has labels {record['labels']}, "
+                    f"but there are {len(row)} classes, counted from 0."
+                )
+            row[record["labels"]] = 1
+        return labels
+
+    def _check(self, scores: np.ndarray) -> None:
+        # A sum of WSDDN's float32 products may pass 1 by rounding; a logit passes it by far.
+        bad = np.flatnonzero(~((scores >= -1e-3) & (scores <= 1 + 1e-3)).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} images have 'image_scores' that are NaN or no probabilities, the first being "
+                f"{self.image_ids[bad[0]]!r} with {scores[bad[0]]}; return probabilities, not logits."
+            )
+
+    def _save(self, scores: np.ndarray) -> None:
+        if self._output_dir is not None:
+            ids, names = np.array(self.image_ids), np.array(self.class_names)
+            path = self._output_dir / SCORES_FILE
+            save_npz(path, image_ids=ids, scores=scores, labels=self._labels, class_names=names)
+
+    def _tuned_threshold(self, scores: np.ndarray) -> float:
+        if self._threshold_split is None:
+            logger.info(f"Threshold tuned on {self.dataset_name} itself, so F1 at it is optimistic.")
+            return tune_threshold(scores, self._labels)
+        path = self._output_dir.parent / self._threshold_split / SCORES_FILE
+        logger.info(f"Threshold tuned on {path}.")
+        return tune_threshold(*_read_scores(path, self.class_names))
+
+
+def _read_scores(path: Path, class_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: the threshold is tuned on {path.parent.name!r}, so evaluate that split "
+            f"first, with output_dir {path.parent}."
+        )
+    with np.load(path) as file:
+        names = file["class_names"].tolist()
+        if names != class_names:
+            raise ValueError(f"{path} is of other classes: {names}, not {class_names}.")
+        return file["scores"], file["labels"]

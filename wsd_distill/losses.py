@@ -1,0 +1,73 @@
+"""The paper's formulas as pure functions of tensors. N images, R proposals, K classes, C channels.
+
+Everything here is computed in float32, whatever autocast says: products of two softmaxes and ``1 - p`` have no digits
+to spare in half precision.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softened_scores(cls_logits: Tensor, det_logits: Tensor, t_cls: Tensor, t_det: Tensor) -> Tensor:
+    """Eq. 7 and the product inside Eq. 6, for one image.
+
+    Args:
+        cls_logits: (R, K) M^c. det_logits: (R, K) M^d.
+        t_cls: (K,) temperatures of the classes. t_det: (R,) temperatures of the proposals.
+
+    Returns:
+        (R, K): softmax over classes times softmax over this image's proposals.
+    """
+    cls = (cls_logits.float() / t_cls).softmax(dim=1)  # (R, K): over classes
+    det = (det_logits.float() / t_det[:, None]).softmax(dim=0)  # (R, K): over proposals
+    return cls * det
+
+
+def fused_scores(cls_logits: Tensor, det_logits: Tensor) -> Tensor:
+    """S of Section 3.1 for one image: (R, K) logits of both branches -> (R, K) scores."""
+    return cls_logits.float().softmax(dim=1) * det_logits.float().softmax(dim=0)
+
+
+def image_level_bce(scores: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor:
+    """T-WDet's loss: cross-entropy of p = sum_R S, summed over classes, divided by images.
+
+    The paper names no loss for T-WDet; this is WSDDN's, with the released code's clamp.
+
+    Args:
+        scores: (N, K) image-level probabilities. labels: (N, K) in {0, 1}.
+        eps: probabilities are clamped to [eps, 1 - eps].
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        p = scores.float().clamp(eps, 1 - eps)
+        return F.binary_cross_entropy(p, labels.float(), reduction="sum") / len(p)
+
+
+def hard_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Eq. 10: cross-entropy of p = sigmoid(m), summed over classes, divided by images. Both (N, K)."""
+    return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum") / len(logits)
+
+
+def softened_sigmoid(logits: Tensor, t: Tensor) -> Tensor:
+    """Eq. 8: p'^S, (N, K) logits softened by (K,) temperatures."""
+    return (logits.float() / t).sigmoid()
+
+
+def class_aware_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """Eq. 5: half the squared distance of softened predictions p'^T and p'^S, both (N, K), divided by images."""
+    return (teacher.float() - student.float()).square().sum() / (2 * len(teacher))
+
+
+def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: list[int]) -> Tensor:
+    """Eq. 3 with the weighting of Eq. 4.
+
+    Args:
+        teacher, student: (sum R', C, h, w) RoI-pooled features, the images' proposals one after another.
+        weights: (sum R',) s'. Both features are multiplied by it, so that it enters squared.
+        counts: R'_n, the number of kept proposals of each of the N images.
+    """
+    share = torch.cat([weights.new_full((n,), 1 / n) for n in counts])  # (sum R',): 1 / |R'_n|
+    distance = (teacher.float() - student.float()).square().flatten(1).sum(1)  # (sum R',)
+    return (share * weights.float().square() * distance).sum() / (2 * len(counts))

@@ -1,0 +1,179 @@
+"""T-WDet: WSDDN (Bilen and Vedaldi, CVPR 2016) on any backbone, the paper's Section 3.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from wsd_distill.losses import fused_scores, image_level_bce
+
+from .heads import build_head
+
+
+@dataclass
+class WSDDNOutput:
+    """What T-WDet says of a batch of N images, lists having one entry an image.
+
+    Attributes:
+        features: name -> (N, C, h, w) of the backbone.
+        boxes: the proposals in pixels of the input.
+        cls_logits, det_logits: (R_n, K) M^c and M^d.
+    """
+
+    features: dict[str, Tensor]
+    boxes: list[Boxes]
+    cls_logits: list[Tensor]
+    det_logits: list[Tensor]
+
+    @cached_property
+    def scores(self) -> list[Tensor]:
+        """S of each image, (R_n, K)."""
+        return [fused_scores(c, d) for c, d in zip(self.cls_logits, self.det_logits)]
+
+    @property
+    def image_scores(self) -> Tensor:
+        """p = sum_R S, (N, K)."""
+        return torch.stack([s.sum(0) for s in self.scores])
+
+    @property
+    def objectness(self) -> list[Tensor]:
+        """s' = sum_K S of each image, (R_n,) (Section 3.2)."""
+        return [s.sum(1) for s in self.scores]
+
+
+@META_ARCH_REGISTRY.register()
+class WSDDN(nn.Module):
+    """Backbone -> s_R * RoIPool(F; R) (Eq. 2) -> box head -> two branches -> S = softmax_K * softmax_R -> p = sum_R S.
+
+    Args:
+        backbone: gives a dict of feature maps.
+        in_feature: the map that is pooled.
+        box_pooler: pools ``in_feature`` at its own stride.
+        box_head: (M, C, h, w) -> (M, ``output_size``).
+        num_classes: K.
+        score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2 is (1, 0).
+        test_nms_thresh: IoU above which inference drops the lower of two boxes of one class.
+        test_topk_per_image: detections kept for each image; None keeps all.
+        pixel_mean, pixel_std: per channel, in the order in which the mapper reads images.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        in_feature: str,
+        box_pooler: ROIPooler,
+        box_head: nn.Module,
+        num_classes: int,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        score_scale: float = 1.0,
+        score_shift: float = 0.0,
+        test_nms_thresh: float = 0.4,
+        test_topk_per_image: int | None = None,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.in_feature = in_feature
+        self.box_pooler = box_pooler
+        self.box_head = box_head
+        self.cls_branch = nn.Linear(box_head.output_size, num_classes)
+        self.det_branch = nn.Linear(box_head.output_size, num_classes)
+        for branch in (self.cls_branch, self.det_branch):
+            nn.init.xavier_uniform_(branch.weight)
+            nn.init.zeros_(branch.bias)
+        self.num_classes = num_classes
+        self.score_scale, self.score_shift = score_scale, score_shift
+        self.test_nms_thresh = test_nms_thresh
+        self.test_topk_per_image = test_topk_per_image
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg):
+        backbone = build_backbone(cfg)
+        node, shape = cfg.MODEL.WSDDN, backbone.output_shape()[cfg.MODEL.WSDDN.IN_FEATURE]
+        side = cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION
+        return {
+            "backbone": backbone,
+            "in_feature": node.IN_FEATURE,
+            "box_pooler": ROIPooler(side, [1 / shape.stride], 0, cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE),
+            "box_head": build_head(cfg.MODEL.IMAGE_LEVEL, (shape.channels, side, side)),
+            "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "score_scale": node.SCORE_SCALE,
+            "score_shift": node.SCORE_SHIFT,
+            "test_nms_thresh": node.NMS_THRESH_TEST,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]):
+        """
+        Args:
+            batched_inputs: one dict an image: ``image`` (3, H, W) uint8, ``proposals`` Instances with ``proposal_boxes``
+                (in pixels of ``image``) and ``scores`` (s_R); in training ``labels`` (K,); at test time optionally
+                ``height`` and ``width`` of the original image, to which boxes are scaled.
+
+        Returns:
+            In training ``{"loss_image": scalar}``; otherwise for each image ``image_scores`` (K,), p, and ``instances``
+            with ``pred_boxes``, ``scores`` (entries of S, unrounded and without a floor) and ``pred_classes``.
+        """
+        output = self.extract(batched_inputs)
+        return self.losses(output, batched_inputs) if self.training else self.inference(output, batched_inputs)
+
+    def extract(self, batched_inputs: list[dict]) -> WSDDNOutput:
+        """Features and logits, with one RoI pooling and one pass of the head for all images."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        proposals = [x["proposals"].to(self.device) for x in batched_inputs]
+        boxes = [p.proposal_boxes for p in proposals]
+        pooled = self.box_pooler([features[self.in_feature]], boxes)  # (sum R, C, h, w)
+        prior = torch.cat([p.scores for p in proposals])  # (sum R,): s_R
+        pooled = pooled * (self.score_scale * prior + self.score_shift)[:, None, None, None]
+        vectors = self.box_head(pooled)  # (sum R, D)
+        counts = [len(b) for b in boxes]
+        return WSDDNOutput(
+            features, boxes, self.cls_branch(vectors).split(counts), self.det_branch(vectors).split(counts)
+        )
+
+    def losses(self, output: WSDDNOutput, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
+        return {"loss_image": image_level_bce(output.image_scores, labels)}
+
+    def inference(self, output: WSDDNOutput, batched_inputs: list[dict]) -> list[dict]:
+        results = []
+        for x, boxes, scores in zip(batched_inputs, output.boxes, output.scores):
+            instances = self._detect(boxes, scores, x["image"].shape[-2:])
+            height, width = x.get("height", x["image"].shape[-2]), x.get("width", x["image"].shape[-1])
+            results.append(
+                {"image_scores": scores.sum(0), "instances": detector_postprocess(instances, height, width)}
+            )
+        return results
+
+    def _detect(self, boxes: Boxes, scores: Tensor, image_size: tuple[int, int]) -> Instances:
+        """Non-maximum suppression over each column of S (R, K)."""
+        flat = scores.flatten()  # (R * K,): a box's K scores one after another
+        repeated = boxes.tensor.repeat_interleave(self.num_classes, dim=0)  # (R * K, 4)
+        classes = torch.arange(self.num_classes, device=flat.device).repeat(len(scores))
+        keep = batched_nms(repeated, flat, classes, self.test_nms_thresh)[: self.test_topk_per_image]
+        return Instances(
+            image_size, pred_boxes=Boxes(repeated[keep]), scores=flat[keep], pred_classes=classes[keep]
+        )
+
+    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalise and batch; smaller images are padded with zeros at the right and the bottom."""
+        images = [(x["image"].to(self.device).float() - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        return ImageList.from_tensors(images, self.backbone.size_divisibility)
