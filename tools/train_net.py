@@ -6,29 +6,29 @@ python tools/train_net.py --config-file configs/digit_scenes/teacher.py [--resum
 
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
+# isort: split
 import json
 import logging
 import os
-from collections import OrderedDict
+from pathlib import Path
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_argument_parser, default_setup, hooks, launch
-from detectron2.engine.defaults import create_ddp_model
+from detectron2.engine import default_argument_parser, default_setup, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, JSONWriter
+from detectron2.utils.logger import setup_logger
 
 import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
-from wsd_distill.engine import apply_overrides, write_json
+from wsd_distill.engine import apply_overrides, launch, wrap_for_ranks
 
 logger = logging.getLogger("wsd_distill")
 
 
 def do_test(cfg, model) -> dict:
-    """Evaluate ``model`` on every data set of ``dataloader.test``, in order; on the main process name -> metrics."""
-    results = OrderedDict()
+    """Evaluate on every entry of ``dataloader.test``, in order; on the main process name -> metrics, else {}."""
+    results = {}
     for name, test in cfg.dataloader.test.items():
         result = inference_on_dataset(model, instantiate(test.loader), instantiate(test.evaluator))
         if comm.is_main_process():
@@ -36,43 +36,64 @@ def do_test(cfg, model) -> dict:
             print_csv_format(result)
             results[name] = result
     if comm.is_main_process():
-        write_json(results, os.path.join(cfg.train.output_dir, "metrics.json"))
+        path = Path(cfg.train.output_dir) / "results.json"
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(json.dumps(results, indent=1))
+        unfinished.replace(path)
     return results
 
 
-def do_train(cfg, model, resume: bool) -> dict:
+def do_train(cfg, model, resume: bool) -> None:
     learner = model
     if "distiller" in cfg:
-        learner = instantiate(cfg.distiller, student=model)
-    if "teacher_gate" in cfg:
-        instantiate(cfg.teacher_gate, teacher=learner.teacher)
-    learner.to(cfg.train.device)
+        cfg.distiller.student = model
+        learner = instantiate(cfg.distiller).to(cfg.train.device)
     cfg.optimizer.params.model = learner
     optimizer = instantiate(cfg.optimizer)
-    loader = instantiate(cfg.dataloader.train)
-    trainer = instantiate(cfg.trainer, model=create_ddp_model(learner), data_loader=loader, optimizer=optimizer)
-
-    results = {}
-
-    def test():
-        results.update(do_test(cfg, model))
-        return results
+    cfg.trainer.model = wrap_for_ranks(learner)
+    cfg.trainer.data_loader = instantiate(cfg.dataloader.train)
+    cfg.trainer.optimizer = optimizer
+    trainer = instantiate(cfg.trainer)
 
     checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
-    if learner is not model:
-        checkpointer.add_checkpointable("objectives", learner.objectives)
-    writers = [CommonMetricPrinter(cfg.train.max_iter), JSONWriter(os.path.join(cfg.train.output_dir, "log.json"))]
     main = comm.is_main_process()
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            hooks.LRScheduler(optimizer, instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, test),
-            hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main else None,
+            hooks.EvalHook(cfg.train.eval_period, lambda: do_test(cfg, model)),
+            hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
+            if main
+            else None,
         ]
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     trainer.train(start, cfg.train.max_iter)
-    return results
+
+
+def main(args) -> None:
+    cfg = apply_overrides(LazyConfig.load(args.config_file), args.opts)
+    default_setup(cfg, args)
+    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
+    model = instantiate(cfg.model).to(cfg.train.device)
+    if cfg.train.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if args.eval_only:
+        DetectionCheckpointer(model).load(cfg.train.init_checkpoint)
+        do_test(cfg, model)
+    else:
+        do_train(cfg, model, args.resume)
+
+
+if __name__ == "__main__":
+    arguments = default_argument_parser(__doc__).parse_args()
+    launch(
+        main,
+        arguments.num_gpus,
+        num_machines=arguments.num_machines,
+        machine_rank=arguments.machine_rank,
+        dist_url=arguments.dist_url,
+        args=(arguments,),
+    )

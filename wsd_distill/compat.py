@@ -64,7 +64,11 @@ def _provide_extension() -> None:
         return
     import torch
 
-    sys.modules["detectron2._C"] = _Extension("detectron2._C")
+    extension = _Extension("detectron2._C")
+    # Detectron2's report of the environment, printed at the start of every run, asks for these two.
+    extension.get_compiler_version = extension.get_cuda_version = lambda: "none: Detectron2 has no C++ extension"
+    extension.has_cuda = lambda: False
+    sys.modules["detectron2._C"] = extension
     torch.ops.detectron2 = _Extension("torch.ops.detectron2")
 
 

@@ -1,5 +1,7 @@
-"""Training loop and the pieces that LazyConfigs need around Detectron2's own."""
+"""Training loop and the pieces that a LazyConfig tool needs around Detectron2's own."""
 
+from .launch import launch, wrap_for_ranks
+from .overrides import apply_overrides
 from .trainer import Trainer
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "apply_overrides", "launch", "wrap_for_ranks"]

@@ -40,9 +40,10 @@ class SceneStyle:
     digit_side: tuple[int, int] = (13, 36)
     clutter: tuple[int, int] = (6, 12)
     clutter_side: tuple[int, int] = (10, 30)
-    min_contrast: int = 70  # grey levels between a digit's ink and the mean of what is under it
-    occluded: float = 0.3  # share of digits that a strip of background partly covers
-    occlusion: float = 0.3  # share of the side of such a digit that is covered
+    brightest: int = 130  # photos are darkened to this level, so that digits are always lighter than what they lie on
+    ink: tuple[int, int] = (150, 255)  # range of each colour channel of a digit
+    occluded: float = 0.25  # share of digits that a strip of background partly covers
+    occlusion: float = 0.25  # share of the side of such a digit that is covered
 
 
 STYLE = SceneStyle()
@@ -69,14 +70,15 @@ def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     return strokes, digits.target[chosen].astype(int)
 
 
-def _background(rng: np.random.Generator, side: int) -> np.ndarray:
-    """(side, side, 3) int64: a random crop of a random photo, tinted, at a random zoom."""
+def _background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
+    """(side, side, 3) int64: a random crop of a random photo, tinted, darkened, at a random zoom."""
+    side = style.side
     photo = _photos()[rng.integers(len(PHOTOS))]
     crop = int(rng.integers(side, min(photo.size) + 1))
     left, top = (int(rng.integers(extent - crop + 1)) for extent in photo.size)
     picture = photo.crop((left, top, left + crop, top + crop)).resize((side, side), Image.BILINEAR)
     tint = rng.integers(-40, 41, size=3)
-    return np.clip(np.asarray(picture, dtype=np.int64) + tint, 0, 255)
+    return np.clip(np.asarray(picture, dtype=np.int64) + tint, 0, 255) * style.brightest // 255
 
 
 def _stroke_mask(strokes: np.ndarray, side: int) -> np.ndarray:
@@ -93,13 +95,9 @@ def _paint(canvas: np.ndarray, mask: np.ndarray, x: int, y: int, ink: np.ndarray
     area += (mask[:, :, None] * (ink - area)) // 255
 
 
-def _ink(rng: np.random.Generator, under: np.ndarray, contrast: int) -> np.ndarray:
-    """A random colour (3,) whose mean differs by at least ``contrast`` from that of ``under`` (h, w, 3)."""
-    mean = int(under.sum()) // under.size
-    while True:
-        ink = rng.integers(0, 256, size=3)
-        if abs(int(ink.sum()) // 3 - mean) >= contrast:
-            return ink
+def _ink(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
+    """A random light colour (3,)."""
+    return rng.integers(style.ink[0], style.ink[1] + 1, size=3)
 
 
 def _overlaps(box: tuple[int, int, int, int], others: list[tuple[int, int, int, int]]) -> bool:
@@ -122,7 +120,7 @@ def _add_clutter(rng: np.random.Generator, canvas: np.ndarray, sources: np.ndarr
         mask = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.BICUBIC), dtype=np.int64)
         h, w = mask.shape
         x, y = int(rng.integers(style.side - w + 1)), int(rng.integers(style.side - h + 1))
-        _paint(canvas, mask, x, y, _ink(rng, canvas[y : y + h, x : x + w], style.min_contrast))
+        _paint(canvas, mask, x, y, _ink(rng, style))
 
 
 def _occlude(
@@ -145,7 +143,7 @@ def make_scene(
     Returns:
         (side, side, 3) uint8 RGB pixels and ``[(class, (x0, y0, x1, y1)), ...]`` in pixels, one per digit.
     """
-    canvas = _background(rng, style.side)
+    canvas = _background(rng, style)
     _add_clutter(rng, canvas, strokes, style)
     clean, objects = canvas.copy(), []
     wanted = int(rng.integers(style.digits[0], style.digits[1] + 1))
@@ -160,7 +158,7 @@ def make_scene(
         box = (x, y, x + w, y + h)
         if _overlaps(box, [b for _, b in objects]):
             continue
-        _paint(canvas, mask, x, y, _ink(rng, clean[y : y + h, x : x + w], style.min_contrast))
+        _paint(canvas, mask, x, y, _ink(rng, style))
         if rng.random() < style.occluded:
             _occlude(rng, canvas, clean, box, style.occlusion)
         objects.append((int(targets[source]), box))

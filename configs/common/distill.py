@@ -1,0 +1,67 @@
+"""Both stages of the paper: a Distiller, its trainer and the gate that its teacher has to pass.
+
+Stage 1 (Section 3.2, feature level) trains the student's convolutions alone on ``loss_roi``; stage 2 (prediction level)
+trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's checkpoint.
+"""
+
+from detectron2.config import LazyCall as L
+from detectron2.layers import ShapeSpec
+from wsd_distill.data.build import build_test_loader, get_dataset_dicts
+from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, RoIAware, TeacherGate
+
+from .data import store
+
+gate = L(TeacherGate)(
+    loader=L(build_test_loader)(
+        dataset=L(get_dataset_dicts)(name="${dataset.val}", first=200),
+        mapper=L(MultiLabelMapper)(
+            is_train=False,
+            num_classes="${dataset.num_classes}",
+            sides="${dataloader.train.mapper.teacher_sides}",
+            image_format="${dataloader.train.mapper.image_format}",
+            proposals=store("val"),
+            num_proposals="${dataloader.train.mapper.num_proposals}",
+        ),
+        batch_size=8,
+        num_workers=0,
+    ),
+    allow_poor=False,
+)
+
+trainer = L(DistillTrainer)(
+    model=None, data_loader=None, optimizer=None, accumulate=1, amp=False, clip_norm=None, gate=gate
+)
+
+stage1 = L(Distiller)(
+    student=None,
+    teacher=None,
+    teacher_checkpoint="",
+    objectives=L(dict)(
+        loss_roi=L(RoIAware)(
+            layers=[["conv5_3", "conv5_3"]],
+            teacher_shapes=L(dict)(conv5_3=L(ShapeSpec)(channels=512, stride=16)),
+            student_shapes=L(dict)(conv5_3=L(ShapeSpec)(channels=512, stride=16)),
+            pooler_size=7,
+            nms_thresh=0.4,
+            num_proposals=100,
+            weight=1.0,
+        )
+    ),
+    frozen=["head", "classifier"],
+)
+
+stage2 = L(Distiller)(
+    student=None,
+    teacher=None,
+    teacher_checkpoint="",
+    objectives=L(dict)(
+        loss_hard=L(HardLabels)(),
+        loss_class_aware=L(ClassAware)(
+            num_classes="${dataset.num_classes}",
+            num_proposals="${dataloader.train.mapper.num_proposals}",
+            weight=1.0,
+        ),
+    ),
+    frozen=[],
+)

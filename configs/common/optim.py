@@ -1,0 +1,26 @@
+"""Optimizers and schedules, multipliers over ``train.max_iter``."""
+
+import torch
+from fvcore.common.param_scheduler import CosineParamScheduler
+
+from detectron2.config import LazyCall as L
+from detectron2.solver import WarmupParamScheduler
+from detectron2.solver.build import get_default_optimizer_params
+
+adamw = L(torch.optim.AdamW)(
+    params=L(get_default_optimizer_params)(model=None, weight_decay_norm=0.0, weight_decay_bias=0.0),
+    lr=1e-3,
+    weight_decay=1e-4,
+)
+
+# The paper's: momentum 0.9, decay 5e-4, learning rate 1e-4 (stage 2) or 1e-5 (stage 1).
+sgd = L(torch.optim.SGD)(
+    params=L(get_default_optimizer_params)(model=None),
+    lr=1e-4,
+    momentum=0.9,
+    weight_decay=5e-4,
+)
+
+cosine = L(WarmupParamScheduler)(
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0), warmup_factor=0.02, warmup_length=0.03
+)

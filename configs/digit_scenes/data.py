@@ -1,0 +1,15 @@
+"""digit_scenes: 128x128 pixels, 10 classes. Digits are never flipped: a mirrored 2 is no 2."""
+
+from wsd_distill.data.proposal_store import default_store_path
+
+from ..common.data import dataloader, dataset, proposals
+
+for _split in ("train", "val", "test"):
+    dataset[_split] = f"digit_scenes_{_split}"
+    proposals[_split] = default_store_path(f"digit_scenes_{_split}")
+dataset.num_classes = 10
+
+dataloader.train.mapper.flip_prob = 0.0
+dataloader.train.mapper.num_proposals = 48
+dataloader.train.total_batch_size = 16
+dataloader.train.num_workers = 0  # scenes are small: a process for them costs more than it gives

@@ -1,0 +1,28 @@
+"""T-WDet on digit_scenes."""
+
+from detectron2.config import LazyCall as L
+from detectron2.evaluation import DatasetEvaluators
+from wsd_distill.evaluation import LocalizationEvaluator
+
+from ..common.data import store
+from ..common.optim import adamw as optimizer
+from ..common.optim import cosine as lr_multiplier
+from ..common.train import train, trainer
+from .data import dataloader, dataset, proposals
+from .models import teacher as model
+
+train.output_dir = "output/digit_scenes/teacher"
+train.max_iter = 1200  # 12 epochs
+train.checkpointer.period = 200
+optimizer.lr = 3e-3
+
+dataloader.train.mapper.sides = [128]
+dataloader.train.mapper.proposals = store("train")
+for _split, _test in dataloader.test.items():
+    _test.loader.mapper.proposals = store(_split)
+dataloader.test.test.evaluator = L(DatasetEvaluators)(
+    evaluators=[
+        dataloader.test.test.evaluator,
+        L(LocalizationEvaluator)(dataset_name="${dataset.test}", output_dir="${train.output_dir}/inference/test"),
+    ]
+)

@@ -1,0 +1,70 @@
+"""Is this teacher worth learning from? Asked before the first step, for it costs seconds and training costs days."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from detectron2.utils import comm
+from sklearn.metrics import average_precision_score
+
+from wsd_distill.modeling import WSDDN
+
+logger = logging.getLogger(__name__)
+
+
+class PoorTeacherError(RuntimeError):
+    """The teacher ranks images no better than chance does."""
+
+
+class TeacherGate:
+    """Prints the teacher's mAP on a few labelled images and stops the run where it is no better than chance.
+
+    Chance is the mAP of random scores on the same labels: its mean over 100 draws, plus three standard deviations.
+
+    Args:
+        loader: labelled images, as dicts that T-WDet takes.
+        allow_poor: only warn.
+    """
+
+    def __init__(self, loader: Iterable[list[dict]], *, allow_poor: bool = False):
+        self.loader, self.allow_poor = loader, allow_poor
+
+    def __call__(self, teacher: WSDDN) -> float:
+        """Return the teacher's mAP in percent.
+
+        Raises:
+            PoorTeacherError: it is no better than chance. ValueError: the images hold no positive label.
+        """
+        scores, labels = self._predict(teacher)
+        if not labels.any():
+            raise ValueError("the images that the teacher is checked on have no label: choose others")
+        found = _mean_ap(scores, labels)
+        rng = np.random.default_rng(0)
+        random = [_mean_ap(rng.random(scores.shape), labels) for _ in range(100)]
+        chance, bar = np.mean(random), np.mean(random) + 3 * np.std(random)
+        text = f"the teacher's mAP on {len(labels)} images is {found:.1f}, that of random scores {chance:.1f}"
+        logger.info("Teacher gate: %s", text)
+        if found <= bar:
+            text += f" (it has to be above {bar:.1f}). Was it trained, on these classes, with these pixel statistics?"
+            if not self.allow_poor:
+                raise PoorTeacherError(f"{text} trainer.gate.allow_poor=True goes on all the same.")
+            logger.warning(text)
+        return found
+
+    @torch.no_grad()
+    def _predict(self, teacher: WSDDN) -> tuple[np.ndarray, np.ndarray]:
+        """(M, K) scores and labels of the images of all ranks."""
+        scores, labels = [], []
+        for batch in self.loader:
+            scores += [p.cpu().numpy() for p in teacher.extract(batch).image_scores]
+            labels += [x["labels"].numpy() for x in batch]
+        gathered = comm.all_gather((scores, labels))
+        return tuple(np.stack([row for part in gathered for row in part[i]]) for i in range(2))
+
+
+def _mean_ap(scores: np.ndarray, labels: np.ndarray) -> float:
+    present = labels.any(axis=0)
+    return 100 * average_precision_score(labels[:, present], scores[:, present], average="macro")

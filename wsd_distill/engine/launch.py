@@ -1,0 +1,48 @@
+"""Several processes on one machine without a GPU; with GPUs Detectron2's own launcher does the work."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.engine import launch as launch_on_gpus
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def launch(main: Callable, processes: int, *, num_machines: int, machine_rank: int, dist_url: str, args: tuple) -> None:
+    """Run ``main(*args)`` in ``processes`` processes: one GPU each over NCCL, or on CPUs over gloo where there is no GPU.
+
+    Raises:
+        ValueError: several machines without GPUs.
+    """
+    if torch.cuda.is_available():
+        launch_on_gpus(main, processes, num_machines, machine_rank, dist_url, args)
+    elif num_machines > 1:
+        raise ValueError("--num-machines above 1 needs GPUs: without, processes of one machine can work together")
+    elif processes <= 1:
+        main(*args)
+    else:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        mp.spawn(_cpu_worker, (processes, f"tcp://127.0.0.1:{port}", main, args), nprocs=processes)
+
+
+def _cpu_worker(rank: int, processes: int, url: str, main: Callable, args: tuple) -> None:
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    dist.init_process_group("gloo", init_method=url, world_size=processes, rank=rank)
+    main(*args)
+    dist.destroy_process_group()
+
+
+def wrap_for_ranks(model: nn.Module) -> nn.Module:
+    """DistributedDataParallel where there are several processes; otherwise ``model`` itself."""
+    if comm.get_world_size() == 1:
+        return model
+    device = next(model.parameters()).device
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
