@@ -36,6 +36,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--max-boxes", type=int, default=EdgeBoxes.max_boxes, help="most boxes of an image")
     parser.add_argument(
+        "--alpha", type=float, default=EdgeBoxes.alpha, help="EdgeBoxes: IoU between neighbouring windows"
+    )
+    parser.add_argument(
+        "--beta", type=float, default=EdgeBoxes.beta, help="EdgeBoxes: IoU from which a lesser box is dropped"
+    )
+    parser.add_argument(
+        "--min-side", type=int, default=EdgeBoxes.min_side, help="enlarge smaller photos to this longest side first"
+    )
+    parser.add_argument(
         "--max-side", type=int, help="shrink larger photos to this longest side, in pixels, first"
     )
     parser.add_argument(
@@ -61,6 +70,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     proposer = EdgeBoxes(
         max_boxes=arguments.max_boxes,
+        alpha=arguments.alpha,
+        beta=arguments.beta,
+        min_side=arguments.min_side,
         min_box_area=arguments.min_box_area,
         max_side=arguments.max_side,
         edge_model=arguments.edge_model,

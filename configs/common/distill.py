@@ -8,9 +8,26 @@ from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.mapper import MultiLabelMapper
-from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, RoIAware, TeacherGate
+from wsd_distill.distillation import (
+    ClassAware,
+    Distiller,
+    DistillTrainer,
+    HardLabels,
+    LayerPair,
+    Objectives,
+    RoIAware,
+    TeacherGate,
+)
 
 from .data import store
+
+
+
+def layer_pair(name, channels, stride):
+    """A layer that T-WDet and S-Cls both have."""
+    shape = L(ShapeSpec)(channels=channels, stride=stride)
+    return L(LayerPair)(teacher=name, student=name, teacher_shape=shape, student_shape=shape)
+
 
 gate = L(TeacherGate)(
     loader=L(build_test_loader)(
@@ -37,11 +54,9 @@ stage1 = L(Distiller)(
     student=None,
     teacher=None,
     teacher_checkpoint="",
-    objectives=L(dict)(
+    objectives=L(Objectives)(
         loss_roi=L(RoIAware)(
-            layers=[["conv5_3", "conv5_3"]],
-            teacher_shapes=L(dict)(conv5_3=L(ShapeSpec)(channels=512, stride=16)),
-            student_shapes=L(dict)(conv5_3=L(ShapeSpec)(channels=512, stride=16)),
+            layers=[layer_pair("conv5_3", channels=512, stride=16)],
             pooler_size=7,
             nms_thresh=0.4,
             num_proposals=100,
@@ -55,7 +70,7 @@ stage2 = L(Distiller)(
     student=None,
     teacher=None,
     teacher_checkpoint="",
-    objectives=L(dict)(
+    objectives=L(Objectives)(
         loss_hard=L(HardLabels)(),
         loss_class_aware=L(ClassAware)(
             num_classes="${dataset.num_classes}",

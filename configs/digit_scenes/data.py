@@ -10,6 +10,6 @@ for _split in ("train", "val", "test"):
 dataset.num_classes = 10
 
 dataloader.train.mapper.flip_prob = 0.0
-dataloader.train.mapper.num_proposals = 48
+dataloader.train.mapper.num_proposals = 32
 dataloader.train.total_batch_size = 16
 dataloader.train.num_workers = 0  # scenes are small: a process for them costs more than it gives

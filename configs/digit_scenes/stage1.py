@@ -1,11 +1,8 @@
 """Distillation on digit_scenes, stage 1: RoI-aware features (Eq. 3-4) into the student's convolutions."""
 
-from detectron2.config import LazyCall as L
-from detectron2.layers import ShapeSpec
-
 from ..common.data import store
+from ..common.distill import layer_pair, trainer
 from ..common.distill import stage1 as distiller
-from ..common.distill import trainer
 from .data import proposals
 from .models import teacher
 from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
@@ -16,8 +13,7 @@ train.max_iter = 1000  # 10 epochs
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
 _roi = distiller.objectives.loss_roi
-_roi.layers = [["conv3", "conv3"]]
-_roi.teacher_shapes = _roi.student_shapes = L(dict)(conv3=L(ShapeSpec)(channels=64, stride=4))
+_roi.layers = [layer_pair("conv3", channels=64, stride=4)]
 _roi.pooler_size = 5
 _roi.num_proposals = 32
 

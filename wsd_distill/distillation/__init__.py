@@ -2,7 +2,7 @@
 
 from .distiller import Distiller, TeacherCheckpointError, freeze, load_teacher
 from .gate import PoorTeacherError, TeacherGate
-from .objectives import ClassAware, HardLabels, RoIAware, StudentView, Temperatures
+from .objectives import ClassAware, HardLabels, LayerPair, Objectives, RoIAware, StudentView, Temperatures
 from .trainer import DistillTrainer
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "DistillTrainer",
     "Distiller",
     "HardLabels",
+    "LayerPair",
+    "Objectives",
     "PoorTeacherError",
     "RoIAware",
     "StudentView",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 
-from .objectives import StudentView
+from .objectives import Objectives, StudentView
 
 
 class TeacherCheckpointError(RuntimeError):
@@ -60,7 +60,7 @@ class Distiller(nn.Module):
         student: S-Cls.
         teacher: T-WDet, loaded from ``teacher_checkpoint`` here.
         teacher_checkpoint: file that T-WDet's training wrote.
-        objectives: name of the loss (``loss_*``) -> objective.
+        objectives: what the student minimises, the sum of all.
         frozen: names of the student's submodules that this stage leaves alone.
     """
 
@@ -70,14 +70,14 @@ class Distiller(nn.Module):
         student: MultiLabelClassifier,
         teacher: WSDDN,
         teacher_checkpoint: str,
-        objectives: dict[str, nn.Module],
+        objectives: Objectives,
         frozen: list[str] | None = None,
     ):
         super().__init__()
         load_teacher(teacher, teacher_checkpoint)
         self._outside = (teacher,)  # a tuple is no submodule
         self.student = student
-        self.objectives = nn.ModuleDict(objectives)
+        self.objectives = objectives
         for name in frozen or []:
             student.get_submodule(name).requires_grad_(False)
 

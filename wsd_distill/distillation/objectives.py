@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from detectron2.layers import Conv2d
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import Tensor, nn
@@ -35,6 +35,13 @@ class StudentView:
     def logits(self) -> Tensor:
         """(N, K) m of Eq. 8."""
         return self.model.logits(self.features)
+
+
+class Objectives(nn.ModuleDict):
+    """Objectives by the name of their loss (``loss_*``), in the form that a LazyConfig can write."""
+
+    def __init__(self, **objectives: nn.Module):
+        super().__init__(objectives)
 
 
 class HardLabels(nn.Module):
@@ -105,13 +112,26 @@ class ClassAware(nn.Module):
         return {f"temperature/{name}": value.mean().item() for name, value in named.items()}
 
 
+@dataclass
+class LayerPair:
+    """A feature map of the teacher that one of the student is to match.
+
+    Attributes:
+        teacher, student: names of the feature maps. teacher_shape, student_shape: their channels and strides.
+    """
+
+    teacher: str
+    student: str
+    teacher_shape: ShapeSpec
+    student_shape: ShapeSpec
+
+
 class RoIAware(nn.Module):
     """L_f, Eq. 3-4: RoI-pooled features of the proposals that T-WDet finds worth looking at, weighted by s'.
 
     Args:
-        layers: pairs (teacher's feature, student's feature); the losses of several pairs are added.
-        teacher_shapes, student_shapes: name -> ShapeSpec, ``backbone.output_shape()`` of each network. Where the channels
-            of a pair differ, Psi is a learned 1x1 convolution, otherwise the identity.
+        layers: what is to match; the losses of several pairs are added. Where the channels of a pair differ, Psi is a
+            learned 1x1 convolution, otherwise the identity.
         pooler_size: side of the pooled features in cells.
         nms_thresh: proposals that overlap a more confident one by more than this IoU are left out.
         num_proposals: |R'_n|: the most confident that remain, recycled from the best where there are fewer.
@@ -121,26 +141,21 @@ class RoIAware(nn.Module):
     def __init__(
         self,
         *,
-        layers: list[tuple[str, str]],
-        teacher_shapes: dict,
-        student_shapes: dict,
+        layers: list[LayerPair],
         pooler_size: int = 7,
         nms_thresh: float = 0.4,
         num_proposals: int = 100,
         weight: float = 1.0,
     ):
         super().__init__()
-        self.layers = [tuple(pair) for pair in layers]
+        self.layers = list(layers)
         self.nms_thresh, self.num_proposals, self.weight = nms_thresh, num_proposals, weight
         self.adapters, self.teacher_poolers, self.student_poolers = (nn.ModuleList() for _ in range(3))
-        for teacher_name, student_name in self.layers:
-            teacher_shape, student_shape = teacher_shapes[teacher_name], student_shapes[student_name]
-            same = teacher_shape.channels == student_shape.channels
-            self.adapters.append(
-                nn.Identity() if same else Conv2d(student_shape.channels, teacher_shape.channels, 1)
-            )
-            self.teacher_poolers.append(ROIPooler(pooler_size, [1 / teacher_shape.stride], 0, "ROIPool"))
-            self.student_poolers.append(ROIPooler(pooler_size, [1 / student_shape.stride], 0, "ROIPool"))
+        for pair in self.layers:
+            mine, wanted = pair.student_shape.channels, pair.teacher_shape.channels
+            self.adapters.append(nn.Identity() if mine == wanted else Conv2d(mine, wanted, 1))
+            self.teacher_poolers.append(ROIPooler(pooler_size, [1 / pair.teacher_shape.stride], 0, "ROIPool"))
+            self.student_poolers.append(ROIPooler(pooler_size, [1 / pair.student_shape.stride], 0, "ROIPool"))
 
     def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
         kept = [self._keep(boxes.tensor, s) for boxes, s in zip(teacher.boxes, teacher.objectness)]
@@ -151,11 +166,11 @@ class RoIAware(nn.Module):
             for x, i in zip(student.batched_inputs, kept)
         ]
         total = 0
-        for (teacher_name, student_name), adapter, teacher_pooler, student_pooler in zip(
+        for pair, adapter, teacher_pooler, student_pooler in zip(
             self.layers, self.adapters, self.teacher_poolers, self.student_poolers
         ):
-            target = teacher_pooler([teacher.features[teacher_name]], teacher_boxes)
-            mimic = student_pooler([adapter(student.features[student_name])], student_boxes)
+            target = teacher_pooler([teacher.features[pair.teacher]], teacher_boxes)
+            mimic = student_pooler([adapter(student.features[pair.student])], student_boxes)
             total = total + losses.roi_feature_loss(target, mimic, weights, [len(i) for i in kept])
         return self.weight * total
 
