@@ -28,12 +28,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dataset", nargs="+", required=True, metavar="NAME", help="registered data sets")
     parser.add_argument("--method", choices=["edge_boxes"], default="edge_boxes", help="generator")
-    parser.add_argument(
-        "--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow"
-    )
-    parser.add_argument(
-        "--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one"
-    )
+    parser.add_argument("--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one")
     parser.add_argument("--max-boxes", type=int, default=EdgeBoxes.max_boxes, help="most boxes of an image")
     parser.add_argument(
         "--alpha", type=float, default=EdgeBoxes.alpha, help="EdgeBoxes: IoU between neighbouring windows"
@@ -42,26 +38,21 @@ def parse_arguments() -> argparse.Namespace:
         "--beta", type=float, default=EdgeBoxes.beta, help="EdgeBoxes: IoU from which a lesser box is dropped"
     )
     parser.add_argument(
-        "--min-side", type=int, default=EdgeBoxes.min_side, help="enlarge smaller photos to this longest side first"
+        "--min-side",
+        type=int,
+        default=EdgeBoxes.min_side,
+        help="enlarge smaller photos to this longest side first",
     )
-    parser.add_argument(
-        "--max-side", type=int, help="shrink larger photos to this longest side, in pixels, first"
-    )
-    parser.add_argument(
-        "--min-box-area", type=float, default=EdgeBoxes.min_box_area, help="in pixels, after scaling"
-    )
-    parser.add_argument(
-        "--edge-model", help="OpenCV's structured forests (model.yml.gz); default: colour gradients"
-    )
+    parser.add_argument("--max-side", type=int, help="shrink larger photos to this longest side, in pixels, first")
+    parser.add_argument("--min-box-area", type=float, default=EdgeBoxes.min_box_area, help="in pixels, after scaling")
+    parser.add_argument("--edge-model", help="OpenCV's structured forests (model.yml.gz); default: colour gradients")
     parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
     arguments = parser.parse_args()
     if arguments.output and len(arguments.dataset) > 1:
         parser.error("--output names one store: give it with one --dataset")
     unknown = sorted(set(arguments.dataset) - set(DatasetCatalog.list()))
     if unknown:
-        parser.error(
-            f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}"
-        )
+        parser.error(f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}")
     return arguments
 
 

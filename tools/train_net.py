@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train or evaluate what a LazyConfig describes.
 
-python tools/train_net.py --config-file configs/digit_scenes/teacher.py [--resume] [--eval-only] [--num-gpus N] key=value ...
+python tools/train_net.py --config-file configs/digit_scenes/teacher.py [key=value ...]
 """
 
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
@@ -9,7 +9,6 @@ import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current P
 # isort: split
 import json
 import logging
-import os
 from pathlib import Path
 
 import torch

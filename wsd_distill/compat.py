@@ -34,8 +34,8 @@ def apply() -> None:
 def _missing(symbol: str):
     def use(*args, **kwargs):
         raise MissingExtensionError(
-            f"{symbol} needs Detectron2's C++ extension, and this Detectron2 was installed without it. Build Detectron2 "
-            "from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO evaluation; for the "
+            f"{symbol} needs Detectron2's C++ extension, and this Detectron2 was installed without it. Build "
+            "Detectron2 from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO evaluation; for the "
             "latter, COCOEvaluator(..., use_fast_impl=False) gives the same figures without it."
         )
 
@@ -54,9 +54,7 @@ class _Extension(types.ModuleType):
 def _has_extension() -> bool:
     """Whether the built extension lies in the package's folder; importing it would import all of Detectron2."""
     folder = importlib.util.find_spec("detectron2").submodule_search_locations[0]
-    return any(
-        os.path.isfile(os.path.join(folder, "_C" + suffix)) for suffix in importlib.machinery.EXTENSION_SUFFIXES
-    )
+    return any(os.path.isfile(os.path.join(folder, "_C" + suffix)) for suffix in importlib.machinery.EXTENSION_SUFFIXES)
 
 
 def _provide_extension() -> None:

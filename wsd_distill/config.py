@@ -11,8 +11,6 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``.
     """
     cfg.MODEL.IMAGE_LEVEL = CfgNode({"NUM_CLASSES": 80, "HEAD": "fc", "FC_DIMS": [4096, 4096], "DROPOUT": 0.5})
-    cfg.MODEL.WSDDN = CfgNode(
-        {"IN_FEATURE": "res4", "SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4}
-    )
+    cfg.MODEL.WSDDN = CfgNode({"IN_FEATURE": "res4", "SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
     cfg.MODEL.CLASSIFIER = CfgNode({"IN_FEATURE": "res4", "INPUT_SIDE": 224, "POOL": 2})
     cfg.MODEL.SMALL_CONV_NET = CfgNode({"CHANNELS": [24, 48, 96], "CONVS": [1, 2, 2], "NORM": "BN"})

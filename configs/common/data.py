@@ -5,6 +5,7 @@ A data set's config names ``dataset`` and ``proposals``; everything else refers 
 
 from detectron2.config import LazyCall as L
 from detectron2.data import build_detection_train_loader
+
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import ProposalStore

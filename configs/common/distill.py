@@ -6,6 +6,7 @@ trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's check
 
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
+
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.distillation import (
@@ -20,7 +21,6 @@ from wsd_distill.distillation import (
 )
 
 from .data import store
-
 
 
 def layer_pair(name, channels, stride):

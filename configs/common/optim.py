@@ -1,11 +1,10 @@
 """Optimizers and schedules, multipliers over ``train.max_iter``."""
 
 import torch
-from fvcore.common.param_scheduler import CosineParamScheduler
-
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
 from detectron2.solver.build import get_default_optimizer_params
+from fvcore.common.param_scheduler import CosineParamScheduler
 
 adamw = L(torch.optim.AdamW)(
     params=L(get_default_optimizer_params)(model=None, weight_decay_norm=0.0, weight_decay_bias=0.0),

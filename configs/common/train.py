@@ -1,8 +1,8 @@
 """What every run shares; a config imports it and changes what differs."""
 
 import torch
-
 from detectron2.config import LazyCall as L
+
 from wsd_distill.engine import Trainer
 
 train = dict(

@@ -2,6 +2,7 @@
 
 from detectron2.config import LazyCall as L
 from detectron2.modeling.poolers import ROIPooler
+
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
 backbone = L(SmallConvNet)(channels=[16, 32, 64], convs=[1, 1, 2], norm="BN")

@@ -2,6 +2,7 @@
 
 from detectron2.config import LazyCall as L
 from detectron2.evaluation import DatasetEvaluators
+
 from wsd_distill.evaluation import LocalizationEvaluator
 
 from ..common.data import store

@@ -120,9 +120,7 @@ def test_reading_an_image_allocates_that_image_alone(tmp_path):
 
 def test_missing_image_names_id_file_and_tool(tmp_path):
     store = ProposalStore(write(tmp_path / "s.arrow", [("a", [[0, 0, 1, 1]], [1])]))
-    with pytest.raises(
-        KeyError, match=r"'b' in .*s\.arrow.*tools/generate_proposals\.py --dataset pets_train"
-    ):
+    with pytest.raises(KeyError, match=r"'b' in .*s\.arrow.*tools/generate_proposals\.py --dataset pets_train"):
         store["b"]
 
 

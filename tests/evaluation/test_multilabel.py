@@ -85,9 +85,7 @@ def test_reset_forgets(register):
 
 
 def test_scores_file(register, tmp_path):
-    run(
-        MultiLabelEvaluator(register(RECORDS, CLASSES), output_dir=str(tmp_path / "test")), SCORES, order="ba"
-    )
+    run(MultiLabelEvaluator(register(RECORDS, CLASSES), output_dir=str(tmp_path / "test")), SCORES, order="ba")
     assert [path.name for path in (tmp_path / "test").iterdir()] == ["scores.npz"]
     with np.load(tmp_path / "test" / "scores.npz") as file:
         assert file["image_ids"].tolist() == ["a", "b"]
@@ -112,9 +110,7 @@ def test_threshold_of_another_split(register, tmp_path):
 def test_threshold_split_not_evaluated(register, tmp_path):
     name, scores = one_class(register, [0.2], [1])
     evaluator = MultiLabelEvaluator(name, output_dir=str(tmp_path / "test"), threshold_split="val")
-    with pytest.raises(
-        FileNotFoundError, match=r"val.scores\.npz is missing.*'val'.*evaluate that split first"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"val.scores\.npz is missing.*'val'.*evaluate that split first"):
         run(evaluator, scores)
     assert (tmp_path / "test" / "scores.npz").is_file()  # the inference is not lost
 
@@ -143,9 +139,7 @@ def test_fewer_images_than_ranks(register, monkeypatch):
 
 def test_image_seen_by_two_ranks_counts_once(register, monkeypatch):
     name, scores = one_class(register, [0.9, 0.1], [1, 0])
-    padded = {
-        1: np.array([1.0], dtype=np.float32)
-    }  # the second rank's copy of image 1, told apart by its score
+    padded = {1: np.array([1.0], dtype=np.float32)}  # the second rank's copy of image 1, told apart by its score
     monkeypatch.setattr(comm, "gather", lambda mine: [mine, padded])
     assert run(MultiLabelEvaluator(name), scores)["multilabel"]["mAP"] == 100
 

@@ -192,8 +192,7 @@ def pictures(tmp_path):
 def test_two_worker_processes_make_what_one_does(tmp_path, pictures):
     proposer = EdgeBoxes(max_boxes=20)
     stores = [
-        generate(pictures, "d", proposer, tmp_path / f"{n}.arrow", num_workers=n, images_per_part=2)
-        for n in (0, 2)
+        generate(pictures, "d", proposer, tmp_path / f"{n}.arrow", num_workers=n, images_per_part=2) for n in (0, 2)
     ]
     assert list(stores[0]) == list(stores[1]) == ["0", "1", "2", "3", "4", "5"]
     assert list(stores[1].metadata.failures) == ["3"]

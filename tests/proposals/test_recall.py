@@ -51,7 +51,4 @@ def test_recall_by_hand(store):
 def test_no_annotated_box_no_recall(store):
     dicts = [{"image_id": "a"}, {"image_id": "b", "annotations": []}]
     assert proposal_recall(store, dicts) is None
-    assert (
-        proposal_recall(store, [{"image_id": "a", "annotations": [annotation(0, 0, 9, 9, iscrowd=1)]}])
-        is None
-    )
+    assert proposal_recall(store, [{"image_id": "a", "annotations": [annotation(0, 0, 9, 9, iscrowd=1)]}]) is None

@@ -204,9 +204,7 @@ def _open(path: str) -> tuple[list[pa.RecordBatch], StoreMetadata]:
         raise ValueError(f"{path} is no whole Arrow file ({error}): delete it and make it again") from error
     content: Mapping = reader.schema.metadata or {}
     if _METADATA_KEY not in content:
-        raise ValueError(
-            f"{path} is an Arrow file but no proposal store; tools/generate_proposals.py makes those"
-        )
+        raise ValueError(f"{path} is an Arrow file but no proposal store; tools/generate_proposals.py makes those")
     metadata = json.loads(content[_METADATA_KEY])
     if metadata["format_version"] != FORMAT_VERSION:
         raise ValueError(
@@ -227,9 +225,7 @@ def _checked(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> tuple[np.n
     if boxes.size == 0 and scores.size == 0:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"image '{image_id}': boxes {boxes.shape} and scores {scores.shape} are not (R, 4) and (R,)"
-        )
+        raise ValueError(f"image '{image_id}': boxes {boxes.shape} and scores {scores.shape} are not (R, 4) and (R,)")
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"image '{image_id}': boxes or scores are not finite")
     if (boxes[:, 2:] < boxes[:, :2]).any():

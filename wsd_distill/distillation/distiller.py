@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from detectron2.utils.file_io import PathManager
-from torch import Tensor, nn
+from torch import nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def launch(main: Callable, processes: int, *, num_machines: int, machine_rank: int, dist_url: str, args: tuple) -> None:
-    """Run ``main(*args)`` in ``processes`` processes: one GPU each over NCCL, or on CPUs over gloo where there is no GPU.
+    """Run ``main(*args)`` in so many processes: one GPU each over NCCL, or over gloo on CPUs where there is no GPU.
 
     Raises:
         ValueError: several machines without GPUs.

@@ -13,9 +13,7 @@ class FCHead(nn.Module):
         pool: the map is first max-pooled in squares of this side, as pool5 does for a whole image; 1 does nothing.
     """
 
-    def __init__(
-        self, *, input_shape: tuple[int, int, int], dims: list[int], dropout: float = 0.5, pool: int = 1
-    ):
+    def __init__(self, *, input_shape: tuple[int, int, int], dims: list[int], dropout: float = 0.5, pool: int = 1):
         super().__init__()
         channels, h, w = input_shape
         layers, width = [nn.MaxPool2d(pool), nn.Flatten()], channels * (h // pool) * (w // pool)

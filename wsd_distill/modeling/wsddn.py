@@ -59,7 +59,7 @@ class WSDDN(nn.Module):
         box_pooler: pools ``in_feature`` at its own stride.
         box_head: (M, C, h, w) -> (M, ``output_size``).
         num_classes: K.
-        score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2 is (1, 0).
+        score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; (1, 0) is Eq. 2.
         test_nms_thresh: IoU above which inference drops the lower of two boxes of one class.
         test_topk_per_image: detections kept for each image; None keeps all.
         pixel_mean, pixel_std: per channel, in the order in which the mapper reads images.
@@ -123,8 +123,8 @@ class WSDDN(nn.Module):
     def forward(self, batched_inputs: list[dict]):
         """
         Args:
-            batched_inputs: one dict an image: ``image`` (3, H, W) uint8, ``proposals`` Instances with ``proposal_boxes``
-                (in pixels of ``image``) and ``scores`` (s_R); in training ``labels`` (K,); at test time optionally
+            batched_inputs: one dict an image: ``image`` (3, H, W) uint8, ``proposals`` Instances with
+                ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training ``labels`` (K,); at test time optionally
                 ``height`` and ``width`` of the original image, to which boxes are scaled.
 
         Returns:
@@ -158,9 +158,7 @@ class WSDDN(nn.Module):
         for x, boxes, scores in zip(batched_inputs, output.boxes, output.scores):
             instances = self._detect(boxes, scores, x["image"].shape[-2:])
             height, width = x.get("height", x["image"].shape[-2]), x.get("width", x["image"].shape[-1])
-            results.append(
-                {"image_scores": scores.sum(0), "instances": detector_postprocess(instances, height, width)}
-            )
+            results.append({"image_scores": scores.sum(0), "instances": detector_postprocess(instances, height, width)})
         return results
 
     def _detect(self, boxes: Boxes, scores: Tensor, image_size: tuple[int, int]) -> Instances:
@@ -169,9 +167,7 @@ class WSDDN(nn.Module):
         repeated = boxes.tensor.repeat_interleave(self.num_classes, dim=0)  # (R * K, 4)
         classes = torch.arange(self.num_classes, device=flat.device).repeat(len(scores))
         keep = batched_nms(repeated, flat, classes, self.test_nms_thresh)[: self.test_topk_per_image]
-        return Instances(
-            image_size, pred_boxes=Boxes(repeated[keep]), scores=flat[keep], pred_classes=classes[keep]
-        )
+        return Instances(image_size, pred_boxes=Boxes(repeated[keep]), scores=flat[keep], pred_classes=classes[keep])
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise and batch; smaller images are padded with zeros at the right and the bottom."""

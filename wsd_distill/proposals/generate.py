@@ -124,9 +124,7 @@ def _make_parts(jobs: list[tuple], images: int, num_workers: int) -> None:
     logger.info("%d images, %d of them now, %.1f images/s", images, missing, rate)
 
 
-def _make_part(
-    records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable
-) -> int:
+def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:
     rows, failures = [], {}
     for record in records:
         check_stopped()

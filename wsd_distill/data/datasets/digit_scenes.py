@@ -124,7 +124,11 @@ def _add_clutter(rng: np.random.Generator, canvas: np.ndarray, sources: np.ndarr
 
 
 def _occlude(
-    rng: np.random.Generator, canvas: np.ndarray, clean: np.ndarray, box: tuple[int, int, int, int], share: float
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    clean: np.ndarray,
+    box: tuple[int, int, int, int],
+    share: float,
 ) -> None:
     """Put the clean background back over a strip along one side of ``box``."""
     x0, y0, x1, y1 = box
@@ -217,12 +221,21 @@ def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list
     folder = generate(root or os.environ.get("DETECTRON2_DATASETS", "datasets"))
     content = json.loads((folder / f"instances_{split}.json").read_text())
     dicts = {
-        image["id"]: {**image, "image_id": image["id"], "file_name": str(folder / image["file_name"]), "annotations": []}
+        image["id"]: {
+            **image,
+            "image_id": image["id"],
+            "file_name": str(folder / image["file_name"]),
+            "annotations": [],
+        }
         for image in content["images"]
     }
     for annotation in content["annotations"]:
         dicts[annotation["image_id"]]["annotations"].append(
-            {"bbox": annotation["bbox"], "bbox_mode": BoxMode.XYWH_ABS, "category_id": annotation["category_id"]}
+            {
+                "bbox": annotation["bbox"],
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "category_id": annotation["category_id"],
+            }
         )
     for record in dicts.values():
         del record["id"]

@@ -41,7 +41,13 @@ def _block(in_channels: int, channels: int, convs: int, norm: str, pool: bool) -
     layers = [nn.MaxPool2d(2)] if pool else []
     for _ in range(convs):
         conv = Conv2d(
-            in_channels, channels, 3, padding=1, bias=not norm, norm=get_norm(norm, channels), activation=nn.ReLU()
+            in_channels,
+            channels,
+            3,
+            padding=1,
+            bias=not norm,
+            norm=get_norm(norm, channels),
+            activation=nn.ReLU(),
         )
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         layers.append(conv)
@@ -53,6 +59,4 @@ def _block(in_channels: int, channels: int, convs: int, norm: str, pool: bool) -
 def build_small_conv_net(cfg, input_shape: ShapeSpec) -> SmallConvNet:
     """SmallConvNet from ``cfg.MODEL.SMALL_CONV_NET`` for YAML users."""
     node = cfg.MODEL.SMALL_CONV_NET
-    return SmallConvNet(
-        channels=node.CHANNELS, convs=node.CONVS, norm=node.NORM, in_channels=input_shape.channels
-    )
+    return SmallConvNet(channels=node.CHANNELS, convs=node.CONVS, norm=node.NORM, in_channels=input_shape.channels)

@@ -1,0 +1,212 @@
+#!/usr/bin/env python
+"""Run the paper's comparison on a data set: proposals, T-WDet, S-Cls without and with distillation, one table.
+
+    python tools/reproduce.py --dataset digit_scenes --seeds 3
+
+Finished runs are kept, an interrupted one goes on from its last checkpoint. Everything lands in --output: a folder for
+each run with its log, configuration, checkpoint and scores; table.md; scenes.png.
+"""
+
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import LazyConfig, instantiate
+from torchvision.ops import nms
+from tqdm import tqdm
+
+import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
+from wsd_distill.report.pictures import choose_scenes, draw_scenes
+from wsd_distill.report.table import gains, markdown_table
+from wsd_distill.report.throughput import images_per_second
+
+ROOT = Path(__file__).resolve().parent.parent
+PROPOSAL_OPTIONS = {
+    "digit_scenes": "--max-boxes 64 --alpha 0.55 --beta 0.5 --min-side 192 --min-box-area 150".split(),
+}
+METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
+TEACHER, PLAIN, LONG, DISTILLED = "T-WDet", "S-Cls (w/o)", "S-Cls (w/o), epochs of both stages", "S-Cls (w/)"
+METHODS = {TEACHER: "teacher", PLAIN: "student", LONG: "student_long", DISTILLED: "stage2"}
+
+
+@dataclass
+class Run:
+    """One training: a config, what it overrides, and where it writes."""
+
+    name: str
+    config: Path
+    output: Path
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def weights(self) -> Path:
+        return self.output / "model_final.pth"
+
+    @property
+    def done(self) -> bool:
+        return (self.output / "results.json").exists()
+
+
+def plan(dataset: str, seed: int, output: Path) -> list[Run]:
+    """The runs of one seed, in an order in which each finds what it needs."""
+    configs, folder = ROOT / "configs" / dataset, output / f"seed{seed}"
+    iterations = {stage: LazyConfig.load(str(configs / f"{stage}.py")).train.max_iter for stage in ("stage1", "stage2")}
+    teacher = Run("teacher", configs / "teacher.py", folder / "teacher")
+    stage1 = Run(
+        "stage1",
+        configs / "stage1.py",
+        folder / "stage1",
+        [f"distiller.teacher_checkpoint={teacher.weights}"],
+    )
+    runs = [
+        teacher,
+        # As many epochs as stage 2 has, and as many as both stages have together.
+        Run("student", configs / "student.py", folder / "student", [f"train.max_iter={iterations['stage2']}"]),
+        Run(
+            "student_long",
+            configs / "student.py",
+            folder / "student_long",
+            [f"train.max_iter={sum(iterations.values())}"],
+        ),
+        stage1,
+        Run(
+            "stage2",
+            configs / "stage2.py",
+            folder / "stage2",
+            [*stage1.overrides, f"train.init_checkpoint={stage1.weights}"],
+        ),
+    ]
+    for run in runs:
+        run.overrides += [f"train.seed={seed}", f"train.output_dir={run.output}"]
+    return runs
+
+
+def train(run: Run) -> None:
+    """Train in a process of its own, with a bar for its iterations; all it says goes to stdout.txt."""
+    run.output.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(ROOT / "tools" / "train_net.py"),
+        "--config-file",
+        str(run.config),
+    ]
+    command += ["--resume", *run.overrides]
+    log = run.output / "stdout.txt"
+    started = time.time()
+    with (
+        open(log, "a") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as process,
+        tqdm(desc=f"{run.output.parent.name} {run.name}", unit="it") as bar,
+    ):
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            follow(line, bar)
+    if process.returncode != 0 or not run.done:
+        tail = "".join(log.read_text().splitlines(keepends=True)[-15:])
+        raise SystemExit(f"{run.name} failed (all of it is in {log}); the command was\n{' '.join(command)}\n\n{tail}")
+    (run.output / "seconds.txt").write_text(f"{time.time() - started:.0f}\n")
+
+
+def follow(line: str, bar: tqdm) -> None:
+    """Move the bar to what a line of Detectron2's log tells."""
+    found = re.search(r"eta: (\S+)\s+iter: (\d+).*?total_loss: (\S+)", line)
+    if found:
+        bar.update(int(found[2]) + 1 - bar.n)
+        bar.set_postfix_str(f"{found[1]} left, loss {found[3]}")
+
+
+def read_results(run: Run) -> dict[str, float]:
+    results = json.loads((run.output / "results.json").read_text())["test"]
+    return {metric: value for task in results.values() for metric, value in task.items()}
+
+
+def load(run: Run) -> tuple[torch.nn.Module, list[dict]]:
+    """The trained model of a run, and the first batch of its test set."""
+    cfg = LazyConfig.load(str(run.output / "config.yaml"))
+    model = instantiate(cfg.model)
+    DetectionCheckpointer(model).load(str(run.weights))
+    return model.eval(), cfg.dataloader.test.test.loader
+
+
+def measure_speed(runs: dict[str, Run]) -> dict[str, float]:
+    models = {}
+    for method, name in METHODS.items():
+        model, loader = load(runs[name])
+        models[method] = (model, next(iter(instantiate(loader))))
+    return images_per_second(models)
+
+
+@torch.no_grad()
+def draw(runs: dict[str, Run], path: Path, how_many: int = 6, boxes: int = 5) -> None:
+    """Test scenes with T-WDet's boxes of highest s' after non-maximum suppression, and both students' labels."""
+    students = [PLAIN, DISTILLED]
+    files = [np.load(runs[METHODS[s]].output / "inference" / "test" / "scores.npz") for s in students]
+    chosen = choose_scenes([f["scores"] for f in files], how_many)
+    teacher, loader = load(runs["teacher"])
+    records, mapper = instantiate(loader.dataset), instantiate(loader.mapper)
+    scenes = []
+    for i in chosen:
+        view = mapper(records[i])
+        output = teacher.extract([view])
+        found, objectness = output.boxes[0].tensor, output.objectness[0]
+        best = nms(found, objectness, 0.4)[:boxes]
+        scenes.append(
+            {
+                "image": view["image"].permute(1, 2, 0).numpy(),
+                "boxes": found[best].numpy(),
+                "labels": files[0]["labels"][i],
+                "scores": [f["scores"][i] for f in files],
+            }
+        )
+    draw_scenes(path, scenes, students, [str(name) for name in files[0]["class_names"]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="digit_scenes", choices=sorted(PROPOSAL_OPTIONS))
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 (default 3)")
+    parser.add_argument("--output", type=Path, help="default: output/<dataset>")
+    arguments = parser.parse_args()
+    output = (arguments.output or Path("output") / arguments.dataset).resolve()
+
+    cfg = LazyConfig.load(str(ROOT / "configs" / arguments.dataset / "data.py"))
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "generate_proposals.py"), "--dataset"]
+    command += [cfg.dataset[split] for split in ("train", "val", "test")]
+    subprocess.run([*command, *PROPOSAL_OPTIONS[arguments.dataset]], check=True, cwd=ROOT)
+
+    rows: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
+    for seed in range(arguments.seeds):
+        runs = {run.name: run for run in plan(arguments.dataset, seed, output)}
+        for run in runs.values():
+            if not run.done:
+                train(run)
+        for method, name in METHODS.items():
+            rows[method].append(read_results(runs[name]))
+    for method, speed in measure_speed(runs).items():
+        rows[method][0]["images/s"] = speed
+    draw(runs, output / "scenes.png")
+
+    table = markdown_table(rows, METRICS)
+    sentences = gains(rows, "mAP", [(TEACHER, PLAIN), (DISTILLED, PLAIN), (DISTILLED, LONG)])
+    text = "\n".join([table, "", *(f"- {sentence}" for sentence in sentences), ""])
+    (output / "table.md").write_text(text)
+    print(f"\n{arguments.dataset}, test split, {arguments.seeds} seed(s), in percent:\n\n{text}")
+    print(f"Table: {output / 'table.md'}\nPicture: {output / 'scenes.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The paper's Figure 3: scenes with T-WDet's boxes, and what each student makes of them."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+RIGHT, WRONG = "#1f4fd8", "#d0312d"  # the paper's blue and red; signs tell them apart without colour
+
+
+def choose_scenes(scores: list[np.ndarray], how_many: int, seed: int = 0) -> np.ndarray:
+    """Indices of scenes, drawn at random among those on whose three best classes the two students differ.
+
+    Args:
+        scores: of each student, (N, K).
+    """
+    first, second = (np.sort(np.argsort(-s, axis=1)[:, :3], axis=1) for s in scores)
+    differing = np.flatnonzero((first != second).any(axis=1))
+    chosen = np.random.default_rng(seed).permutation(differing)[:how_many]
+    return np.sort(chosen)
+
+
+def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str], class_names: list[str]) -> None:
+    """Write a PNG with a scene in each cell.
+
+    Args:
+        scenes: dicts with ``image`` (H, W, 3) uint8 RGB, ``boxes`` (R, 4) XYXY in its pixels with the most confident
+            first, ``labels`` (K,) and ``scores``, one (K,) for each student.
+        students: names of the students, in the order of ``scores``.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    columns = min(3, len(scenes))
+    rows = -(-len(scenes) // columns)
+    figure, axes = plt.subplots(rows, columns * 2, figsize=(4.6 * columns, 2.5 * rows + 0.5), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, scene in enumerate(scenes):
+        picture, text = axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2]
+        _draw_boxes(picture, scene)
+        _write_labels(text, scene, students, class_names)
+    figure.suptitle(
+        "T-WDet's most confident boxes; top-3 labels of each student: ✓ blue right, ✗ red wrong", fontsize=10
+    )
+    figure.tight_layout(rect=(0, 0, 1, 0.98))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_boxes(axis, scene: dict) -> None:
+    from matplotlib.patches import Rectangle
+
+    axis.imshow(scene["image"], interpolation="nearest")
+    for rank, (x0, y0, x1, y1) in enumerate(scene["boxes"]):
+        axis.add_patch(
+            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="#35e02f", linewidth=2.2 - 0.3 * rank)
+        )
+
+
+def _write_labels(axis, scene: dict, students: list[str], class_names: list[str]) -> None:
+    truth = ", ".join(class_names[k] for k in np.flatnonzero(scene["labels"]))
+    axis.text(0, 1, f"truth: {truth}", fontsize=8, va="top", wrap=True, transform=axis.transAxes)
+    for column, (name, scores) in enumerate(zip(students, scene["scores"])):
+        x = 0.52 * column
+        axis.text(x, 0.74, name, fontsize=9, weight="bold", va="top", transform=axis.transAxes)
+        for rank, k in enumerate(np.argsort(-scores)[:3]):
+            right = bool(scene["labels"][k])
+            label = f"{'✓' if right else '✗'} {class_names[k]} {scores[k]:.2f}"
+            colour = RIGHT if right else WRONG
+            axis.text(x, 0.58 - 0.17 * rank, label, fontsize=9, color=colour, va="top", transform=axis.transAxes)

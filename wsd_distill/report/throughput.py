@@ -1,0 +1,29 @@
+"""How many images a second models take, side by side."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def images_per_second(models: dict[str, tuple[nn.Module, list[dict]]], rounds: int = 15) -> dict[str, float]:
+    """Median over ``rounds`` in which the models take turns, so that a busy moment of the machine hits all of them.
+
+    Args:
+        models: name -> (model, one batch of inputs). Reading and resizing the images is not counted.
+    """
+    seconds = {name: [] for name in models}
+    for turn in range(rounds + 2):
+        for name, (model, batch) in models.items():
+            model.eval()
+            start = time.perf_counter()
+            model(batch)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn >= 2:  # the first turns warm up
+                seconds[name].append(time.perf_counter() - start)
+    return {name: len(models[name][1]) / statistics.median(times) for name, times in seconds.items()}
