@@ -17,14 +17,14 @@ proposals = dict(train="???", val="???", test="???")
 
 def store(split):
     """The proposals of a split, of which ``proposals.<split>`` is the file."""
-    return L(ProposalStore)(path="${proposals.%s}" % split, dataset_name="${dataset.%s}" % split)
+    return L(ProposalStore)(path=f"${{proposals.{split}}}", dataset_name=f"${{dataset.{split}}}")
 
 
 def test_split(split, threshold_split):
     """Loader and evaluator of a split; its F1 is taken at the threshold that is best on ``threshold_split``."""
     return dict(
         loader=L(build_test_loader)(
-            dataset=L(get_dataset_dicts)(name="${dataset.%s}" % split, first=None),
+            dataset=L(get_dataset_dicts)(name=f"${{dataset.{split}}}", first=None),
             mapper=L(MultiLabelMapper)(
                 is_train=False,
                 num_classes="${dataset.num_classes}",
@@ -37,7 +37,7 @@ def test_split(split, threshold_split):
             num_workers=0,
         ),
         evaluator=L(MultiLabelEvaluator)(
-            dataset_name="${dataset.%s}" % split,
+            dataset_name=f"${{dataset.{split}}}",
             output_dir="${train.output_dir}/inference/%s" % split,
             threshold_split=threshold_split,
         ),

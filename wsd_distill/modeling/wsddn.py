@@ -59,7 +59,7 @@ class WSDDN(nn.Module):
         box_pooler: pools ``in_feature`` at its own stride.
         box_head: (M, C, h, w) -> (M, ``output_size``).
         num_classes: K.
-        score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; (1, 0) is Eq. 2.
+        score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2: 1, 0.
         test_nms_thresh: IoU above which inference drops the lower of two boxes of one class.
         test_topk_per_image: detections kept for each image; None keeps all.
         pixel_mean, pixel_std: per channel, in the order in which the mapper reads images.
@@ -124,8 +124,9 @@ class WSDDN(nn.Module):
         """
         Args:
             batched_inputs: one dict an image: ``image`` (3, H, W) uint8, ``proposals`` Instances with
-                ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training ``labels`` (K,); at test time optionally
-                ``height`` and ``width`` of the original image, to which boxes are scaled.
+                ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training
+                ``labels`` (K,); at test time optionally ``height`` and ``width`` of the original image, to which boxes
+                are scaled.
 
         Returns:
             In training ``{"loss_image": scalar}``; otherwise for each image ``image_scores`` (K,), p, and ``instances``
