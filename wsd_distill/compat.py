@@ -34,9 +34,9 @@ def apply() -> None:
 def _missing(symbol: str):
     def use(*args, **kwargs):
         raise MissingExtensionError(
-            f"{symbol} needs Detectron2's C++ extension, and this Detectron2 was installed without it. Build "
-            "Detectron2 from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO evaluation; for the "
-            "latter, COCOEvaluator(..., use_fast_impl=False) gives the same figures without it."
+            f"{symbol} needs Detectron2's C++ extension, and this Detectron2 was installed without it. "
+            "Build Detectron2 from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO "
+            "evaluation; for the latter, COCOEvaluator(..., use_fast_impl=False) gives the same figures without it."
         )
 
     return use

@@ -38,7 +38,7 @@ def test_split(split, threshold_split):
         ),
         evaluator=L(MultiLabelEvaluator)(
             dataset_name=f"${{dataset.{split}}}",
-            output_dir="${train.output_dir}/inference/%s" % split,
+            output_dir=f"${{train.output_dir}}/inference/{split}",
             threshold_split=threshold_split,
         ),
     )
