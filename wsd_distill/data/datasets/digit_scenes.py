@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 VERSION = 1  # goes up with any change that changes a pixel or a box
 SEED = 0
-IMAGES = {"train": 1600, "val": 400, "test": 800}
+IMAGES = {"train": 1200, "val": 300, "test": 600}
 SOURCE_SHARE = {"train": 0.6, "val": 0.15, "test": 0.25}  # of scikit-learn's 1797 digits
 PHOTOS = ["astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "motorcycle_left"]
 
@@ -196,7 +196,7 @@ def generate(root: str | os.PathLike) -> Path:
     target = Path(root) / f"digit_scenes_v{VERSION}"
     if target.exists():
         return target
-    logger.info("Making digit_scenes in %s (about ten seconds, once)", target)
+    logger.info("Making digit_scenes in %s (about 20 seconds, once)", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".digit_scenes", dir=target.parent))
     try:

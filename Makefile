@@ -1,0 +1,30 @@
+# make demo, make test: each does all its set-up in a virtual environment of its own, once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo figures test lint
+
+demo: $(READY)
+	$(BIN)/python -W ignore tools/reproduce.py --dataset digit_scenes --seeds 1 --output output/demo
+
+figures: $(READY)
+	$(BIN)/python -W ignore tools/reproduce.py --dataset digit_scenes --seeds 3
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# pip 25.3: older ones fail to build Detectron2's sdist, 26.3 refuses it (INSTALL.md).
+$(READY): requirements.txt requirements-detectron2.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q pip==25.3 setuptools==84.2.1 wheel==0.48.0
+	$(BIN)/python -m pip install -q -r requirements.txt
+	$(BIN)/python -m pip install -q --no-build-isolation --no-deps --require-hashes -r requirements-detectron2.txt \
+	    --config-settings="--global-option=build_py" --config-settings="--build-option=--skip-build"
+	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	touch $(READY)

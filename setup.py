@@ -1,0 +1,35 @@
+"""Detectron2 itself is not among the requirements: users keep the build that they have (INSTALL.md)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "(.+?)"', (here / "wsd_distill" / "__init__.py").read_text())[1]
+
+setup(
+    name="wsd_distill",
+    version=version,
+    description="Multi-label image classification by distilling a weakly-supervised detector, on Detectron2",
+    packages=find_packages(include=["wsd_distill*"]),
+    python_requires=">=3.9",
+    install_requires=[
+        "torch>=2.3",
+        "torchvision>=0.18",
+        "fvcore>=0.1.5",
+        "omegaconf>=2.1,<2.4",
+        "hydra-core>=1.1,<1.4",
+        "numpy>=1.23",
+        "pillow>=9.1",
+        "opencv-contrib-python-headless>=4.6",
+        "pyarrow>=14",
+        "pycocotools>=2.0.6",
+        "scikit-learn>=1.2",
+        "scikit-image>=0.22",
+        "matplotlib>=3.6",
+        "tabulate>=0.9",
+        "tqdm>=4.60",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff>=0.6"]},
+)
