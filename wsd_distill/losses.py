@@ -1,7 +1,7 @@
 """The paper's formulas as pure functions of tensors. N images, R proposals, K classes, C channels.
 
-Everything here is computed in float32, whatever autocast says: products of two softmaxes and ``1 - p`` have no digits
-to spare in half precision.
+Everything here is computed in float32 at least, whatever autocast says: products of two softmaxes and ``1 - p`` have no
+digits to spare in half precision.
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def _full(x: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def softened_scores(cls_logits: Tensor, det_logits: Tensor, t_cls: Tensor, t_det: Tensor) -> Tensor:
@@ -21,14 +26,14 @@ def softened_scores(cls_logits: Tensor, det_logits: Tensor, t_cls: Tensor, t_det
     Returns:
         (R, K): softmax over classes times softmax over this image's proposals.
     """
-    cls = (cls_logits.float() / t_cls).softmax(dim=1)  # (R, K): over classes
-    det = (det_logits.float() / t_det[:, None]).softmax(dim=0)  # (R, K): over proposals
+    cls = (_full(cls_logits) / t_cls).softmax(dim=1)  # (R, K): over classes
+    det = (_full(det_logits) / t_det[:, None]).softmax(dim=0)  # (R, K): over proposals
     return cls * det
 
 
 def fused_scores(cls_logits: Tensor, det_logits: Tensor) -> Tensor:
     """S of Section 3.1 for one image: (R, K) logits of both branches -> (R, K) scores."""
-    return cls_logits.float().softmax(dim=1) * det_logits.float().softmax(dim=0)
+    return _full(cls_logits).softmax(dim=1) * _full(det_logits).softmax(dim=0)
 
 
 def image_level_bce(scores: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor:
@@ -41,23 +46,24 @@ def image_level_bce(scores: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor
         eps: probabilities are clamped to [eps, 1 - eps].
     """
     with torch.autocast(scores.device.type, enabled=False):
-        p = scores.float().clamp(eps, 1 - eps)
-        return F.binary_cross_entropy(p, labels.float(), reduction="sum") / len(p)
+        p = _full(scores).clamp(eps, 1 - eps)
+        return F.binary_cross_entropy(p, labels.to(p.dtype), reduction="sum") / len(p)
 
 
 def hard_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Eq. 10: cross-entropy of p = sigmoid(m), summed over classes, divided by images. Both (N, K)."""
-    return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum") / len(logits)
+    logits = _full(logits)
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum") / len(logits)
 
 
 def softened_sigmoid(logits: Tensor, t: Tensor) -> Tensor:
     """Eq. 8: p'^S, (N, K) logits softened by (K,) temperatures."""
-    return (logits.float() / t).sigmoid()
+    return (_full(logits) / t).sigmoid()
 
 
 def class_aware_loss(teacher: Tensor, student: Tensor) -> Tensor:
     """Eq. 5: half the squared distance of softened predictions p'^T and p'^S, both (N, K), divided by images."""
-    return (teacher.float() - student.float()).square().sum() / (2 * len(teacher))
+    return (_full(teacher) - _full(student)).square().sum() / (2 * len(teacher))
 
 
 def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: list[int]) -> Tensor:
@@ -69,5 +75,5 @@ def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: 
         counts: R'_n, the number of kept proposals of each of the N images.
     """
     share = torch.cat([weights.new_full((n,), 1 / n) for n in counts])  # (sum R',): 1 / |R'_n|
-    distance = (teacher.float() - student.float()).square().flatten(1).sum(1)  # (sum R',)
-    return (share * weights.float().square() * distance).sum() / (2 * len(counts))
+    distance = (_full(teacher) - _full(student)).square().flatten(1).sum(1)  # (sum R',)
+    return (share * _full(weights).square() * distance).sum() / (2 * len(counts))

@@ -13,7 +13,7 @@ from .data import dataloader, dataset, proposals
 from .models import teacher as model
 
 train.output_dir = "output/digit_scenes/teacher"
-train.max_iter = 1200  # 12 epochs
+train.max_iter = 1050  # 14 epochs
 train.checkpointer.period = 200
 optimizer.lr = 3e-3
 

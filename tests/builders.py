@@ -1,0 +1,64 @@
+"""Small models and batches that several tests share."""
+
+import wsd_distill  # noqa: F401
+
+# isort: split
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes, Instances
+
+from wsd_distill.distillation import LayerPair
+from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
+
+K = 3
+PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0]}
+
+
+def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSDDN:
+    return WSDDN(
+        backbone=SmallConvNet(channels=[4, channels], convs=[1, 1], norm=norm),
+        in_feature="conv2",
+        box_pooler=ROIPooler(3, [1 / 2], 0, "ROIPool"),
+        box_head=FCHead(input_shape=(channels, 3, 3), dims=[8], dropout=dropout),
+        num_classes=K,
+        **PIXELS,
+    )
+
+
+def make_student(norm: str = "", channels: int = 6) -> MultiLabelClassifier:
+    return MultiLabelClassifier(
+        backbone=SmallConvNet(channels=[4, channels], convs=[1, 1], norm=norm),
+        in_feature="conv2",
+        head=GlobalPoolHead(channels=channels),
+        num_classes=K,
+        **PIXELS,
+    )
+
+
+def make_pair(teacher_channels: int = 6, student_channels: int = 6) -> LayerPair:
+    shapes = [ShapeSpec(channels=c, stride=2) for c in (teacher_channels, student_channels)]
+    return LayerPair("conv2", "conv2", *shapes)
+
+
+def make_view(generator: torch.Generator, side: int, boxes: torch.Tensor, scores: torch.Tensor) -> dict:
+    """An image of noise with ``boxes``, given as shares of the side."""
+    proposals = Instances((side, side), proposal_boxes=Boxes(boxes * side), scores=scores)
+    image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
+    return {"image": image, "proposals": proposals}
+
+
+def make_batch(images: int = 4, seed: int = 0) -> list[dict]:
+    """Inputs of a Distiller: student at 16 pixels, teacher at 32, each image with 4 to 7 proposals of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = []
+    for i in range(images):
+        count = 4 + i % 4
+        corner = torch.rand(count, 2, generator=generator) * 0.5
+        boxes = torch.cat([corner, corner + 0.2 + 0.3 * torch.rand(count, 2, generator=generator)], dim=1)
+        scores = torch.rand(count, generator=generator)
+        record = make_view(generator, 16, boxes, scores)
+        record["teacher"] = make_view(generator, 32, boxes, scores)
+        record["labels"] = record["teacher"]["labels"] = torch.eye(K)[i % K]
+        batch.append(record)
+    return batch

@@ -1,0 +1,23 @@
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6)
+
+# isort: split
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def load_config():
+    """A function: path below configs/ and overrides -> LazyConfig."""
+    from detectron2.config import LazyConfig
+
+    from wsd_distill.engine import apply_overrides
+
+    root = Path(__file__).parent.parent / "configs"
+    return lambda name, *overrides: apply_overrides(LazyConfig.load(str(root / name)), list(overrides))

@@ -1,0 +1,89 @@
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsd_distill.data.datasets import digit_scenes
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(digit_scenes, "IMAGES", {"train": 6, "val": 3, "test": 4})
+
+
+def test_pixels_are_the_same_on_every_machine():
+    """The hash was taken when VERSION 1 was made: should it change, VERSION has to go up."""
+    strokes, targets = digit_scenes._source_digits("train")
+    rng = np.random.Generator(np.random.PCG64([digit_scenes.SEED, 0]))
+    scenes = [digit_scenes.make_scene(rng, strokes, targets) for _ in range(5)]
+    digest = hashlib.sha256(b"".join(pixels.tobytes() for pixels, _ in scenes)).hexdigest()
+    assert (digit_scenes.VERSION, digest) == (1, "d73d10ba2e89cc1f797f7f899e5f77bb5a5d4c7134e5b8fd2269cb27086453c6")
+
+
+def test_about_three_labels_a_scene_and_boxes_inside_it():
+    strokes, targets = digit_scenes._source_digits("val")
+    rng = np.random.Generator(np.random.PCG64(1))
+    labels = []
+    for _ in range(200):
+        pixels, objects = digit_scenes.make_scene(rng, strokes, targets)
+        assert pixels.shape == (128, 128, 3) and pixels.dtype == np.uint8
+        labels.append(len({k for k, _ in objects}))
+        for k, (x0, y0, x1, y1) in objects:
+            assert 0 <= k < 10 and 0 <= x0 < x1 <= 128 and 0 <= y0 < y1 <= 128
+    assert 2.7 < np.mean(labels) < 3.3
+
+
+def test_every_source_digit_is_in_exactly_one_split(monkeypatch):
+    """scikit-learn's 1797 digits, each marked by its number, written in base 16 into its 8x8 levels of 0..15."""
+    from sklearn import datasets
+
+    count = 1797
+    images = np.zeros((count, 8, 8))
+    images[:, 0, :3] = np.stack([np.arange(count) // 256, np.arange(count) // 16 % 16, np.arange(count) % 16], axis=1)
+    marked = type("Digits", (), {"images": images, "target": np.zeros(count, int)})
+    monkeypatch.setattr(datasets, "load_digits", lambda: marked)
+    seen = []
+    for split in digit_scenes.IMAGES:
+        levels = digit_scenes._source_digits(split)[0][:, 0, :3].astype(int) // 16
+        seen += (levels @ [256, 16, 1]).tolist()
+    assert sorted(seen) == list(range(count))
+
+
+def test_generates_once_whole_and_the_same(few, tmp_path):
+    first, second = (digit_scenes.generate(tmp_path / name) for name in ("a", "b"))
+    for split, count in digit_scenes.IMAGES.items():
+        files = sorted((first / split).glob("*.png"))
+        assert len(files) == count
+        assert [f.read_bytes() for f in files] == [f.read_bytes() for f in sorted((second / split).glob("*.png"))]
+    stamp = first.stat().st_mtime_ns
+    assert digit_scenes.generate(tmp_path / "a") == first and first.stat().st_mtime_ns == stamp
+
+
+def test_two_at_once_leave_one_whole_folder(few, tmp_path):
+    threads = [threading.Thread(target=digit_scenes.generate, args=(tmp_path,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["digit_scenes_v1"]
+    assert len(digit_scenes.load_digit_scenes("test", tmp_path)) == 4
+
+
+def test_an_interrupted_run_leaves_nothing(few, tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(digit_scenes, "make_scene", fail)
+    with pytest.raises(KeyboardInterrupt):
+        digit_scenes.generate(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_the_classes_of_the_boxes(few, tmp_path):
+    dicts = digit_scenes.load_digit_scenes("train", tmp_path)
+    assert len(dicts) == 6
+    for record in dicts:
+        assert record["labels"] == sorted({a["category_id"] for a in record["annotations"]})
+        assert Image.open(record["file_name"]).size == (record["width"], record["height"]) == (128, 128)

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsd_distill.data.mapper import MultiLabelMapper
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """40 x 20 pixels, the left half red, the right half blue; and its dataset dict, labels 0 and 2."""
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :20, 0] = pixels[:, 20:, 2] = 255
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    return {"file_name": str(path), "image_id": "a", "height": 20, "width": 40, "labels": [0, 2]}
+
+
+def store(*boxes):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return {"a": (boxes, np.linspace(0.9, 0.5, len(boxes), dtype=np.float32))}
+
+
+def build(**options):
+    return MultiLabelMapper(**{"is_train": True, "num_classes": 3, "sides": [10], "flip_prob": 0.0, **options})
+
+
+def test_squashes_to_a_square_and_scales_boxes(picture):
+    out = build(proposals=store([4, 2, 20, 10]), num_proposals=1)(picture)
+    assert out["image"].shape == (3, 10, 10) and out["image"].dtype == torch.uint8
+    assert out["image"][:, 5, 1].tolist() == [255, 0, 0] and out["image"][:, 5, 8].tolist() == [0, 0, 255]
+    assert out["proposals"].proposal_boxes.tensor.tolist() == [[1, 1, 5, 5]]  # x by 10 / 40, y by 10 / 20
+    assert out["labels"].tolist() == [1, 0, 1]
+    assert (out["height"], out["width"], out["image_id"]) == (20, 40, "a")
+
+
+def test_one_flip_for_both_views_and_their_boxes(picture):
+    options = {"proposals": store([4, 2, 20, 10]), "num_proposals": 1, "teacher_sides": [20]}
+    out = build(flip_prob=1.0, **options)(picture)
+    assert out["image"][:, 5, 1].tolist() == [0, 0, 255]
+    assert out["teacher"]["image"][:, 5, 1].tolist() == [0, 0, 255]
+    assert out["proposals"].proposal_boxes.tensor.tolist() == [[5, 1, 9, 5]]
+    assert out["teacher"]["proposals"].proposal_boxes.tensor.tolist() == [[10, 2, 18, 10]]
+    flips = set()
+    mapper = build(flip_prob=0.5, **options)
+    np.random.seed(0)
+    for _ in range(20):
+        out = mapper(picture)
+        red_first = [view["image"][0, 5, 1].item() == 255 for view in (out, out["teacher"])]
+        assert red_first[0] == red_first[1]
+        flips.add(red_first[0])
+    assert flips == {True, False}
+
+
+def test_no_flip_at_test_time(picture):
+    out = build(is_train=False, flip_prob=1.0)(picture)
+    assert out["image"][:, 5, 1].tolist() == [255, 0, 0]
+
+
+def test_draws_a_side_in_training_and_takes_the_first_at_test_time(picture):
+    np.random.seed(0)
+    assert {build(sides=[8, 12])(picture)["image"].shape[-1] for _ in range(20)} == {8, 12}
+    assert {build(sides=[8, 12], is_train=False)(picture)["image"].shape[-1] for _ in range(5)} == {8}
+
+
+def test_fewer_proposals_are_recycled_from_the_best_with_their_scores(picture):
+    out = build(proposals=store([0, 0, 40, 20], [0, 0, 20, 10]), num_proposals=5)(picture)["proposals"]
+    assert out.proposal_boxes.tensor[:, 2].tolist() == [10, 5, 10, 5, 10]
+    torch.testing.assert_close(out.scores, torch.tensor([0.9, 0.5, 0.9, 0.5, 0.9]))
+
+
+def test_more_proposals_are_cut_to_the_best(picture):
+    out = build(proposals=store([0, 0, 40, 20], [0, 0, 20, 10]), num_proposals=1)(picture)["proposals"]
+    assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]]
+
+
+def test_no_proposals_become_the_whole_image_with_score_one(picture):
+    out = build(proposals=store(), num_proposals=2)(picture)["proposals"]
+    assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]] * 2
+    assert out.scores.tolist() == [1, 1]
+
+
+def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
+    options = {"proposals": store([4, 2, 20, 10]), "num_proposals": 1, "teacher_sides": [20]}
+    annotation = {"bbox": [1, 2, 3, 4], "bbox_mode": 0, "category_id": 1}
+    for annotations in ([annotation], [{**annotation, "bbox": [9, 9, 9, 9], "category_id": 0}] * 3, []):
+        out = build(**options)({**picture, "annotations": annotations})
+        assert set(out) == {"file_name", "image_id", "height", "width", "image", "proposals", "teacher", "labels"}
+        assert set(out["teacher"]) == {"image", "proposals"}
+        assert out["labels"].tolist() == [1, 0, 1]
+
+
+def test_a_teacher_without_proposals_is_an_error():
+    with pytest.raises(ValueError, match="give a proposal store"):
+        build(teacher_sides=[20])

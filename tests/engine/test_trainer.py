@@ -1,0 +1,166 @@
+"""The training loop, and that images give the same gradient in whatever portions they come."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from builders import K, make_batch, make_pair, make_student, make_teacher
+from torch import nn
+
+from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAware
+from wsd_distill.engine import Trainer, wrap_for_ranks
+
+
+def build(kind, folder):
+    """A model without BatchNorm and dropout, the same at every call."""
+    torch.manual_seed(0)
+    if kind == "teacher":
+        return make_teacher()
+    path = Path(folder) / f"teacher{os.getpid()}.pth"
+    torch.save(make_teacher().state_dict(), path)
+    objectives = Objectives(
+        loss_hard=HardLabels(),
+        loss_class_aware=ClassAware(num_classes=K, num_proposals=7),
+        loss_roi=RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3),
+    )
+    return Distiller(
+        student=make_student(), teacher=make_teacher(), teacher_checkpoint=str(path), objectives=objectives
+    )
+
+
+def batch_for(kind):
+    batch = make_batch(4)
+    return [x["teacher"] for x in batch] if kind == "teacher" else batch
+
+
+def gradients(kind, folder, micro_batches, wrap=lambda model: model):
+    """Gradients of one step whose micro-batches are given, by name of the parameter."""
+    model = build(kind, folder)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    trainer = Trainer(wrap(model), micro_batches, optimizer, accumulate=len(micro_batches))
+    trainer.train(0, 1)
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys() and any(g.abs().max() > 1e-3 for g in ours.values())
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("kind", ["teacher", "distiller"])
+def test_a_batch_of_four_is_four_accumulated_batches_of_one(kind, tmp_path):
+    batch = batch_for(kind)
+    assert_same(gradients(kind, tmp_path, [batch]), gradients(kind, tmp_path, [[x] for x in batch]))
+
+
+def test_a_batch_of_four_is_two_ranks_of_two(tmp_path):
+    """Two real processes over gloo, each of them this file run as a program; once accumulating on top."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-W", "ignore", __file__, str(tmp_path)]
+    ranks = [subprocess.Popen([*command, str(rank)], env=environment) for rank in (0, 1)]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    for kind in ("teacher", "distiller"):
+        expected = gradients(kind, tmp_path, [batch_for(kind)])
+        for case in ("plain", "accumulated"):
+            for rank in (0, 1):
+                assert_same(torch.load(tmp_path / f"{kind}-{case}-{rank}.pt", weights_only=True), expected)
+
+
+def rank_main(folder: str, rank: int) -> None:
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    for kind in ("teacher", "distiller"):
+        mine = batch_for(kind)[2 * rank : 2 * rank + 2]
+        for case, portions in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
+            torch.save(gradients(kind, folder, portions, wrap_for_ranks), f"{folder}/{kind}-{case}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+class Wrong(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, batch):
+        return {"loss_good": self.weight.sum(), "loss_bad": self.weight.sum() * float("nan")}
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
+    model = Wrong()
+    trainer = Trainer(model, [[]], torch.optim.SGD(model.parameters(), lr=1.0))
+    with pytest.raises(FloatingPointError, match="loss_bad became .nan. at iteration 0"):
+        trainer.train(0, 1)
+    assert model.weight.item() == 1
+
+
+class Linear(nn.Module):
+    """loss_a + loss_b = 3 w + 4 w, whatever the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, batch):
+        return {"loss_a": 3 * self.weight.sum(), "loss_b": 4 * self.weight.sum()}
+
+
+def test_losses_are_summed_logged_and_clipped():
+    model = Linear()
+    trainer = Trainer(model, [[], []], torch.optim.SGD(model.parameters(), lr=1.0), clip_norm=0.5)
+    trainer.train(0, 1)
+    assert model.weight.item() == pytest.approx(0.5)  # a gradient of 7 cut to 0.5
+    latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
+    assert (latest["loss_a"], latest["loss_b"], latest["total_loss"]) == (3, 4, 7)
+
+
+def test_amp_without_a_gpu_is_an_error():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="trainer.amp=False"):
+        Trainer(Linear(), [], None, amp=True)
+
+
+def test_distill_trainer_asks_the_gate_first_and_keeps_the_temperatures(tmp_path):
+    asked = []
+
+    def trainer(batches):
+        distiller = build("distiller", tmp_path)
+        optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1, momentum=0.9)
+        return DistillTrainer(distiller, batches, optimizer, gate=asked.append)
+
+    first = trainer([batch_for("distiller")] * 3)
+    first.train(0, 3)
+    assert asked == [first.learner.teacher]
+    assert "temperature/t_cls" in first.storage.latest()
+    second = trainer([])
+    second.load_state_dict(first.state_dict())
+    for ours, theirs in zip(first.learner.objectives.parameters(), second.learner.objectives.parameters()):
+        assert torch.equal(ours, theirs)
+    t = first.learner.objectives["loss_class_aware"].temperatures.t_student
+    assert (t != 1).all()
+    assert second.optimizer.state_dict()["state"].keys() == first.optimizer.state_dict()["state"].keys()
+
+
+def test_a_poor_teacher_stops_before_the_first_step(tmp_path):
+    def refuse(teacher):
+        raise RuntimeError("poor")
+
+    distiller = build("distiller", tmp_path)
+    optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
+    before = [p.clone() for p in distiller.parameters()]
+    with pytest.raises(RuntimeError, match="poor"):
+        DistillTrainer(distiller, [batch_for("distiller")], optimizer, gate=refuse).train(0, 1)
+    assert all(torch.equal(a, b) for a, b in zip(before, distiller.parameters()))
+
+
+if __name__ == "__main__":
+    rank_main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,62 @@
+import pytest
+import torch
+from builders import make_batch, make_student
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
+
+from wsd_distill.modeling import FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
+
+
+def test_is_registered():
+    assert META_ARCH_REGISTRY.get("MultiLabelClassifier") is MultiLabelClassifier
+
+
+def test_training_gives_eq10_and_test_gives_sigmoids():
+    model, batch = make_student(), make_batch(2)
+    logits = model.logits(model.features(batch))
+    labels = torch.stack([x["labels"] for x in batch])
+    expected = nn.BCEWithLogitsLoss(reduction="sum")(logits, labels) / 2
+    torch.testing.assert_close(model.train()(batch)["loss_hard"], expected)
+    scores = torch.stack([x["image_scores"] for x in model.eval()(batch)])
+    torch.testing.assert_close(scores, logits.sigmoid())
+
+
+def test_pixels_are_normalised_by_channel():
+    model = make_student()
+    image = torch.tensor([150, 60, 120], dtype=torch.uint8)[:, None, None].expand(3, 4, 4)
+    normalised = model.preprocess_image([{"image": image}]).tensor
+    assert normalised[0, :, 0, 0].tolist() == [1, -1, 0]  # (150 - 100) / 50, (60 - 110) / 50, (120 - 120) / 50
+
+
+def test_backbone_strides_and_channels():
+    backbone = SmallConvNet(channels=[4, 6, 8], convs=[1, 2, 1], norm="BN")
+    features = backbone(torch.zeros(2, 3, 16, 24))
+    assert {k: tuple(v.shape) for k, v in features.items()} == {
+        "conv1": (2, 4, 16, 24),
+        "conv2": (2, 6, 8, 12),
+        "conv3": (2, 8, 4, 6),
+    }
+    assert {k: (v.channels, v.stride) for k, v in backbone.output_shape().items()} == {
+        "conv1": (4, 1),
+        "conv2": (6, 2),
+        "conv3": (8, 4),
+    }
+
+
+def test_backbone_with_lists_that_do_not_fit():
+    with pytest.raises(ValueError, match="channels has 2 blocks but convs has 1"):
+        SmallConvNet(channels=[4, 6], convs=[1])
+
+
+def test_heads_by_hand():
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
+    assert GlobalPoolHead(channels=1).forward(x).tolist() == [[3]]
+    assert GlobalPoolHead(channels=1, mode="max").forward(x).tolist() == [[6]]
+    head = FCHead(input_shape=(1, 2, 2), dims=[5, 4], pool=2).eval()
+    assert head.output_size == 4 and [m.in_features for m in head.layers if isinstance(m, nn.Linear)] == [1, 5]
+    with torch.no_grad():
+        head.layers[2].weight.fill_(1.0)
+        head.layers[5].weight.fill_(0.5)
+    assert head(x).tolist() == [[15.0] * 4]  # max 6, five times 6, half their sum
+    with pytest.raises(ValueError, match='"avg" or "max"'):
+        GlobalPoolHead(channels=1, mode="sum")

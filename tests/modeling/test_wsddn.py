@@ -1,0 +1,98 @@
+import pytest
+import torch
+from builders import K, make_batch, make_teacher
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import Boxes, Instances
+
+from wsd_distill.modeling import WSDDN, WSDDNOutput
+
+
+def inputs(images=3):
+    return [x["teacher"] for x in make_batch(images)]
+
+
+def test_is_registered():
+    assert META_ARCH_REGISTRY.get("WSDDN") is WSDDN
+
+
+def test_each_image_has_a_softmax_over_its_own_proposals():
+    """Images with 4, 5 and 6 proposals in one batch give what each gives alone."""
+    model, batch = make_teacher().eval(), inputs()
+    together = model.extract(batch)
+    assert [len(s) for s in together.scores] == [4, 5, 6]
+    for i, record in enumerate(batch):
+        alone = model.extract([record])
+        torch.testing.assert_close(together.scores[i], alone.scores[0])
+        torch.testing.assert_close(together.det_logits[i].softmax(0).sum(0), torch.ones(K))
+
+
+def test_output_sums_by_hand():
+    """S of one image with two proposals and two classes, both branches flat: 1/2 * 1/2 everywhere."""
+    zeros = torch.zeros(2, 2)
+    output = WSDDNOutput({}, [Boxes(torch.zeros(2, 4))], [zeros], [zeros])
+    assert output.image_scores.tolist() == [[0.5, 0.5]]
+    assert output.objectness[0].tolist() == [0.5, 0.5]
+
+
+def test_pooled_features_are_multiplied_by_the_prior_score():
+    """Eq. 2: with a linear head, logits without bias grow with s_R."""
+    model, (record,) = make_teacher().eval(), inputs(1)
+    seen = []
+    model.box_head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    model.extract([record])
+    prior, record["proposals"].scores = record["proposals"].scores, torch.ones(4)
+    model.extract([record])
+    torch.testing.assert_close(seen[0], seen[1] * prior[:, None, None, None])
+    model.score_scale, model.score_shift, record["proposals"].scores = 0.5, 2.0, prior
+    model.extract([record])
+    torch.testing.assert_close(seen[2], seen[1] * (0.5 * prior + 2)[:, None, None, None])
+
+
+def test_scrambled_ground_truth_changes_neither_loss_nor_gradients():
+    """Inputs that carry boxes of the ground truth train exactly as inputs without them."""
+    results = []
+    for seed in (None, 0, 1):
+        torch.manual_seed(0)
+        model, batch = make_teacher(), inputs()
+        for record in batch if seed is not None else []:
+            generator = torch.Generator().manual_seed(seed)
+            boxes = Boxes(torch.rand(2, 4, generator=generator) * 30)
+            record["instances"] = Instances((32, 32), gt_boxes=boxes, gt_classes=torch.tensor([seed, 2]))
+            record["annotations"] = [{"bbox": boxes.tensor[0].tolist(), "category_id": seed}]
+        loss = model(batch)["loss_image"]
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in model.parameters())])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def test_inference_suppresses_within_a_class_and_scales_to_the_original_image():
+    model = make_teacher()
+    boxes = Boxes(torch.tensor([[0.0, 0, 16, 16], [0, 0, 16, 15], [16, 16, 32, 32]]))
+    scores = torch.tensor([[0.5, 0.001, 0.1], [0.4, 0.002, 0.1], [1e-7, 0.3, 0.1]])
+    output = WSDDNOutput({}, [boxes], [scores], [scores])
+    output.__dict__["scores"] = [scores]
+    (result,) = model.inference(output, [{"image": torch.zeros(3, 32, 32), "height": 64, "width": 96}])
+    torch.testing.assert_close(result["image_scores"], scores.sum(0))
+    found = result["instances"]
+    assert found.image_size == (64, 96)
+    by_class = {k: sorted(found.scores[found.pred_classes == k].tolist(), reverse=True) for k in range(K)}
+    # of the two overlapping boxes (IoU 15/16) the better one of each class stays, with its score as it was
+    assert by_class[0] == pytest.approx([0.5, 1e-7]) and by_class[1] == pytest.approx([0.3, 0.002])
+    assert len(by_class[2]) == 2
+    assert found.pred_boxes.tensor[0].tolist() == [0, 0, 48, 32]
+
+
+def test_topk_keeps_the_best_detections():
+    model = make_teacher().eval()
+    model.test_topk_per_image = 2
+    (result,) = model(inputs(1))
+    assert len(result["instances"]) == 2
+
+
+def test_image_scores_are_probabilities_even_after_rounding():
+    model = make_teacher().eval()
+    with torch.no_grad():
+        model.cls_branch.bias[0] = 200.0  # every proposal says class 0: p_0 is 1 but for rounding
+    for result in model(inputs(4)):
+        assert 0.999 < result["image_scores"][0] <= 1

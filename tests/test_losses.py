@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from wsd_distill import losses
+
+ONE = torch.ones
+
+
+def test_fused_scores_by_hand():
+    cls_logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])  # rows: 1/4, 3/4 and 1/2, 1/2
+    det_logits = torch.tensor([[0.0, math.log(4)], [0.0, 0.0]])  # columns: 1/2, 1/2 and 4/5, 1/5
+    expected = torch.tensor([[1 / 8, 3 / 5], [1 / 4, 1 / 10]])
+    torch.testing.assert_close(losses.fused_scores(cls_logits, det_logits), expected)
+
+
+def test_softened_scores_with_temperature_one_are_the_fused_scores():
+    cls_logits, det_logits = torch.randn(5, 3), torch.randn(5, 3)
+    softened = losses.softened_scores(cls_logits, det_logits, ONE(3), ONE(5))
+    assert torch.equal(softened, losses.fused_scores(cls_logits, det_logits))
+
+
+def test_softened_scores_by_hand():
+    """Eq. 7: logits of class k are divided by t^c_k, those of proposal r by t^d_r, before each softmax."""
+    cls_logits = torch.tensor([[2 * math.log(3), 0.0], [0.0, 0.0]])
+    det_logits = torch.tensor([[math.log(9), 0.0], [0.0, 0.0]])
+    scores = losses.softened_scores(cls_logits, det_logits, torch.tensor([2.0, 1.0]), torch.tensor([2.0, 1.0]))
+    # class softmax: (3/4, 1/4), (1/2, 1/2); proposal softmax of class 0: 3/4, 1/4, of class 1: 1/2, 1/2
+    torch.testing.assert_close(scores, torch.tensor([[9 / 16, 1 / 8], [1 / 8, 1 / 4]]))
+
+
+def test_image_level_bce_by_hand():
+    """Two images, sums over classes: -(ln .8 + ln .9) and -(ln .5 + ln .25), divided by two images."""
+    scores = torch.tensor([[0.8, 0.1], [0.5, 0.75]])
+    labels = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    expected = -(math.log(0.8) + math.log(0.9) + math.log(0.5) + math.log(0.25)) / 2
+    assert losses.image_level_bce(scores, labels).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("score, label", [(0.0, 1.0), (1.0, 0.0), (1.0 + 1e-6, 0.0)])
+def test_image_level_bce_is_clamped_at_1e_4(score, label):
+    loss = losses.image_level_bce(torch.tensor([[score]]), torch.tensor([[label]]))
+    assert loss.item() == pytest.approx(-math.log(1e-4), rel=1e-3)
+
+
+def test_image_level_bce_survives_autocast_and_half_precision():
+    scores = torch.tensor([[0.9996]], dtype=torch.bfloat16)  # 1 in bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = losses.image_level_bce(scores, torch.tensor([[0.0]]))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(-math.log(1e-4), rel=1e-3)
+
+
+def test_hard_label_loss_by_hand():
+    """Eq. 10 with p = 3/4, 1/5 and 1/2, 1/2: sums over classes, mean over images."""
+    logits = torch.tensor([[math.log(3), -math.log(4)], [0.0, 0.0]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    expected = -(math.log(3 / 4) + math.log(4 / 5) + 2 * math.log(1 / 2)) / 2
+    assert losses.hard_label_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_softened_sigmoid_by_hand():
+    softened = losses.softened_sigmoid(torch.tensor([[2 * math.log(3), -math.log(4)]]), torch.tensor([2.0, 1.0]))
+    torch.testing.assert_close(softened, torch.tensor([[3 / 4, 1 / 5]]))
+
+
+def test_class_aware_loss_by_hand():
+    """Eq. 5: (0.3^2 + 0.4^2 + 0 + 1) / (2 * 2)."""
+    teacher = torch.tensor([[0.5, 0.9], [0.2, 1.0]])
+    student = torch.tensor([[0.2, 0.5], [0.2, 0.0]])
+    assert losses.class_aware_loss(teacher, student).item() == pytest.approx(1.25 / 4)
+
+
+def test_roi_feature_loss_by_hand():
+    """Image one has two proposals, image two one: (1/2 (0.5^2 * 4 + 0.1^2 * 4 * 4) + 1^2 * 4 * 9) / (2 * 2)."""
+    difference = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 2, 2)
+    student = torch.randn(3, 1, 2, 2)
+    loss = losses.roi_feature_loss(student + difference, student, torch.tensor([0.5, 0.1, 1.0]), [2, 1])
+    assert loss.item() == pytest.approx((0.5 * (1.0 + 0.16) + 36) / 4, rel=1e-5)
+
+
+def test_eq9_gradients_of_the_sigmoid():
+    """Eq. 9 with m_hat = m / t: dL/dm = dL/dm_hat / t and dL/dt_k = sum over images of dL/dm_hat * (-m / t^2)."""
+    m = torch.randn(4, 3, dtype=torch.float32, requires_grad=True)
+    t = (torch.rand(3) + 0.5).requires_grad_()
+    target = torch.rand(4, 3)
+    losses.class_aware_loss(target, losses.softened_sigmoid(m, t)).backward()
+    with torch.no_grad():
+        p = (m / t).sigmoid()
+        upstream = (p - target) / 4 * p * (1 - p)  # dL/dm_hat
+        torch.testing.assert_close(m.grad, upstream / t)
+        torch.testing.assert_close(t.grad, (upstream * (-m / t**2)).sum(0))
+
+
+def test_eq9_gradients_of_both_softmaxes():
+    cls_logits, det_logits = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    t_cls, t_det = (torch.rand(3) + 0.5).requires_grad_(), (torch.rand(5) + 0.5).requires_grad_()
+    upstream = torch.randn(5, 3)
+    (losses.softened_scores(cls_logits, det_logits, t_cls, t_det) * upstream).sum().backward()
+    with torch.no_grad():
+        c = (cls_logits / t_cls).softmax(1)
+        d = (det_logits / t_det[:, None]).softmax(0)
+        to_c = c * (upstream * d - (upstream * d * c).sum(1, keepdim=True))  # softmax's own gradient, to m_hat
+        to_d = d * (upstream * c - (upstream * c * d).sum(0, keepdim=True))
+        torch.testing.assert_close(cls_logits.grad, to_c / t_cls)
+        torch.testing.assert_close(det_logits.grad, to_d / t_det[:, None])
+        torch.testing.assert_close(t_cls.grad, (to_c * -cls_logits / t_cls**2).sum(0))
+        torch.testing.assert_close(t_det.grad, (to_d * -det_logits / t_det[:, None] ** 2).sum(1))
+
+
+@pytest.mark.parametrize(
+    "function, inputs",
+    [
+        (losses.fused_scores, [(4, 3), (4, 3)]),
+        (lambda c, d, tc, td: losses.softened_scores(c, d, tc.exp(), td.exp()), [(4, 3), (4, 3), (3,), (4,)]),
+        (lambda p: losses.image_level_bce(p.sigmoid(), torch.eye(3)), [(3, 3)]),
+        (lambda m: losses.hard_label_loss(m, torch.eye(3)), [(3, 3)]),
+        (lambda m, t: losses.softened_sigmoid(m, t.exp()), [(4, 3), (3,)]),
+        (losses.class_aware_loss, [(4, 3), (4, 3)]),
+        (lambda s, w: losses.roi_feature_loss(torch.ones(3, 2, 2, 2), s, w, [2, 1]), [(3, 2, 2, 2), (3,)]),
+    ],
+    ids=["fused", "softened", "bce", "hard", "sigmoid", "class_aware", "roi"],
+)
+def test_gradcheck(function, inputs):
+    tensors = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in inputs]
+    assert gradcheck(function, tensors)
