@@ -1,0 +1,107 @@
+"""The tools as a user runs them, on a few small scenes: teacher, stage 1, stage 2, evaluation, resume, two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = [
+    "dataloader.train.total_batch_size=4",
+    "train.checkpointer.period=5",
+    "train.log_period=1",
+    "train.device=cpu",
+]
+
+
+def run(*arguments, data, check=True):
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(data), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    command = [sys.executable, "-W", "ignore", "-m", "small_scenes", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def train(config, output, *overrides, data, check=True, flags=()):
+    arguments = ["tools/train_net.py", "--config-file", f"configs/digit_scenes/{config}.py", *flags]
+    return run(*arguments, f"train.output_dir={output}", *SMALL, *overrides, data=data, check=check)
+
+
+def losses(output, name="total_loss"):
+    lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("datasets")
+    splits = [f"digit_scenes_{split}" for split in ("train", "val", "test")]
+    run("tools/generate_proposals.py", "--dataset", *splits, "--max-boxes", 32, "--num-workers", 0, data=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("teacher")
+    train("teacher", output, "train.max_iter=25", "optimizer.lr=0.003", data=data)
+    return output
+
+
+def test_teacher_learns_and_is_evaluated(teacher):
+    values = losses(teacher)
+    assert sum(values[-5:]) < 0.9 * sum(values[:5])
+    results = json.loads((teacher / "results.json").read_text())
+    assert set(results) == {"val", "test"}
+    assert set(results["test"]) == {"multilabel", "localization"}
+    assert 0 < results["test"]["multilabel"]["mAP"] <= 100
+    assert 0 <= results["test"]["localization"]["CorLoc"] <= 100
+
+
+def test_both_stages_and_what_their_checkpoints_hold(teacher, data, tmp_path):
+    weights = f"distiller.teacher_checkpoint={teacher}/model_final.pth"
+    poor = "trainer.gate.allow_poor=True"
+    first, second = tmp_path / "stage1", tmp_path / "stage2"
+    train("stage1", first, "train.max_iter=10", weights, poor, data=data)
+    init = f"train.init_checkpoint={first}/model_final.pth"
+    train("stage2", second, "train.max_iter=10", weights, poor, init, data=data)
+    assert losses(first, "loss_roi") and losses(second, "loss_hard") and losses(second, "loss_class_aware")
+    states = [torch.load(f / "model_final.pth", map_location="cpu", weights_only=True) for f in (first, second)]
+    student = {"backbone", "classifier"}  # a head without weights between them; no teacher, no temperatures
+    assert all({key.split(".")[0] for key in state["model"]} == student for state in states)
+    assert "loss_class_aware.temperatures.log_t_cls" in states[1]["trainer"]["objectives"]
+
+    # the file of stage 2 is one of a plain S-Cls, with the same figures
+    output = tmp_path / "eval"
+    train("student", output, f"train.init_checkpoint={second}/model_final.pth", data=data, flags=["--eval-only"])
+    ours, theirs = (json.loads((f / "results.json").read_text())["test"]["multilabel"] for f in (output, second))
+    assert ours["mAP"] == pytest.approx(theirs["mAP"], abs=1e-3)
+
+
+def test_resume_goes_on_where_it_was(data, tmp_path):
+    train("student", tmp_path, "train.max_iter=10", data=data)
+    done = train("student", tmp_path, "train.max_iter=15", data=data, flags=["--resume"])
+    assert "Starting training from iteration 10" in done.stdout
+    iterations = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert sorted(set(iterations)) == list(range(16)) or max(iterations) == 15
+
+
+def test_two_processes_over_gloo(data, tmp_path):
+    done = train("student", tmp_path, "train.max_iter=5", data=data, flags=["--num-gpus", "2"])
+    assert "World size: 2" in done.stdout
+    assert set(json.loads((tmp_path / "results.json").read_text())) == {"val", "test"}
+
+
+def test_a_mistyped_key_stops_before_anything_is_written(data, tmp_path):
+    done = train("student", tmp_path / "out", "train.max_itr=5", data=data, check=False)
+    assert done.returncode != 0 and "did you mean train.max_iter" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_without_a_checkpoint_stops_the_run(data, tmp_path):
+    done = train("stage2", tmp_path, "distiller.teacher_checkpoint=none.pth", data=data, check=False)
+    assert done.returncode != 0 and "Train T-WDet first" in done.stderr
