@@ -32,7 +32,11 @@ def build(checkpoint, stage=2, **options):
         objectives = Objectives(loss_hard=HardLabels(), loss_class_aware=ClassAware(num_classes=K, num_proposals=7))
     teacher = options.pop("teacher", None) or make_teacher(norm="BN", dropout=0.5)
     return Distiller(
-        student=make_student(norm="BN"), teacher=teacher, teacher_checkpoint=checkpoint, objectives=objectives, **options
+        student=make_student(norm="BN"),
+        teacher=teacher,
+        teacher_checkpoint=checkpoint,
+        objectives=objectives,
+        **options,
     )
 
 

@@ -5,7 +5,11 @@ NAME = "digit_scenes/student.py"
 
 def test_sets_nested_keys_of_every_kind(load_config):
     cfg = load_config(
-        NAME, "train.max_iter=7", "dataloader.train.mapper.sides=[32, 64]", "train.channels_last=False", "optimizer.lr=0.5"
+        NAME,
+        "train.max_iter=7",
+        "dataloader.train.mapper.sides=[32, 64]",
+        "train.channels_last=False",
+        "optimizer.lr=0.5",
     )
     assert (cfg.train.max_iter, cfg.train.channels_last, cfg.optimizer.lr) == (7, False, 0.5)
     assert list(cfg.dataloader.train.mapper.sides) == [32, 64]
@@ -14,7 +18,11 @@ def test_sets_nested_keys_of_every_kind(load_config):
 
 @pytest.mark.parametrize(
     "typo, meant",
-    [("train.max_iters=7", "train.max_iter"), ("optimiser.lr=1", "optimizer.lr"), ("model.num_clases=3", "num_classes")],
+    [
+        ("train.max_iters=7", "train.max_iter"),
+        ("optimiser.lr=1", "optimizer.lr"),
+        ("model.num_clases=3", "num_classes"),
+    ],
 )
 def test_a_mistyped_key_is_an_error_that_names_the_nearest(load_config, typo, meant):
     with pytest.raises(KeyError, match=f"no key '{typo.split('=')[0]}'; did you mean .*{meant}"):

@@ -48,7 +48,9 @@ def gradients(kind, folder, micro_batches, wrap=lambda model: model):
 def assert_same(ours, theirs):
     assert ours.keys() == theirs.keys() and any(g.abs().max() > 1e-3 for g in ours.values())
     for name, gradient in ours.items():
-        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            gradient, theirs[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.mark.parametrize("kind", ["teacher", "distiller"])

@@ -1,4 +1,4 @@
-"""The tools as a user runs them, on a few small scenes: teacher, stage 1, stage 2, evaluation, resume, two processes."""
+"""The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(data, tmp_path_factory):
     output = tmp_path_factory.mktemp("teacher")
-    train("teacher", output, "train.max_iter=25", "optimizer.lr=0.003", data=data)
+    train("teacher", output, "train.max_iter=40", "optimizer.lr=0.001", data=data)
     return output
 
 

@@ -159,7 +159,12 @@ class WSDDN(nn.Module):
         for x, boxes, scores in zip(batched_inputs, output.boxes, output.scores):
             instances = self._detect(boxes, scores, x["image"].shape[-2:])
             height, width = x.get("height", x["image"].shape[-2]), x.get("width", x["image"].shape[-1])
-            results.append({"image_scores": scores.sum(0).clamp(max=1), "instances": detector_postprocess(instances, height, width)})
+            results.append(
+                {
+                    "image_scores": scores.sum(0).clamp(max=1),
+                    "instances": detector_postprocess(instances, height, width),
+                }
+            )
         return results
 
     def _detect(self, boxes: Boxes, scores: Tensor, image_size: tuple[int, int]) -> Instances:

@@ -1,0 +1,68 @@
+import numpy as np
+import torch
+from PIL import Image
+
+from wsd_distill.report import throughput
+from wsd_distill.report.pictures import choose_scenes, draw_scenes
+from wsd_distill.report.table import gains, markdown_table, spread
+
+
+def test_spread_by_hand():
+    assert spread([70.0]) == "70.0"
+    assert spread([1.0, 2.0, 6.0]) == "3.0 ± 2.6"  # deviations -2, -1, 3: sqrt(14 / 2)
+    assert spread([]) == "-"
+
+
+def test_table_and_gains():
+    rows = {
+        "T-WDet": [{"mAP": 80.0, "CorLoc": 50.0}, {"mAP": 82.0, "CorLoc": 52.0}],
+        "S-Cls": [{"mAP": 70.0}, {"mAP": 71.0}],
+    }
+    assert markdown_table(rows, ["mAP", "CorLoc"]).splitlines()[2:] == [
+        "| T-WDet | 81.0 ± 1.4 | 51.0 ± 1.4 |",
+        "| S-Cls | 70.5 ± 0.7 | - |",
+    ]
+    assert gains(rows, "mAP", [("T-WDet", "S-Cls")]) == [
+        "T-WDet minus S-Cls: 10.5 ± 0.7 mAP (seed by seed: +10.0, +11.0)"
+    ]
+
+
+def test_scenes_are_those_on_which_the_students_differ():
+    first = np.tile([0.9, 0.8, 0.7, 0.1], (50, 1))
+    second = first.copy()
+    second[[7, 31]] = [0.9, 0.8, 0.1, 0.7]
+    second[5] = [0.7, 0.8, 0.9, 0.1]  # another order of the same three
+    assert choose_scenes([first, second], how_many=6).tolist() == [7, 31]
+
+
+def test_draws_a_picture(tmp_path):
+    scene = {
+        "image": np.zeros((16, 16, 3), np.uint8),
+        "boxes": np.array([[2, 2, 9, 9], [1, 1, 15, 15]]),
+        "labels": np.array([1, 0, 1, 0]),
+        "scores": [np.array([0.9, 0.8, 0.7, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])],
+    }
+    path = tmp_path / "scenes.png"
+    draw_scenes(path, [scene] * 4, ["w/o", "w/"], ["a", "b", "c", "d"])
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    blue, red = ((np.abs(pixels.astype(int) - c) < 30).all(1).sum() for c in ([31, 79, 216], [208, 49, 45]))
+    assert blue > 50 and red > 50
+
+
+def test_throughput_is_images_over_the_median_time(monkeypatch):
+    """A clock that takes 1, 2 and 6 seconds for the three counted rounds of each model (two warm up)."""
+    seconds = iter([9, 9, 9, 9, 1, 1, 2, 2, 6, 6])
+    now, starts = [0], [True]
+
+    def clock():
+        if not starts[0]:
+            now[0] += next(seconds)
+        starts[0] = not starts[0]
+        return now[0]
+
+    monkeypatch.setattr(throughput.time, "perf_counter", clock)
+    model = torch.nn.Identity()
+    assert throughput.images_per_second({"one": (model, [{}]), "ten": (model, [{}] * 10)}, rounds=3) == {
+        "one": 0.5,
+        "ten": 5,
+    }
