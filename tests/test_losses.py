@@ -32,10 +32,10 @@ def test_softened_scores_by_hand():
 
 
 def test_image_level_bce_by_hand():
-    """Two images, sums over classes: -(ln .8 + ln .9) and -(ln .5 + ln .25), divided by two images."""
-    scores = torch.tensor([[0.8, 0.1], [0.5, 0.75]])
-    labels = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    expected = -(math.log(0.8) + math.log(0.9) + math.log(0.5) + math.log(0.25)) / 2
+    """Two images, three classes, -(ln .8 + ln .9 + ln .6) and -(ln .5 + ln .25 + ln .3), divided by two images."""
+    scores = torch.tensor([[0.8, 0.1, 0.4], [0.5, 0.75, 0.3]])
+    labels = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 1.0]])
+    expected = -sum(map(math.log, [0.8, 0.9, 0.6, 0.5, 0.25, 0.3])) / 2
     assert losses.image_level_bce(scores, labels).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -45,19 +45,21 @@ def test_image_level_bce_is_clamped_at_1e_4(score, label):
     assert loss.item() == pytest.approx(-math.log(1e-4), rel=1e-3)
 
 
-def test_image_level_bce_survives_autocast_and_half_precision():
-    scores = torch.tensor([[0.9996]], dtype=torch.bfloat16)  # 1 in bfloat16
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_image_level_bce_survives_autocast_and_half_precision(dtype):
+    scores = torch.tensor([[0.9999]], dtype=dtype)
+    assert scores.item() == 1  # so is 1 - eps: without float32 this loss would be infinite
+    with torch.autocast("cpu", dtype=dtype):
         loss = losses.image_level_bce(scores, torch.tensor([[0.0]]))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(-math.log(1e-4), rel=1e-3)
 
 
 def test_hard_label_loss_by_hand():
-    """Eq. 10 with p = 3/4, 1/5 and 1/2, 1/2: sums over classes, mean over images."""
-    logits = torch.tensor([[math.log(3), -math.log(4)], [0.0, 0.0]])
-    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    expected = -(math.log(3 / 4) + math.log(4 / 5) + 2 * math.log(1 / 2)) / 2
+    """Eq. 10 with p = 3/4, 1/5, 2/3 and 1/2, 1/2, 1/2: sums over classes, mean over images."""
+    logits = torch.tensor([[math.log(3), -math.log(4), math.log(2)], [0.0, 0.0, 0.0]])
+    labels = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    expected = -sum(map(math.log, [3 / 4, 4 / 5, 1 / 3, 1 / 2, 1 / 2, 1 / 2])) / 2
     assert losses.hard_label_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -67,10 +69,10 @@ def test_softened_sigmoid_by_hand():
 
 
 def test_class_aware_loss_by_hand():
-    """Eq. 5: (0.3^2 + 0.4^2 + 0 + 1) / (2 * 2)."""
-    teacher = torch.tensor([[0.5, 0.9], [0.2, 1.0]])
-    student = torch.tensor([[0.2, 0.5], [0.2, 0.0]])
-    assert losses.class_aware_loss(teacher, student).item() == pytest.approx(1.25 / 4)
+    """Eq. 5: (0.3^2 + 0.4^2 + 0.5^2 + 0 + 1 + 0) / (2 * 2)."""
+    teacher = torch.tensor([[0.5, 0.9, 0.5], [0.2, 1.0, 0.7]])
+    student = torch.tensor([[0.2, 0.5, 0.0], [0.2, 0.0, 0.7]])
+    assert losses.class_aware_loss(teacher, student).item() == pytest.approx(1.5 / 4)
 
 
 def test_roi_feature_loss_by_hand():
@@ -108,6 +110,26 @@ def test_eq9_gradients_of_both_softmaxes():
         torch.testing.assert_close(det_logits.grad, to_d / t_det[:, None])
         torch.testing.assert_close(t_cls.grad, (to_c * -cls_logits / t_cls**2).sum(0))
         torch.testing.assert_close(t_det.grad, (to_d * -det_logits / t_det[:, None] ** 2).sum(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "function, shapes",
+    [
+        (losses.fused_scores, [(4, 3), (4, 3)]),
+        (lambda c, d: losses.softened_scores(c, d, ONE(3), ONE(4)), [(4, 3), (4, 3)]),
+        (lambda m: losses.hard_label_loss(m, torch.eye(3)), [(3, 3)]),
+        (lambda m: losses.softened_sigmoid(m, 2 * ONE(3)), [(4, 3)]),
+        (losses.class_aware_loss, [(4, 3), (4, 3)]),
+        (lambda t, s, w: losses.roi_feature_loss(t, s, w, [3, 1]), [(4, 2, 2, 2), (4, 2, 2, 2), (4,)]),
+    ],
+    ids=["fused", "softened", "hard", "sigmoid", "class_aware", "roi"],
+)
+def test_half_precision_goes_in_and_float32_comes_out(function, shapes, dtype):
+    halves = [torch.randn(*shape).to(dtype) for shape in shapes]
+    result = function(*halves)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, function(*(x.float() for x in halves)), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(

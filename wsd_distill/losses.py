@@ -74,6 +74,7 @@ def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: 
         weights: (sum R',) s'. Both features are multiplied by it, so that it enters squared.
         counts: R'_n, the number of kept proposals of each of the N images.
     """
+    weights = _full(weights)
     share = torch.cat([weights.new_full((n,), 1 / n) for n in counts])  # (sum R',): 1 / |R'_n|
     distance = (_full(teacher) - _full(student)).square().flatten(1).sum(1)  # (sum R',)
-    return (share * _full(weights).square() * distance).sum() / (2 * len(counts))
+    return (share * weights.square() * distance).sum() / (2 * len(counts))

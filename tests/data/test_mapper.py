@@ -63,6 +63,20 @@ def test_draws_a_side_in_training_and_takes_the_first_at_test_time(picture):
     assert {build(sides=[8, 12], is_train=False)(picture)["image"].shape[-1] for _ in range(5)} == {8}
 
 
+def test_draws_the_teachers_side_apart_from_the_students(picture):
+    np.random.seed(0)
+    mapper = build(sides=[8, 12], teacher_sides=[20, 40], proposals=store([0, 0, 20, 20]), num_proposals=1)
+    drawn = set()
+    for _ in range(30):
+        views = [out := mapper(picture), out["teacher"]]
+        sides = tuple(view["image"].shape[-1] for view in views)
+        for side, view in zip(sides, views):
+            assert view["proposals"].image_size == (side, side)
+            assert view["proposals"].proposal_boxes.tensor.tolist() == [[0, 0, side / 2, side]]
+        drawn.add(sides)
+    assert drawn == {(8, 20), (8, 40), (12, 20), (12, 40)}
+
+
 def test_fewer_proposals_are_recycled_from_the_best_with_their_scores(picture):
     out = build(proposals=store([0, 0, 40, 20], [0, 0, 20, 10]), num_proposals=5)(picture)["proposals"]
     assert out.proposal_boxes.tensor[:, 2].tolist() == [10, 5, 10, 5, 10]
@@ -80,11 +94,31 @@ def test_no_proposals_become_the_whole_image_with_score_one(picture):
     assert out.scores.tolist() == [1, 1]
 
 
+def test_proposals_are_clipped_to_the_image(picture):
+    out = build(proposals=store([-4, 2, 44, 22]), num_proposals=1)(picture)["proposals"]
+    assert out.proposal_boxes.tensor.tolist() == [[0, 1, 10, 10]]
+
+
+def test_an_image_without_labels(picture):
+    assert build()({**picture, "labels": []})["labels"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_an_error_that_names_the_file(picture, label):
+    with pytest.raises(ValueError, match=rf"picture.png: labels \[{label}\] are no class indices.* 0 to 2"):
+        build()({**picture, "labels": [0, label]})
+
+
 def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
     options = {"proposals": store([4, 2, 20, 10]), "num_proposals": 1, "teacher_sides": [20]}
     annotation = {"bbox": [1, 2, 3, 4], "bbox_mode": 0, "category_id": 1}
+    plain = build(**options)(picture)
     for annotations in ([annotation], [{**annotation, "bbox": [9, 9, 9, 9], "category_id": 0}] * 3, []):
         out = build(**options)({**picture, "annotations": annotations})
+        for ours, theirs in ((out, plain), (out["teacher"], plain["teacher"])):
+            assert torch.equal(ours["image"], theirs["image"])
+            assert torch.equal(ours["proposals"].proposal_boxes.tensor, theirs["proposals"].proposal_boxes.tensor)
+            assert torch.equal(ours["proposals"].scores, theirs["proposals"].scores)
         assert set(out) == {"file_name", "image_id", "height", "width", "image", "proposals", "teacher", "labels"}
         assert set(out["teacher"]) == {"image", "proposals"}
         assert out["labels"].tolist() == [1, 0, 1]

@@ -1,12 +1,18 @@
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import K, make_batch, make_pair, make_student, make_teacher
+from detectron2.checkpoint import DetectionCheckpointer
+from PIL import Image
 
+from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.distillation import (
     ClassAware,
     Distiller,
+    DistillTrainer,
     HardLabels,
     Objectives,
     RoIAware,
@@ -84,6 +90,18 @@ def test_stage_1_moves_convolutions_alone(checkpoint):
     assert "backbone.conv1.0.weight" in changed
 
 
+def test_a_frozen_batchnorm_stays_even_after_an_evaluation(checkpoint):
+    """Evaluating sets the student, not the Distiller, back to training mode."""
+    distiller = build(checkpoint, stage=1, frozen=["backbone.conv1"])
+    before = copy.deepcopy(distiller.student.state_dict())
+    distiller.student.eval()
+    distiller.student.train()
+    train(distiller)
+    changed = {key for key, value in distiller.student.state_dict().items() if not torch.equal(value, before[key])}
+    assert "backbone.conv1.0.norm.running_mean" in before
+    assert changed == {key for key in before if key.startswith("backbone.conv2.")}
+
+
 def test_stage_2_moves_everything_and_the_temperatures(checkpoint):
     distiller = build(checkpoint)
     before = copy.deepcopy(distiller.state_dict())
@@ -112,6 +130,63 @@ def test_the_loss_of_a_short_training_falls(checkpoint):
     assert values[-1] < 0.7 * values[0]
 
 
+def trainer_for(distiller, batches):
+    optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1, momentum=0.9)
+    return DistillTrainer(distiller, batches, optimizer, gate=lambda teacher: None)
+
+
+def test_a_checkpoint_holds_no_teacher_and_resumes_temperatures_and_optimizer(checkpoint, tmp_path):
+    """As train_net does it: the student is the checkpoint's model, the trainer the rest."""
+    trainer = trainer_for(build(checkpoint), [make_batch(seed=seed) for seed in range(3)])
+    trainer.train(0, 3)
+    DetectionCheckpointer(trainer.learner.student, str(tmp_path), trainer=trainer).save("last")
+
+    content = torch.load(tmp_path / "last.pth", weights_only=True)
+    assert set(content["model"]) == set(make_student(norm="BN").state_dict())
+    assert set(content["trainer"]) == {"iteration", "optimizer", "grad_scaler", "objectives"}
+    assert set(content["trainer"]["objectives"]) == {
+        f"loss_class_aware.temperatures.log_t_{name}" for name in ("cls", "det", "student")
+    }
+    students = len(list(trainer.learner.student.parameters()))
+    assert len(content["trainer"]["optimizer"]["state"]) == students + 3
+
+    again = trainer_for(build(checkpoint), [make_batch(seed=3)])
+    DetectionCheckpointer(again.learner.student, str(tmp_path), trainer=again).resume_or_load("", resume=True)
+    assert again.iter == 3
+    trainer.data_loader, trainer._batches = [make_batch(seed=3)], None
+    for each in (trainer, again):  # the next step of both is the same only if momentum and temperatures are
+        each.train(3, 4)
+    ours, theirs = trainer.learner.state_dict(), again.learner.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def step(checkpoint, record, store):
+    """Losses and gradients of a step on two pictures that the mapper reads."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    options = {"proposals": store, "num_proposals": 7, "sides": [16], "teacher_sides": [24, 32]}
+    mapper = MultiLabelMapper(is_train=True, num_classes=K, **options)
+    distiller = build(checkpoint)
+    distiller.objectives["loss_roi"] = RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3)
+    losses = distiller.train()([mapper(record), mapper(record)])
+    sum(losses.values()).backward()
+    return [*losses.values(), *(p.grad for p in distiller.parameters())]
+
+
+def test_scrambled_ground_truth_changes_nothing_from_the_file_to_the_gradients(checkpoint, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "picture.png"
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    record = {"file_name": str(path), "image_id": 5, "height": 40, "width": 60, "labels": [1]}
+    corner = rng.random((5, 2), dtype=np.float32) * 20
+    store = {5: (np.hstack([corner, corner + 15]), np.linspace(1, 0.2, 5, dtype=np.float32))}
+    plain = step(checkpoint, record, store)
+    for category in (0, 2):
+        annotation = {"bbox": rng.integers(0, 20, 4).tolist(), "bbox_mode": 1, "category_id": category}
+        scrambled = step(checkpoint, {**record, "annotations": [annotation] * (category + 1)}, store)
+        assert len(scrambled) == len(plain) and all(map(torch.equal, scrambled, plain))
+
+
 def test_a_missing_checkpoint_is_an_error(tmp_path):
     for path in ("", str(tmp_path / "none.pth")):
         with pytest.raises(FileNotFoundError, match="distiller.teacher_checkpoint"):
@@ -130,3 +205,11 @@ def test_a_checkpoint_that_does_not_fit_names_every_key(checkpoint, tmp_path):
     text = str(error.value)
     assert "missing: cls_branch.bias" in text and "unexpected: extra" in text
     assert "shape of det_branch.bias: (4,) in the file, (3,) in the model" in text
+
+
+def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
+    whole = Path(checkpoint).read_bytes()
+    for part in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+        Path(checkpoint).write_bytes(part)
+        with pytest.raises(TeacherCheckpointError, match="teacher.pth is no whole checkpoint"):
+            build(checkpoint)

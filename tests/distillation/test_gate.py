@@ -2,7 +2,7 @@ import logging
 
 import pytest
 import torch
-from builders import K
+from builders import K, make_batch, make_teacher
 
 from wsd_distill.distillation import PoorTeacherError, TeacherGate
 
@@ -42,6 +42,35 @@ def test_constant_scores_are_chance():
     labels = (torch.rand(50, K) < 0.3).float()
     with pytest.raises(PoorTeacherError):
         TeacherGate(loader(torch.full((50, K), 0.5), labels))(Answers())
+
+
+def test_scores_that_are_no_numbers_stop_the_run_whatever_is_allowed():
+    labels = torch.eye(K).repeat(5, 1)
+    with pytest.raises(PoorTeacherError, match="not finite"):
+        TeacherGate(loader(labels * float("nan"), labels), allow_poor=True)(Answers())
+
+
+def colourful_batches(count=5):
+    """Images of noise in which channel k is bright where label k is set."""
+    batches = []
+    for seed in range(count):
+        batch = [record["teacher"] for record in make_batch(6, seed)]
+        for record in batch:
+            record["image"][record["labels"] == 0] //= 4
+        batches.append(batch)
+    return batches
+
+
+def test_a_trained_wsddn_passes_and_a_random_one_does_not():
+    teacher = make_teacher(norm="BN", dropout=0.5)
+    with pytest.raises(PoorTeacherError):
+        TeacherGate(colourful_batches())(teacher.eval())
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=0.01)
+    for batch in colourful_batches() * 6:
+        optimizer.zero_grad()
+        teacher.train()(batch)["loss_image"].backward()
+        optimizer.step()
+    assert TeacherGate(colourful_batches())(teacher.eval()) > 90
 
 
 def test_images_without_labels_tell_nothing():

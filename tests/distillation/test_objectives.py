@@ -38,7 +38,11 @@ def test_temperatures_are_one_at_first_and_learnable(views):
         optimizer.step()
     assert objective(*views) < before
     for value in (t.t_cls, t.t_det, t.t_student):
-        assert (value != 1).any() and (value > 0).all()
+        assert (value != 1).all() and (value > 0).all()
+    with torch.no_grad():
+        for parameter in t.parameters():
+            parameter.sub_(50)  # a step however large leaves them positive
+    assert all((value > 0).all() for value in (t.t_cls, t.t_det, t.t_student))
 
 
 def test_class_aware_with_temperature_one_compares_plain_predictions(views):
@@ -90,6 +94,14 @@ def test_keeps_the_most_confident_and_recycles_from_the_best():
     assert build(num_proposals=2)._keep(boxes, objectness).tolist() == [1, 3]
     assert build(num_proposals=7)._keep(boxes, objectness).tolist() == [1, 3, 2, 1, 3, 2, 1]
     assert build(num_proposals=4, nms_thresh=0.95)._keep(boxes, objectness).tolist() == [1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("percent, kept", [(39, [0, 1]), (41, [0])])
+def test_an_overlap_above_0_4_is_left_out(percent, kept):
+    """The lower box is the upper part of the first: their IoU is its height in percent."""
+    boxes = torch.tensor([[0.0, 0, 100, 100], [0, 0, 100, percent]])
+    indices = build(num_proposals=2)._keep(boxes, torch.tensor([0.6, 0.4])).tolist()
+    assert sorted(set(indices)) == kept
 
 
 def test_several_layers_are_summed(views):

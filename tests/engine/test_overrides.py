@@ -37,3 +37,13 @@ def test_a_key_below_a_value_is_an_error(load_config):
 def test_not_key_value(load_config):
     with pytest.raises(ValueError, match="write key=value"):
         load_config(NAME, "train.max_iter")
+
+
+@pytest.mark.parametrize("value", ["1,2", "lr=0.1", "[1,2"])
+def test_a_value_that_cannot_be_read_is_no_unknown_key(load_config, value):
+    with pytest.raises(ValueError, match="the value of 'train.output_dir=.* cannot be read. Quote"):
+        load_config(NAME, f"train.output_dir={value}")
+
+
+def test_quoted_text_is_taken_as_it_is(load_config):
+    assert load_config(NAME, 'train.output_dir="a=b, c"').train.output_dir == "a=b, c"

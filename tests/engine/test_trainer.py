@@ -13,6 +13,8 @@ from torch import nn
 from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAware
 from wsd_distill.engine import Trainer, wrap_for_ranks
 
+KINDS = ["teacher", "distiller", "stage1"]
+
 
 def build(kind, folder):
     """A model without BatchNorm and dropout, the same at every call."""
@@ -21,13 +23,16 @@ def build(kind, folder):
         return make_teacher()
     path = Path(folder) / f"teacher{os.getpid()}.pth"
     torch.save(make_teacher().state_dict(), path)
-    objectives = Objectives(
-        loss_hard=HardLabels(),
-        loss_class_aware=ClassAware(num_classes=K, num_proposals=7),
-        loss_roi=RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3),
-    )
+    objectives = {"loss_roi": RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3)}
+    if kind == "distiller":
+        objectives["loss_hard"] = HardLabels()
+        objectives["loss_class_aware"] = ClassAware(num_classes=K, num_proposals=7)
     return Distiller(
-        student=make_student(), teacher=make_teacher(), teacher_checkpoint=str(path), objectives=objectives
+        student=make_student(),
+        teacher=make_teacher(),
+        teacher_checkpoint=str(path),
+        objectives=Objectives(**objectives),
+        frozen=["head", "classifier"] if kind == "stage1" else [],
     )
 
 
@@ -42,7 +47,7 @@ def gradients(kind, folder, micro_batches, wrap=lambda model: model):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     trainer = Trainer(wrap(model), micro_batches, optimizer, accumulate=len(micro_batches))
     trainer.train(0, 1)
-    return {name: p.grad.clone() for name, p in model.named_parameters()}
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def assert_same(ours, theirs):
@@ -53,10 +58,23 @@ def assert_same(ours, theirs):
         )
 
 
-@pytest.mark.parametrize("kind", ["teacher", "distiller"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_of_four_is_four_accumulated_batches_of_one(kind, tmp_path):
     batch = batch_for(kind)
     assert_same(gradients(kind, tmp_path, [batch]), gradients(kind, tmp_path, [[x] for x in batch]))
+
+
+def test_accumulating_steps_once_for_all_micro_batches(tmp_path):
+    """Weights after two steps of batches of four; a step at any micro-batch would move the gradients of the next."""
+    batch, weights = batch_for("teacher"), []
+    for portions in ([batch], [[x] for x in batch]):
+        model = build("teacher", tmp_path)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        Trainer(model, portions * 2, optimizer, accumulate=len(portions)).train(0, 2)
+        weights.append(dict(model.named_parameters()))
+    assert (weights[0]["backbone.conv1.0.weight"] - next(build("teacher", tmp_path).parameters())).abs().max() > 1e-3
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_of_four_is_two_ranks_of_two(tmp_path):
@@ -69,36 +87,47 @@ def test_a_batch_of_four_is_two_ranks_of_two(tmp_path):
     finally:
         for rank in ranks:
             rank.kill()
-    for kind in ("teacher", "distiller"):
+    for kind in KINDS:
         expected = gradients(kind, tmp_path, [batch_for(kind)])
         for case in ("plain", "accumulated"):
             for rank in (0, 1):
                 assert_same(torch.load(tmp_path / f"{kind}-{case}-{rank}.pt", weights_only=True), expected)
+    for rank in (0, 1):  # the loss of rank 1 alone was no number: both stopped, with their weights as they were
+        assert (tmp_path / f"poisoned-{rank}.txt").read_text() == "loss_bad became [nan]; weight 1.0"
 
 
 def rank_main(folder: str, rank: int) -> None:
     import torch.distributed as dist
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    for kind in ("teacher", "distiller"):
+    for kind in KINDS:
         mine = batch_for(kind)[2 * rank : 2 * rank + 2]
         for case, portions in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
             torch.save(gradients(kind, folder, portions, wrap_for_ranks), f"{folder}/{kind}-{case}-{rank}.pt")
+    model = Poisoned()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    try:
+        Trainer(wrap_for_ranks(model), [[rank]], optimizer).train(0, 1)
+    except FloatingPointError as error:
+        text = f"{str(error).split(' at ')[0]}; weight {model.weight.item()}"
+        Path(folder, f"poisoned-{rank}.txt").write_text(text)
     dist.destroy_process_group()
 
 
-class Wrong(nn.Module):
+class Poisoned(nn.Module):
+    """A loss that is no number where the batch is [1]."""
+
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
 
     def forward(self, batch):
-        return {"loss_good": self.weight.sum(), "loss_bad": self.weight.sum() * float("nan")}
+        return {"loss_good": self.weight.sum(), "loss_bad": self.weight.sum() * (float("nan") if batch == [1] else 1)}
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
-    model = Wrong()
-    trainer = Trainer(model, [[]], torch.optim.SGD(model.parameters(), lr=1.0))
+    model = Poisoned()
+    trainer = Trainer(model, [[1]], torch.optim.SGD(model.parameters(), lr=1.0))
     with pytest.raises(FloatingPointError, match="loss_bad became .nan. at iteration 0"):
         trainer.train(0, 1)
     assert model.weight.item() == 1

@@ -26,6 +26,15 @@ def test_each_image_has_a_softmax_over_its_own_proposals():
         torch.testing.assert_close(together.det_logits[i].softmax(0).sum(0), torch.ones(K))
 
 
+def test_training_loss_is_the_cross_entropy_of_the_image_scores():
+    model, batch = make_teacher(), inputs()
+    labels = torch.stack([x["labels"] for x in batch])
+    p = model.extract(batch).image_scores
+    expected = torch.nn.BCELoss(reduction="sum")(p, labels) / 3
+    assert (p > 1e-4).all() and (p < 1 - 1e-4).all()  # where the clamp does nothing
+    torch.testing.assert_close(model.train()(batch)["loss_image"], expected)
+
+
 def test_output_sums_by_hand():
     """S of one image with two proposals and two classes, both branches flat: 1/2 * 1/2 everywhere."""
     zeros = torch.zeros(2, 2)

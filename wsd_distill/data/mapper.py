@@ -19,6 +19,8 @@ class MultiLabelMapper:
     dataset dict's file_name, image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the
     same image at the teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets out.
 
+    A label that is no class index is a ValueError that names the file.
+
     Args:
         is_train: flips happen only in training.
         num_classes: K.
@@ -67,6 +69,12 @@ class MultiLabelMapper:
         return output
 
     def _labels(self, dataset_dict: dict) -> torch.Tensor:
+        wrong = [k for k in dataset_dict["labels"] if not 0 <= k < self.num_classes]
+        if wrong:
+            file, last = dataset_dict["file_name"], self.num_classes - 1
+            raise ValueError(
+                f"{file}: labels {wrong} are no class indices, which go from 0 to {last} (num_classes - 1)"
+            )
         labels = torch.zeros(self.num_classes)
         labels[dataset_dict["labels"]] = 1
         return labels

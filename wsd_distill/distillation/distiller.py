@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import torch
 from detectron2.utils.file_io import PathManager
 from torch import nn
@@ -12,23 +14,17 @@ from .objectives import Objectives, StudentView
 
 
 class TeacherCheckpointError(RuntimeError):
-    """The teacher's checkpoint does not fill every parameter and buffer of the teacher, or fills others."""
+    """The teacher's checkpoint cannot be read, or does not fill exactly the teacher's parameters and buffers."""
 
 
 def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
     """Load ``checkpoint`` into ``teacher``, every key matched, and freeze it.
 
     Raises:
-        FileNotFoundError: no such file. TeacherCheckpointError: names every missing, unexpected or misshapen key.
+        FileNotFoundError: no such file. TeacherCheckpointError: names every missing, unexpected or misshapen key,
+            or the file where it cannot be read.
     """
-    path = PathManager.get_local_path(checkpoint) if checkpoint else ""
-    if not PathManager.isfile(path):
-        raise FileNotFoundError(
-            f"The teacher's checkpoint {checkpoint!r} is not a file. Train T-WDet first and give the file that it "
-            "wrote as distiller.teacher_checkpoint=...; a distillation from a teacher without weights is worthless."
-        )
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    state, own = content.get("model", content), teacher.state_dict()
+    state, own = _read(checkpoint), teacher.state_dict()
     problems = [f"missing: {key}" for key in own if key not in state]
     problems += [f"unexpected: {key}" for key in state if key not in own]
     problems += [
@@ -42,6 +38,21 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
         )
     teacher.load_state_dict(state)
     freeze(teacher)
+
+
+def _read(checkpoint: str) -> dict[str, torch.Tensor]:
+    """The weights in a file that Detectron2's checkpointer or ``torch.save`` wrote."""
+    path = PathManager.get_local_path(checkpoint) if checkpoint else ""
+    if not PathManager.isfile(path):
+        raise FileNotFoundError(
+            f"The teacher's checkpoint {checkpoint!r} is not a file. Train T-WDet first and give the file that it "
+            "wrote as distiller.teacher_checkpoint=...; a distillation from a teacher without weights is worthless."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise TeacherCheckpointError(f"{checkpoint} is no whole checkpoint, train T-WDet again: {error}") from error
+    return content.get("model", content)
 
 
 def freeze(module: nn.Module) -> None:
@@ -61,7 +72,7 @@ class Distiller(nn.Module):
         teacher: T-WDet, loaded from ``teacher_checkpoint`` here.
         teacher_checkpoint: file that T-WDet's training wrote.
         objectives: what the student minimises, the sum of all.
-        frozen: names of the student's submodules that this stage leaves alone.
+        frozen: names of the student's submodules that this stage leaves alone, BatchNorm's statistics too.
     """
 
     def __init__(
@@ -78,8 +89,9 @@ class Distiller(nn.Module):
         self._outside = (teacher,)  # a tuple is no submodule
         self.student = student
         self.objectives = objectives
-        for name in frozen or []:
-            student.get_submodule(name).requires_grad_(False)
+        self.frozen = [student.get_submodule(name) for name in frozen or []]
+        for module in self.frozen:
+            freeze(module)
 
     @property
     def teacher(self) -> WSDDN:
@@ -95,6 +107,8 @@ class Distiller(nn.Module):
         """
         if not self.training:
             return self.student(batched_inputs)
+        for module in self.frozen:
+            module.eval()  # train() has reached it, this module's or, after an evaluation, the student's
         teacher = self.teach([x["teacher"] for x in batched_inputs])
         student = StudentView(self.student, batched_inputs, self.student.features(batched_inputs))
         return {name: objective(student, teacher) for name, objective in self.objectives.items()}

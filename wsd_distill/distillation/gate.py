@@ -36,11 +36,14 @@ class TeacherGate:
         """Return the teacher's mAP in percent.
 
         Raises:
-            PoorTeacherError: it is no better than chance. ValueError: the images hold no positive label.
+            PoorTeacherError: it is no better than chance, or its scores are no numbers.
+            ValueError: the images hold no positive label.
         """
         scores, labels = self._predict(teacher)
         if not labels.any():
             raise ValueError("the images that the teacher is checked on have no label: choose others")
+        if not np.isfinite(scores).all():
+            raise PoorTeacherError("the teacher's scores are not finite: its weights are broken, train it again")
         found = _mean_ap(scores, labels)
         rng = np.random.default_rng(0)
         random = [_mean_ap(rng.random(scores.shape), labels) for _ in range(100)]

@@ -23,7 +23,7 @@ class DistillTrainer(Trainer):
         self.gate = gate
 
     def before_train(self) -> None:
-        self.gate(self.learner.teacher)
+        self.gate(self.learner.teacher.to(self.learner.student.device))
         super().before_train()
 
     def run_step(self) -> None:

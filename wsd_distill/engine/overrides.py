@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 
 from detectron2.config import LazyConfig
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 
 def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
@@ -14,7 +15,7 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
     Raises:
         KeyError: the config has no such key; names the nearest ones.
-        ValueError: not of the form ``key=value``.
+        ValueError: not of the form ``key=value``, or a value that cannot be read.
     """
     OmegaConf.set_struct(cfg, True)
     for override in overrides:
@@ -23,6 +24,11 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         key = override.split("=", 1)[0]
         try:
             LazyConfig.apply_overrides(cfg, [override])
+        except (OverrideParseException, ValidationError) as error:
+            raise ValueError(
+                f"the value of {override!r} cannot be read. Quote text with special characters, within the shell's own "
+                f"quotes: '{key}=\"a=b, c\"'"
+            ) from error
         except (OmegaConfBaseException, KeyError) as error:
             near = difflib.get_close_matches(key, list(_keys(OmegaConf.to_container(cfg))), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""

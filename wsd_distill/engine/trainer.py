@@ -85,13 +85,14 @@ class Trainer(TrainerBase):
         """Means over ranks into the storage.
 
         Raises:
-            FloatingPointError: a loss is not finite; names it. Nothing has been stepped with it.
+            FloatingPointError: a loss is not finite, on whatever rank, for all ranks share the gradient; names it.
+                Nothing has been stepped with it.
         """
-        gathered = comm.gather({**losses, "data_time": data_time})
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        gathered = comm.all_gather({**losses, "data_time": data_time})
+        bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
         if bad:
             raise FloatingPointError(
-                f"{', '.join(bad)} became {[losses[name] for name in bad]} at iteration {self.iter}. "
+                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. "
                 "Lower the learning rate (optimizer.lr=...) and resume from the last checkpoint."
             )
         if not comm.is_main_process():
