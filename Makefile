@@ -24,7 +24,6 @@ $(READY): requirements.txt requirements-detectron2.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q pip==25.3 setuptools==84.2.1 wheel==0.48.0
 	$(BIN)/python -m pip install -q -r requirements.txt
-	$(BIN)/python -m pip install -q --no-build-isolation --no-deps --require-hashes -r requirements-detectron2.txt \
-	    --config-settings="--global-option=build_py" --config-settings="--build-option=--skip-build"
+	$(BIN)/python -m pip install -q --no-build-isolation --no-deps --require-hashes -r requirements-detectron2.txt
 	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	touch $(READY)
