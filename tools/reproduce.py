@@ -157,10 +157,10 @@ def draw(runs: dict[str, Run], path: Path, how_many: int = 6, boxes: int = 5) ->
     files = [np.load(runs[METHODS[s]].output / "inference" / "test" / "scores.npz") for s in students]
     chosen = choose_scenes([f["scores"] for f in files], how_many)
     teacher, loader = load(runs["teacher"])
-    records, mapper = instantiate(loader.dataset), instantiate(loader.mapper)
+    dataset = instantiate(loader).dataset
     scenes = []
     for i in chosen:
-        view = mapper(records[i])
+        view = dataset[i]
         output = teacher.extract([view])
         found, objectness = output.boxes[0].tensor, output.objectness[0]
         best = nms(found, objectness, 0.4)[:boxes]

@@ -7,7 +7,7 @@ trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's check
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 
-from wsd_distill.data.build import build_test_loader, get_dataset_dicts
+from wsd_distill.data.build import build_test_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.distillation import (
     ClassAware,
@@ -20,8 +20,6 @@ from wsd_distill.distillation import (
     TeacherGate,
 )
 
-from .data import store
-
 
 def layer_pair(name, channels, stride):
     """A layer that T-WDet and S-Cls both have."""
@@ -31,13 +29,14 @@ def layer_pair(name, channels, stride):
 
 gate = L(TeacherGate)(
     loader=L(build_test_loader)(
-        dataset=L(get_dataset_dicts)(name="${dataset.val}", first=200),
+        dataset="${dataset.val}",
+        first=200,
+        proposals="${proposals.val}",
         mapper=L(MultiLabelMapper)(
             is_train=False,
             num_classes="${dataset.num_classes}",
             sides="${dataloader.train.mapper.teacher_sides}",
             image_format="${dataloader.train.mapper.image_format}",
-            proposals=store("val"),
             num_proposals="${dataloader.train.mapper.num_proposals}",
         ),
         batch_size=8,

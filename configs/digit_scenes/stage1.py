@@ -1,6 +1,5 @@
 """Distillation on digit_scenes, stage 1: RoI-aware features (Eq. 3-4) into the student's convolutions."""
 
-from ..common.data import store
 from ..common.distill import layer_pair, trainer
 from ..common.distill import stage1 as distiller
 from .data import proposals
@@ -17,6 +16,6 @@ _roi.layers = [layer_pair("conv3", channels=64, stride=4)]
 _roi.pooler_size = 5
 _roi.num_proposals = 32
 
-dataloader.train.mapper.proposals = store("train")
+dataloader.train.proposals = "${proposals.train}"
 dataloader.train.mapper.teacher_sides = [128]
 dataloader.test = {}  # the classifier has not been trained yet

@@ -1,6 +1,5 @@
 """Distillation on digit_scenes, stage 2: class-aware softened predictions (Eq. 5-11), S-Cls (w/)."""
 
-from ..common.data import store
 from ..common.distill import stage2 as distiller
 from ..common.distill import trainer
 from .data import proposals
@@ -13,5 +12,5 @@ train.init_checkpoint = "output/digit_scenes/stage1/model_final.pth"
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
 
-dataloader.train.mapper.proposals = store("train")
+dataloader.train.proposals = "${proposals.train}"
 dataloader.train.mapper.teacher_sides = [128]

@@ -5,7 +5,6 @@ from detectron2.evaluation import DatasetEvaluators
 
 from wsd_distill.evaluation import LocalizationEvaluator
 
-from ..common.data import store
 from ..common.optim import adamw as optimizer
 from ..common.optim import cosine as lr_multiplier
 from ..common.train import train, trainer
@@ -18,9 +17,9 @@ train.checkpointer.period = 200
 optimizer.lr = 3e-3
 
 dataloader.train.mapper.sides = [128]
-dataloader.train.mapper.proposals = store("train")
+dataloader.train.proposals = "${proposals.train}"
 for _split, _test in dataloader.test.items():
-    _test.loader.mapper.proposals = store(_split)
+    _test.loader.proposals = f"${{proposals.{_split}}}"
 dataloader.test.test.evaluator = L(DatasetEvaluators)(
     evaluators=[
         dataloader.test.test.evaluator,

@@ -1,28 +1,73 @@
+import itertools
+
+import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog
 
-from wsd_distill.data.build import build_test_loader, get_dataset_dicts
+from wsd_distill.data.build import build_test_loader, build_train_loader, get_dataset_dicts
+from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 
 @pytest.fixture
 def dataset():
-    """Five images, the last of them without labels."""
-    records = [{"file_name": f"{i}.png", "image_id": i, "labels": [i]} for i in range(5)]
-    del records[4]["labels"]
-    DatasetCatalog.register("build_test", lambda: records)
-    yield "build_test"
-    DatasetCatalog.remove("build_test")
+    """Five registered images, of which image i has the label i % 2."""
+    dicts = [{"file_name": f"{i}.jpg", "image_id": i, "labels": [i % 2]} for i in range(5)]
+    DatasetCatalog.register("build_five", lambda: dicts)
+    yield "build_five"
+    DatasetCatalog.remove("build_five")
 
 
-def test_the_first_images(dataset):
-    assert [record["image_id"] for record in get_dataset_dicts(dataset, first=3)] == [0, 1, 2]
+def write_store(path, name, ids=range(5)):
+    """A box whose right edge is 10 more than the image's id."""
+    with ProposalStoreWriter(path, StoreMetadata(name, "by hand")) as writer:
+        for i in ids:
+            writer.write(i, np.array([[0, 0, 10 + i, 5], [0, 0, 1, 1]]), np.array([0.5, 0.25]))
+    return str(path)
 
 
-def test_an_image_without_labels_is_named(dataset):
-    with pytest.raises(ValueError, match=r"build_test: image 4 \(4.png\) has no key 'labels'"):
-        get_dataset_dicts(dataset)
+def test_test_loader_gives_each_image_once_with_its_own_proposals(dataset, tmp_path):
+    store = write_store(tmp_path / "store.arrow", dataset)
+    loader = build_test_loader(dataset, mapper=dict, batch_size=2, proposals=store)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    for i, record in enumerate(itertools.chain(*batches)):
+        assert record["image_id"] == i
+        assert record["proposal_boxes"].tolist() == [[0, 0, 10 + i, 5], [0, 0, 1, 1]]
+        assert record["proposal_objectness_logits"].tolist() == [0.5, 0.25]
+    assert [record["image_id"] for batch in build_test_loader(dataset, mapper=dict, first=2) for record in batch] == [
+        0,
+        1,
+    ]
 
 
-def test_every_image_once_in_batches():
-    loader = build_test_loader([{"image_id": i} for i in range(5)], mapper=lambda x: x["image_id"] * 10, batch_size=2)
-    assert list(loader) == [[0, 10], [20, 30], [40]]
+def test_train_loader_goes_on_for_ever_and_shows_every_image_in_each_round(dataset, tmp_path):
+    store = write_store(tmp_path / "store.arrow", dataset)
+    torch.manual_seed(0)
+    loader = build_train_loader(dataset, mapper=dict, total_batch_size=5, proposals=store)
+    for batch in itertools.islice(loader, 3):
+        assert sorted(record["image_id"] for record in batch) == [0, 1, 2, 3, 4]
+        assert all(record["proposal_boxes"][0, 2] == 10 + record["image_id"] for record in batch)
+    plain = next(iter(build_train_loader(dataset, mapper=dict, total_batch_size=2)))
+    assert all(set(record) == {"file_name", "image_id", "labels"} for record in plain)
+
+
+def test_the_proposals_of_another_data_set_are_an_error(dataset, tmp_path):
+    store = write_store(tmp_path / "store.arrow", "another")
+    with pytest.raises(ValueError, match="store.arrow holds proposals of 'another', not of 'build_five'"):
+        build_train_loader(dataset, mapper=dict, total_batch_size=1, proposals=store)
+
+
+def test_an_image_without_proposals_is_named(dataset, tmp_path):
+    store = write_store(tmp_path / "store.arrow", dataset, ids=[0, 1, 2, 4])
+    with pytest.raises(KeyError, match="no proposals for image '3' in .*store.arrow"):
+        list(build_test_loader(dataset, mapper=dict, proposals=store))
+
+
+def test_an_image_without_labels_is_named():
+    DatasetCatalog.register("build_unlabelled", lambda: [{"file_name": "x.jpg", "image_id": 7}])
+    try:
+        with pytest.raises(ValueError, match=r"build_unlabelled: image 7 \(x.jpg\) has no key 'labels'"):
+            get_dataset_dicts("build_unlabelled")
+    finally:
+        DatasetCatalog.remove("build_unlabelled")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.structures import BoxMode
 from PIL import Image
 
 from wsd_distill.data.mapper import MultiLabelMapper
@@ -16,9 +17,10 @@ def picture(tmp_path):
     return {"file_name": str(path), "image_id": "a", "height": 20, "width": 40, "labels": [0, 2]}
 
 
-def store(*boxes):
+def propose(*boxes):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    return {"a": (boxes, np.linspace(0.9, 0.5, len(boxes), dtype=np.float32))}
+    scores = np.linspace(0.9, 0.5, len(boxes), dtype=np.float32)
+    return {"proposal_boxes": boxes, "proposal_objectness_logits": scores, "proposal_bbox_mode": BoxMode.XYXY_ABS}
 
 
 def build(**options):
@@ -26,7 +28,7 @@ def build(**options):
 
 
 def test_squashes_to_a_square_and_scales_boxes(picture):
-    out = build(proposals=store([4, 2, 20, 10]), num_proposals=1)(picture)
+    out = build(num_proposals=1)({**picture, **propose([4, 2, 20, 10])})
     assert out["image"].shape == (3, 10, 10) and out["image"].dtype == torch.uint8
     assert out["image"][:, 5, 1].tolist() == [255, 0, 0] and out["image"][:, 5, 8].tolist() == [0, 0, 255]
     assert out["proposals"].proposal_boxes.tensor.tolist() == [[1, 1, 5, 5]]  # x by 10 / 40, y by 10 / 20
@@ -35,7 +37,8 @@ def test_squashes_to_a_square_and_scales_boxes(picture):
 
 
 def test_one_flip_for_both_views_and_their_boxes(picture):
-    options = {"proposals": store([4, 2, 20, 10]), "num_proposals": 1, "teacher_sides": [20]}
+    options = {"num_proposals": 1, "teacher_sides": [20]}
+    picture.update(propose([4, 2, 20, 10]))
     out = build(flip_prob=1.0, **options)(picture)
     assert out["image"][:, 5, 1].tolist() == [0, 0, 255]
     assert out["teacher"]["image"][:, 5, 1].tolist() == [0, 0, 255]
@@ -65,7 +68,8 @@ def test_draws_a_side_in_training_and_takes_the_first_at_test_time(picture):
 
 def test_draws_the_teachers_side_apart_from_the_students(picture):
     np.random.seed(0)
-    mapper = build(sides=[8, 12], teacher_sides=[20, 40], proposals=store([0, 0, 20, 20]), num_proposals=1)
+    mapper = build(sides=[8, 12], teacher_sides=[20, 40], num_proposals=1)
+    picture.update(propose([0, 0, 20, 20]))
     drawn = set()
     for _ in range(30):
         views = [out := mapper(picture), out["teacher"]]
@@ -78,24 +82,24 @@ def test_draws_the_teachers_side_apart_from_the_students(picture):
 
 
 def test_fewer_proposals_are_recycled_from_the_best_with_their_scores(picture):
-    out = build(proposals=store([0, 0, 40, 20], [0, 0, 20, 10]), num_proposals=5)(picture)["proposals"]
+    out = build(num_proposals=5)({**picture, **propose([0, 0, 40, 20], [0, 0, 20, 10])})["proposals"]
     assert out.proposal_boxes.tensor[:, 2].tolist() == [10, 5, 10, 5, 10]
     torch.testing.assert_close(out.scores, torch.tensor([0.9, 0.5, 0.9, 0.5, 0.9]))
 
 
 def test_more_proposals_are_cut_to_the_best(picture):
-    out = build(proposals=store([0, 0, 40, 20], [0, 0, 20, 10]), num_proposals=1)(picture)["proposals"]
+    out = build(num_proposals=1)({**picture, **propose([0, 0, 40, 20], [0, 0, 20, 10])})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]]
 
 
 def test_no_proposals_become_the_whole_image_with_score_one(picture):
-    out = build(proposals=store(), num_proposals=2)(picture)["proposals"]
+    out = build(num_proposals=2)({**picture, **propose()})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]] * 2
     assert out.scores.tolist() == [1, 1]
 
 
 def test_proposals_are_clipped_to_the_image(picture):
-    out = build(proposals=store([-4, 2, 44, 22]), num_proposals=1)(picture)["proposals"]
+    out = build(num_proposals=1)({**picture, **propose([-4, 2, 44, 22])})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[0, 1, 10, 10]]
 
 
@@ -110,7 +114,8 @@ def test_a_label_that_is_no_class_is_an_error_that_names_the_file(picture, label
 
 
 def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
-    options = {"proposals": store([4, 2, 20, 10]), "num_proposals": 1, "teacher_sides": [20]}
+    options = {"num_proposals": 1, "teacher_sides": [20]}
+    picture.update(propose([4, 2, 20, 10]))
     annotation = {"bbox": [1, 2, 3, 4], "bbox_mode": 0, "category_id": 1}
     plain = build(**options)(picture)
     for annotations in ([annotation], [{**annotation, "bbox": [9, 9, 9, 9], "category_id": 0}] * 3, []):
@@ -124,6 +129,12 @@ def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
         assert out["labels"].tolist() == [1, 0, 1]
 
 
-def test_a_teacher_without_proposals_is_an_error():
-    with pytest.raises(ValueError, match="give a proposal store"):
-        build(teacher_sides=[20])
+def test_a_teacher_without_proposals_is_an_error_that_names_the_file(picture):
+    with pytest.raises(ValueError, match="picture.png: there are no proposals for the teacher"):
+        build(teacher_sides=[20])(picture)
+
+
+def test_boxes_of_another_mode_are_converted(picture):
+    proposals = {**propose([4, 2, 16, 8]), "proposal_bbox_mode": BoxMode.XYWH_ABS}
+    out = build(num_proposals=1)({**picture, **proposals})["proposals"]
+    assert out.proposal_boxes.tensor.tolist() == [[1, 1, 5, 5]]

@@ -160,11 +160,11 @@ def test_a_checkpoint_holds_no_teacher_and_resumes_temperatures_and_optimizer(ch
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def step(checkpoint, record, store):
+def step(checkpoint, record):
     """Losses and gradients of a step on two pictures that the mapper reads."""
     torch.manual_seed(0)
     np.random.seed(0)
-    options = {"proposals": store, "num_proposals": 7, "sides": [16], "teacher_sides": [24, 32]}
+    options = {"num_proposals": 7, "sides": [16], "teacher_sides": [24, 32]}
     mapper = MultiLabelMapper(is_train=True, num_classes=K, **options)
     distiller = build(checkpoint)
     distiller.objectives["loss_roi"] = RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3)
@@ -177,13 +177,17 @@ def test_scrambled_ground_truth_changes_nothing_from_the_file_to_the_gradients(c
     rng = np.random.default_rng(0)
     path = tmp_path / "picture.png"
     Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
-    record = {"file_name": str(path), "image_id": 5, "height": 40, "width": 60, "labels": [1]}
     corner = rng.random((5, 2), dtype=np.float32) * 20
-    store = {5: (np.hstack([corner, corner + 15]), np.linspace(1, 0.2, 5, dtype=np.float32))}
-    plain = step(checkpoint, record, store)
+    record = {
+        **{"file_name": str(path), "image_id": 5, "height": 40, "width": 60, "labels": [1]},
+        "proposal_boxes": np.hstack([corner, corner + 15]),
+        "proposal_objectness_logits": np.linspace(1, 0.2, 5, dtype=np.float32),
+        "proposal_bbox_mode": 0,
+    }
+    plain = step(checkpoint, record)
     for category in (0, 2):
         annotation = {"bbox": rng.integers(0, 20, 4).tolist(), "bbox_mode": 1, "category_id": category}
-        scrambled = step(checkpoint, {**record, "annotations": [annotation] * (category + 1)}, store)
+        scrambled = step(checkpoint, {**record, "annotations": [annotation] * (category + 1)})
         assert len(scrambled) == len(plain) and all(map(torch.equal, scrambled, plain))
 
 

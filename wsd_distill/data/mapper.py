@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import logging
 
 import numpy as np
 import torch
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils.logger import log_first_n
 
 
 class MultiLabelMapper:
     """Reads an image, squashes it to a square and gives it with its labels, for two views where two are asked for.
 
-    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32, ``proposals`` where a store is given, and the
-    dataset dict's file_name, image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the
-    same image at the teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets out.
+    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32, ``proposals`` where the dataset dict has
+    Detectron2's ``proposal_boxes`` and ``proposal_objectness_logits`` (the best first; the loader puts them there), and
+    the dataset dict's file_name, image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of
+    the same image at the teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets
+    out.
 
-    A label that is no class index is a ValueError that names the file.
+    ValueErrors, which name the file: a label that is no class index; ``teacher_sides`` and no proposals.
 
     Args:
         is_train: flips happen only in training.
@@ -27,7 +30,6 @@ class MultiLabelMapper:
         sides: sides in pixels of the square; in training one is drawn for each image, at test time the first is taken.
         image_format: channel order, as Detectron2's ``read_image`` knows it.
         flip_prob: probability of a horizontal flip.
-        proposals: a proposal store, or None for a classifier alone.
         num_proposals: how many an image gets: the best of them, recycled from the best where there are fewer.
         teacher_sides: as ``sides``, for the teacher's view.
     """
@@ -40,18 +42,14 @@ class MultiLabelMapper:
         sides: list[int],
         image_format: str = "RGB",
         flip_prob: float = 0.5,
-        proposals: Callable | None = None,
         num_proposals: int = 500,
         teacher_sides: list[int] | None = None,
     ):
-        if teacher_sides and proposals is None:
-            raise ValueError("teacher_sides is set but there are no proposals for the teacher: give a proposal store")
         self.is_train = is_train
         self.num_classes = num_classes
         self.sides = list(sides)
         self.image_format = image_format
         self.flip_prob = flip_prob
-        self.proposals = proposals
         self.num_proposals = num_proposals
         self.teacher_sides = list(teacher_sides) if teacher_sides else None
 
@@ -61,7 +59,7 @@ class MultiLabelMapper:
         image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
         utils.check_image_size(output, image)
         flip = self.is_train and np.random.rand() < self.flip_prob
-        boxes_and_scores = None if self.proposals is None else self._chosen_proposals(dataset_dict, image.shape[:2])
+        boxes_and_scores = self._chosen_proposals(dataset_dict, image.shape[:2])
         output.update(self._view(image, boxes_and_scores, self.sides, flip))
         if self.teacher_sides:
             output["teacher"] = self._view(image, boxes_and_scores, self.teacher_sides, flip)
@@ -79,10 +77,19 @@ class MultiLabelMapper:
         labels[dataset_dict["labels"]] = 1
         return labels
 
-    def _chosen_proposals(self, dataset_dict: dict, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _chosen_proposals(self, dataset_dict: dict, image_size: tuple[int, int]) -> tuple | None:
         """(R, 4) boxes and (R,) scores, R being num_proposals; the whole image with score 1 where there is none."""
-        boxes, scores = self.proposals[dataset_dict["image_id"]]
+        if "proposal_boxes" not in dataset_dict:
+            if self.teacher_sides:
+                file = dataset_dict["file_name"]
+                raise ValueError(f"{file}: there are no proposals for the teacher, set dataloader.train.proposals")
+            return None
+        mode = dataset_dict["proposal_bbox_mode"]
+        boxes = BoxMode.convert(dataset_dict["proposal_boxes"], mode, BoxMode.XYXY_ABS)
+        scores = dataset_dict["proposal_objectness_logits"]
         if len(boxes) == 0:
+            text = "%s has no proposals and gets the whole image with score 1 (said once; others may follow)"
+            log_first_n(logging.WARNING, text % dataset_dict["file_name"])
             boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
             scores = np.ones(1, dtype=np.float32)
         chosen = np.arange(self.num_proposals) % len(boxes)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from detectron2.structures import BoxMode
 
 FORMAT_VERSION = 1
 _METADATA_KEY = b"wsd_distill.proposals"
@@ -101,6 +102,16 @@ class ProposalStore:
                 f"--dataset {self.metadata.dataset_name} --overwrite"
             )
         return _arrays(*self._locate(row))
+
+    def attach(self, record: dict) -> dict:
+        """A dataset dict with its image's proposals under Detectron2's keys, the best first; raises as above."""
+        boxes, scores = self[record["image_id"]]
+        return {
+            **record,
+            "proposal_boxes": boxes,
+            "proposal_objectness_logits": scores,
+            "proposal_bbox_mode": BoxMode.XYXY_ABS,
+        }
 
     def items(self) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
         """``(image_id, (boxes, scores))`` of every image, in one pass through the file."""
