@@ -15,7 +15,8 @@ from detectron2.structures import Boxes, Instances
 class MultiLabelMapper:
     """Reads an image, squashes it to a square and gives it with its labels, for two views where two are asked for.
 
-    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32, ``proposals`` where a store is given, and the
+    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32 (1, 0, or -1 for what is neither: the dict's
+    ``ignore_labels``), ``proposals`` where a store is given, and the
     dataset dict's file_name, image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the
     same image at the teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets out.
 
@@ -69,14 +70,16 @@ class MultiLabelMapper:
         return output
 
     def _labels(self, dataset_dict: dict) -> torch.Tensor:
-        wrong = [k for k in dataset_dict["labels"] if not 0 <= k < self.num_classes]
+        positive, ignored = dataset_dict["labels"], dataset_dict.get("ignore_labels", [])
+        wrong = [k for k in [*positive, *ignored] if not 0 <= k < self.num_classes]
         if wrong:
             file, last = dataset_dict["file_name"], self.num_classes - 1
             raise ValueError(
                 f"{file}: labels {wrong} are no class indices, which go from 0 to {last} (num_classes - 1)"
             )
         labels = torch.zeros(self.num_classes)
-        labels[dataset_dict["labels"]] = 1
+        labels[ignored] = -1
+        labels[positive] = 1
         return labels
 
     def _chosen_proposals(self, dataset_dict: dict, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
