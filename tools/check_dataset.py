@@ -27,9 +27,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config-file", help="a config, to know the data sets that it registers")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one")
     arguments = parser.parse_args()
-    names = [name for name in arguments.names if "=" not in name]
+    names = arguments.names
     if arguments.config_file:
         overrides = [name for name in arguments.names if "=" in name]
+        names = [name for name in arguments.names if "=" not in name]
         cfg = apply_overrides(LazyConfig.load(arguments.config_file), overrides)
         register_from(cfg)
         names = names or splits_of(cfg)

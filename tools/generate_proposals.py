@@ -57,6 +57,8 @@ def parse_arguments() -> argparse.Namespace:
         cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides)
         register_from(cfg)
         arguments.dataset = arguments.dataset or splits_of(cfg)
+    elif arguments.overrides:
+        parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
     if not arguments.dataset:
         parser.error("name data sets with --dataset, or a config with --config-file")
     if arguments.output and len(arguments.dataset) > 1:

@@ -126,4 +126,8 @@ def test_a_data_set_that_cannot_be_loaded_does_not_stop_the_others(register, tmp
     register("check_fine", [picture(tmp_path / "a.png")])
     register("check_gone", [])
     DatasetCatalog["check_gone"] = fail
-    assert check_datasets(["check_gone", "check_fine"], 0) == ["check_gone: labels.json is missing"]
+    register("check_boxes", [{"file_name": "a.png", "image_id": 1, "annotations": []}])  # Detectron2's own data sets
+    assert check_datasets(["check_gone", "check_boxes", "check_fine"], 0) == [
+        "check_gone cannot be loaded: labels.json is missing",
+        "check_boxes cannot be loaded: check_boxes: image 1 (a.png) has no key 'labels'",
+    ]

@@ -10,11 +10,12 @@ from collections import Counter
 from contextlib import closing
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
+from .build import get_dataset_dicts
 from .workers import check_stopped, run_jobs
 
 logger = logging.getLogger(__name__)
@@ -38,9 +39,9 @@ def check_datasets(names: list[str], num_workers: int) -> list[str]:
     owners: dict[bytes, tuple[str, str]] = {}  # hash of a file -> data set and file that had it first
     for name in names:
         try:
-            records = DatasetCatalog.get(name)
+            records = get_dataset_dicts(name)
         except (OSError, ValueError) as error:
-            faults.append(f"{name}: {error}")
+            faults.append(f"{name} cannot be loaded: {error}")
             continue
         logger.info("%s", describe(name, records))
         faults += check_records(name, records)

@@ -118,7 +118,7 @@ images/d.jpg,['airport'],train
 def test_one_csv(tmp_path, monkeypatch, caplog, newline):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     (tmp_path / "nuswide").mkdir()
-    (tmp_path / "nuswide" / "nus_wid_data.csv").write_text(CSV, encoding="utf-8", newline=newline)
+    (tmp_path / "nuswide" / "nus_wid_data.csv").write_bytes(CSV.replace("\n", newline).encode())
     with caplog.at_level(logging.INFO):
         train, val = (DatasetCatalog.get(f"nuswide_csv_{split}") for split in ("train", "val"))
     names = MetadataCatalog.get("nuswide_csv_train").thing_classes
