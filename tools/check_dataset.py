@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: the config's), then key=value")
     parser.add_argument("--config-file", help="a config, to know the data sets that it registers")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     names = arguments.names
     if arguments.config_file:
         overrides = [name for name in arguments.names if "=" in name]
