@@ -63,6 +63,17 @@ def test_hard_label_loss_by_hand():
     assert losses.hard_label_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_labels_of_minus_one_count_neither_way():
+    """Image one: classes 0 and 2, of p = 3/4 and 2/3; image two: class 1, of p = 1/2. And no gradient elsewhere."""
+    logits = torch.tensor([[math.log(3), 5.0, math.log(2)], [-7.0, 0.0, 7.0]], requires_grad=True)
+    labels = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, -1.0]])
+    expected = -sum(map(math.log, [3 / 4, 1 / 3, 1 / 2])) / 2
+    for loss in (losses.hard_label_loss(logits, labels), losses.image_level_bce(logits.sigmoid(), labels)):
+        assert loss.item() == pytest.approx(expected, rel=1e-6)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert torch.equal(gradient == 0, labels == -1)
+
+
 def test_softened_sigmoid_by_hand():
     softened = losses.softened_sigmoid(torch.tensor([[2 * math.log(3), -math.log(4)]]), torch.tensor([2.0, 1.0]))
     torch.testing.assert_close(softened, torch.tensor([[3 / 4, 1 / 5]]))

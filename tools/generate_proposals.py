@@ -2,6 +2,7 @@
 """Make the object proposals of registered data sets.
 
     python tools/generate_proposals.py --dataset digit_scenes_train digit_scenes_val
+    python tools/generate_proposals.py --config-file configs/image_list/data.py key=value ...
 
 Interrupted, the same command goes on where it was.
 """
@@ -13,10 +14,12 @@ import argparse
 import logging
 import os
 
+from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
 
-import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
+from wsd_distill.data.datasets import register_from, splits_of
 from wsd_distill.data.proposal_store import default_store_path
+from wsd_distill.engine import apply_overrides
 from wsd_distill.proposals.edge_boxes import EdgeBoxes
 from wsd_distill.proposals.generate import generate
 
@@ -26,7 +29,9 @@ def parse_arguments() -> argparse.Namespace:
         description="Make the object proposals of data sets. Interrupted, it goes on where it was.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--dataset", nargs="+", required=True, metavar="NAME", help="registered data sets")
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="data sets; default: those of the config")
+    parser.add_argument("--config-file", help="a config, to know the data sets that it registers")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="what to change in the config")
     parser.add_argument("--method", choices=["edge_boxes"], default="edge_boxes", help="generator")
     parser.add_argument("--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one")
@@ -48,6 +53,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--edge-model", help="OpenCV's structured forests (model.yml.gz); default: colour gradients")
     parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
     arguments = parser.parse_args()
+    if arguments.config_file:
+        cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides)
+        register_from(cfg)
+        arguments.dataset = arguments.dataset or splits_of(cfg)
+    elif arguments.overrides:
+        parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
+    if not arguments.dataset:
+        parser.error("name data sets with --dataset, or a config with --config-file")
     if arguments.output and len(arguments.dataset) > 1:
         parser.error("--output names one store: give it with one --dataset")
     unknown = sorted(set(arguments.dataset) - set(DatasetCatalog.list()))

@@ -19,7 +19,7 @@ from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
+from wsd_distill.data.datasets import register_from
 from wsd_distill.engine import apply_overrides, launch, wrap_for_ranks
 
 logger = logging.getLogger("wsd_distill")
@@ -74,6 +74,7 @@ def do_train(cfg, model, resume: bool) -> None:
 
 def main(args) -> None:
     cfg = apply_overrides(LazyConfig.load(args.config_file), args.opts)
+    register_from(cfg)
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
     model = instantiate(cfg.model).to(cfg.train.device)

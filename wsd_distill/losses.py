@@ -16,6 +16,11 @@ def _full(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def _target_and_known(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Labels in {-1, 0, 1} -> targets in {0, 1} and their weights, 0 where the label is -1."""
+    return labels.clamp(min=0).to(dtype), (labels >= 0).to(dtype)
+
+
 def softened_scores(cls_logits: Tensor, det_logits: Tensor, t_cls: Tensor, t_det: Tensor) -> Tensor:
     """Eq. 7 and the product inside Eq. 6, for one image.
 
@@ -42,18 +47,25 @@ def image_level_bce(scores: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor
     The paper names no loss for T-WDet; this is WSDDN's, with the released code's clamp.
 
     Args:
-        scores: (N, K) image-level probabilities. labels: (N, K) in {0, 1}.
+        scores: (N, K) image-level probabilities.
+        labels: (N, K) in {0, 1}; -1 counts neither way.
         eps: probabilities are clamped to [eps, 1 - eps].
     """
     with torch.autocast(scores.device.type, enabled=False):
         p = _full(scores).clamp(eps, 1 - eps)
-        return F.binary_cross_entropy(p, labels.to(p.dtype), reduction="sum") / len(p)
+        target, known = _target_and_known(labels, p.dtype)
+        return F.binary_cross_entropy(p, target, known, reduction="sum") / len(p)
 
 
 def hard_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Eq. 10: cross-entropy of p = sigmoid(m), summed over classes, divided by images. Both (N, K)."""
+    """Eq. 10: cross-entropy of p = sigmoid(m), summed over classes, divided by images.
+
+    Args:
+        logits: (N, K) m. labels: (N, K) in {0, 1}; -1 counts neither way.
+    """
     logits = _full(logits)
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum") / len(logits)
+    target, known = _target_and_known(labels, logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, target, known, reduction="sum") / len(logits)
 
 
 def softened_sigmoid(logits: Tensor, t: Tensor) -> Tensor:

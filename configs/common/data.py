@@ -10,7 +10,8 @@ from wsd_distill.data.build import build_test_loader, build_train_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.evaluation import MultiLabelEvaluator
 
-dataset = dict(train="???", val="???", test="???", num_classes="???")
+# ``register``: calls that register data sets which only this config knows; tools make them before anything else.
+dataset = dict(train="???", val="???", test="???", num_classes="???", register=[])
 proposals = dict(train="???", val="???", test="???")
 
 

@@ -107,10 +107,21 @@ def test_an_image_without_labels(picture):
     assert build()({**picture, "labels": []})["labels"].tolist() == [0, 0, 0]
 
 
+def test_ignored_labels_are_minus_one(picture):
+    assert build()({**picture, "labels": [2], "ignore_labels": [0]})["labels"].tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("key", ["labels", "ignore_labels"])
 @pytest.mark.parametrize("label", [-1, 3])
-def test_a_label_that_is_no_class_is_an_error_that_names_the_file(picture, label):
+def test_a_label_that_is_no_class_is_an_error_that_names_the_file(picture, label, key):
     with pytest.raises(ValueError, match=rf"picture.png: labels \[{label}\] are no class indices.* 0 to 2"):
-        build()({**picture, "labels": [0, label]})
+        build()({**picture, key: [1, label]})
+
+
+def test_a_dict_without_a_size_gets_that_of_the_picture(picture):
+    del picture["height"], picture["width"]
+    out = build()(picture)
+    assert (out["height"], out["width"]) == (20, 40)
 
 
 def test_nothing_of_the_ground_truth_boxes_gets_out(picture):

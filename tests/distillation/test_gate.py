@@ -28,6 +28,15 @@ def test_a_good_teacher_passes_and_its_map_is_printed(caplog):
     assert "the teacher's mAP on 60 images is 98.9" in caplog.text
 
 
+def test_labels_that_count_neither_way():
+    """As above, but the 20 images of class 1 are ignored for class 0: its last positive is tied with 20, not 40."""
+    labels = torch.eye(K).repeat(20, 1)
+    scores = labels * 0.5
+    scores[0] = 0.0
+    labels[1::3, 0] = -1
+    assert TeacherGate(loader(scores, labels))(Answers()) == pytest.approx(100 * (19 / 20 + 1 / 20 * 20 / 40 + 2) / 3)
+
+
 def test_a_teacher_no_better_than_chance_stops_the_run_unless_allowed(caplog):
     labels = (torch.rand(100, K) < 0.3).float()
     scores = torch.rand(100, K)
@@ -75,4 +84,4 @@ def test_a_trained_wsddn_passes_and_a_random_one_does_not():
 
 def test_images_without_labels_tell_nothing():
     with pytest.raises(ValueError, match="have no label"):
-        TeacherGate(loader(torch.rand(5, K), torch.zeros(5, K)))(Answers())
+        TeacherGate(loader(torch.rand(5, K), -torch.eye(K).repeat(2, 1)[:5]))(Answers())

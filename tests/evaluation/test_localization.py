@@ -15,10 +15,10 @@ FAR = [70, 70, 90, 90]
 
 
 def record(image_id, *objects):
-    """A dataset dict from (class, XYXY box) or (class, XYXY box, iscrowd)."""
+    """A dataset dict from (class, XYXY box) or (class, XYXY box, "iscrowd" or "difficult")."""
     annotations = [
-        {"category_id": k, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": int(bool(crowd))}
-        for k, box, *crowd in objects
+        {"category_id": k, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, **dict.fromkeys(flags, 1)}
+        for k, box, *flags in objects
     ]
     labels = sorted({k for k, *_ in objects})
     return {"image_id": image_id, "height": 100, "width": 120, "labels": labels, "annotations": annotations}
@@ -50,7 +50,8 @@ def test_corloc_by_hand(register):
         record("second object", (CAT, SQUARE), (CAT, [40, 40, 60, 60])),
         record("right box is second", (CAT, SQUARE)),
         record("none found", (DOG, SQUARE)),
-        record("crowd", (DOG, SQUARE), (CAT, FAR, True)),
+        record("crowd", (DOG, SQUARE), (CAT, FAR, "iscrowd")),
+        record("difficult alone", (CAT, FAR, "difficult")),
     ]
     records[0]["annotations"][0].update(bbox=[0, 0, 10, 10], bbox_mode=BoxMode.XYWH_ABS)
     outputs = {
@@ -59,6 +60,7 @@ def test_corloc_by_hand(register):
         "right box is second": instances((CAT, SQUARE, 0.2), (CAT, FAR, 0.3)),
         "none found": instances((CAT, SQUARE, 0.9)),
         "crowd": instances((DOG, SQUARE, 1e-7), (CAT, SQUARE, 0.5)),
+        "difficult alone": instances((CAT, FAR, 0.5)),
     }
     results = evaluate(register, records, outputs)
     expected = {
@@ -91,10 +93,19 @@ def test_ap_is_the_mean_over_classes_that_occur(register):
 
 
 def test_box_on_a_crowd_is_neither_right_nor_wrong(register):
-    crowd = record(1, (CAT, SQUARE), (CAT, FAR, True))
+    crowd = record(1, (CAT, SQUARE), (CAT, FAR, "iscrowd"))
     outputs = {1: instances((CAT, FAR, 0.9), (CAT, FAR, 0.9), (CAT, SQUARE, 0.8))}
     assert evaluate(register, [crowd], outputs)["AP50"] == pytest.approx(100)
     assert evaluate(register, [record(1, (CAT, SQUARE))], outputs)["AP50"] == pytest.approx(100 / 3)
+
+
+def test_box_on_a_difficult_object_is_neither_right_nor_wrong(register):
+    """VOC's rule: any number of boxes may lie on it. A small part of it is wrong, though it would do for a crowd."""
+    difficult = record(1, (CAT, SQUARE), (CAT, FAR, "difficult"))
+    outputs = {1: instances((CAT, FAR, 0.9), (CAT, FAR, 0.9), (CAT, SQUARE, 0.8))}
+    assert evaluate(register, [difficult], outputs)["AP50"] == pytest.approx(100)
+    outputs = {1: instances((CAT, [70, 70, 75, 75], 0.9), (CAT, SQUARE, 0.8))}
+    assert evaluate(register, [difficult], outputs)["AP50"] == pytest.approx(50)
 
 
 def test_nothing_found_is_zero(register):
@@ -105,24 +116,24 @@ def test_nothing_found_is_zero(register):
 def test_corloc_of_random_boxes_by_brute_force():
     rng = np.random.default_rng(0)
 
-    def table(cls, count, last):
+    def table(cls, count, *last):
         corner = rng.integers(0, 3, (count, 2))
         boxes = np.concatenate([corner, corner + rng.integers(4, 8, (count, 2))], axis=1).astype(np.float32)
-        return cls(np.sort(rng.integers(0, 30, count)), boxes, rng.integers(0, 4, count), last)
+        return cls(np.sort(rng.integers(0, 30, count)), boxes, rng.integers(0, 4, count), *last)
 
     found = table(Detections, 300, rng.permutation(300).astype(np.float32))
-    truth = table(GroundTruth, 80, rng.random(80) < 0.1)
+    truth = table(GroundTruth, 80, *(rng.random((2, 80)) < 0.1))
     assert corloc(found, truth, 4) == pytest.approx([brute_force_corloc(found, truth, k) for k in range(4)])
 
 
 def brute_force_corloc(found, truth, k):
     hits = []
     for image in range(30):
-        objects = [t for t in zip(*truth) if t[0] == image and t[2] == k and not t[3]]
+        objects = [t for t in zip(*truth) if t[0] == image and t[2] == k and not (t[3] or t[4])]
         boxes = [f for f in zip(*found) if f[0] == image and f[2] == k]
         if objects:
             top = max(boxes, key=lambda box: box[3])[1] if boxes else np.zeros(4)
-            hits.append(any(iou(top, box) >= 0.5 for _, box, _, _ in objects))
+            hits.append(any(iou(top, box) >= 0.5 for _, box, *_ in objects))
     assert 0 < sum(hits) < len(hits)
     return sum(hits) / len(hits)
 
@@ -169,7 +180,7 @@ def test_detections_file(register, tmp_path):
     [
         ([{"image_id": "a", "labels": [0]}], "'a' .* has no 'annotations'"),
         ([record("a")], "not one box"),
-        ([record("a", (CAT, SQUARE, True))], "not one box"),
+        ([record("a", (CAT, SQUARE, "iscrowd"), (CAT, SQUARE, "difficult"))], "not one box"),
         ([record("a", (3, SQUARE))], "'a' .* box of class 3, but there are 3 classes"),
     ],
 )

@@ -139,6 +139,59 @@ def test_threshold_by_brute_force(seed, levels, dtype):
     assert objective(tune_threshold(scores, labels)) == pytest.approx(best, abs=1e-12)
 
 
+def ignore_some(labels, seed, share=0.2):
+    """int8 labels of which a share is -1."""
+    rng = np.random.default_rng(100 + seed)
+    return np.where(rng.random(labels.shape) < share, -1, labels).astype(np.int8)
+
+
+def test_average_precision_equals_scikit_learn_without_the_ignored_images():
+    scores, labels = random_case(3, levels=9)
+    ignoring = ignore_some(labels, 3)
+    columns = [(labels[known, k], scores[known, k]) for k, known in enumerate((ignoring >= 0).T)]
+    expected = [average_precision_score(y, s) for y, s in columns]
+    assert average_precisions(scores, ignoring) == pytest.approx(expected, abs=1e-12)
+    assert average_precisions(scores, labels) != pytest.approx(expected, abs=1e-3)
+
+
+def test_f1_equals_scikit_learn_without_the_ignored_images():
+    scores, labels = random_case(4)
+    ignoring, predictions = ignore_some(labels, 4), scores > 0.5
+    known = ignoring >= 0
+    options = {"average": "binary", "zero_division": 0}
+    per_class = [
+        precision_recall_fscore_support(labels[k, c], predictions[k, c], **options)[:3] for c, k in enumerate(known.T)
+    ]
+    overall = precision_recall_fscore_support(labels[known], predictions[known], **options)[:3]
+    metrics = f1_scores(predictions, ignoring)
+    assert [metrics[key] for key in ("CP", "CR", "CF1")] == pytest.approx(np.mean(per_class, axis=0), abs=1e-12)
+    assert [metrics[key] for key in ("OP", "OR", "OF1")] == pytest.approx(overall, abs=1e-12)
+
+
+def test_a_class_with_ignored_images_alone_is_nan():
+    np.testing.assert_array_equal(average_precisions(column(0.9, 0.8), column(-1, -1, dtype=np.int8)), [np.nan])
+
+
+def test_threshold_without_the_ignored_images():
+    # Were the ignored 0.5 positive, the threshold would be 0.25; were it negative, 0.5 as well as any below.
+    assert tune_threshold(column(0.75, 0.5, 0.25), column(1, -1, 0, dtype=np.int8)) == 0.25
+    assert tune_threshold(column(0.75, 0.5, 0.25), column(1, 0, -1, dtype=np.int8)) == 0.5
+    assert tune_threshold(column(0.75, 0.5, 0.25), column(-1, 1, 0, dtype=np.int8)) == 0.25
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_threshold_without_the_ignored_images_by_brute_force(seed):
+    scores, labels = random_case(seed, images=25, classes=4)
+    labels = ignore_some(labels, seed, np.linspace(0, 0.8, 4))
+
+    def objective(threshold):
+        metrics = f1_scores(scores > threshold, labels)
+        return metrics["CF1"] + metrics["OF1"]
+
+    best = max(objective(threshold) for threshold in [-1.0, *np.unique(scores)])
+    assert objective(tune_threshold(scores, labels)) == pytest.approx(best, abs=1e-12)
+
+
 def test_bad_input_is_an_error():
     with pytest.raises(ValueError, match="no class has a positive"):
         tune_threshold(column(0.5), column(0))

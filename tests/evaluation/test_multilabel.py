@@ -46,6 +46,23 @@ def test_numbers_by_hand(register):
     assert results == pytest.approx(expected, nan_ok=True)
 
 
+def test_ignored_labels_count_neither_way(register, tmp_path):
+    """Image c's cat is ignored, of all images the one with the highest score for it; its dog is positive."""
+    records = [*RECORDS, {"image_id": "c", "labels": [1], "ignore_labels": [0]}]
+    scores = {**SCORES, "c": [0.95, 0.9, 0.1, 0.2]}
+    evaluator = MultiLabelEvaluator(register(records, CLASSES), output_dir=str(tmp_path))
+    results = run(evaluator, scores)["multilabel"]
+    # dog: right, wrong, right. Above 0.5: cat in a, b (both right), dog in c, b, a (two of three right).
+    assert results["AP-cat"] == 100
+    assert results["AP-dog"] == pytest.approx(100 * (1 + 2 / 3) / 2)
+    assert results["CF1@0.5"] == pytest.approx(100 * (1 + 2 * 2 / (3 + 2)) / 4)
+    assert results["OF1@0.5"] == pytest.approx(100 * 2 * 4 / (5 + 4))
+    # Of the 9 classes in the top-3 of the three images, that one cat does not count.
+    assert results["OP-top3"] == pytest.approx(100 * 4 / 8)
+    with np.load(tmp_path / "scores.npz") as file:
+        assert file["labels"].tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [-1, 1, 0, 0]]
+
+
 def test_reports_through_detectron2(register, caplog):
     name = register(RECORDS, CLASSES)
     loader = [[{"image_id": "a"}, {"image_id": "b"}]]
@@ -91,8 +108,8 @@ def test_scores_file(register, tmp_path):
         assert file["image_ids"].tolist() == ["a", "b"]
         assert file["class_names"].tolist() == CLASSES
         np.testing.assert_array_equal(file["scores"], np.array([SCORES["a"], SCORES["b"]], dtype=np.float32))
-        np.testing.assert_array_equal(file["labels"], np.array([[1, 1, 0, 0], [1, 0, 0, 0]], dtype=np.uint8))
-        assert (file["scores"].dtype, file["labels"].dtype) == (np.float32, np.uint8)
+        np.testing.assert_array_equal(file["labels"], np.array([[1, 1, 0, 0], [1, 0, 0, 0]], dtype=np.int8))
+        assert (file["scores"].dtype, file["labels"].dtype) == (np.float32, np.int8)
 
 
 def test_threshold_of_another_split(register, tmp_path):
@@ -171,6 +188,7 @@ def test_output_without_scores(register):
         ([{"image_id": "a"}], "'a' .* has no 'labels'"),
         ([{"image_id": "a", "labels": [4]}], r"'a' .* has labels \[4\], but there are 4 classes"),
         ([{"image_id": "a", "labels": [-1]}], r"'a' .* has labels \[-1\]"),
+        ([{"image_id": "a", "labels": [0], "ignore_labels": [4]}], r"'a' .* has labels \[0, 4\]"),
         (RECORDS + RECORDS, "two images of one image_id"),
     ],
 )

@@ -142,6 +142,14 @@ def test_picture_of_another_size_than_its_dict_says_is_a_bad_image(tmp_path):
     assert "the picture is 20 x 30, its dataset dict says 30 x 20" in store.metadata.failures["2"]
 
 
+def test_dicts_without_a_size(tmp_path):
+    dicts = [{"image_id": i, "file_name": f"{i}.png"} for i in range(3)]
+    proposer = Proposer(trouble={1: ValueError("cut short")})
+    store = generate(dicts, "d", proposer, tmp_path / "s.arrow", num_workers=0, read_image=read_image)
+    assert [store[i][0].tolist() for i in range(3)] == [[[0, 0, 0, 1]], [], [[0, 0, 2, 1]]]
+    assert store.metadata.failures == {"1": "1.png: ValueError: cut short"}
+
+
 def test_nothing_but_bad_images_is_an_error_that_leaves_nothing(tmp_path):
     trouble = {i: ValueError("no model") for i in range(3)}
     with pytest.raises(RuntimeError, match=r"not one image .*, beginning with 0\.png: ValueError: no model"):
@@ -153,6 +161,7 @@ def test_nothing_but_bad_images_is_an_error_that_leaves_nothing(tmp_path):
     "dicts, message",
     [
         ([{"image_id": 7, "file_name": "7.png", "width": 3}], r"image 7: its .* lacks \['height'\]"),
+        ([{"image_id": 7}], r"image 7: its .* lacks \['file_name'\]"),
         ([{"file_name": "7.png", **SIZE}], r"image 7\.png: its dataset dict lacks \['image_id'\]"),
         (dataset(2) + [{"image_id": "1", "file_name": "b.png", **SIZE}], "two images have the id '1'"),
     ],

@@ -37,7 +37,14 @@ def store(tmp_path):
 
 def test_recall_by_hand(store):
     dicts = [
-        {"image_id": "c", "annotations": [annotation(0, 0, 10, 10), annotation(50, 50, 10, 10, iscrowd=1)]},
+        {
+            "image_id": "c",
+            "annotations": [
+                annotation(0, 0, 10, 10),
+                annotation(50, 50, 10, 10, iscrowd=1),
+                annotation(0, 0, 2, 2, difficult=1),
+            ],
+        },
         {"image_id": "a", "annotations": [annotation(0, 0, 10, 10), annotation(100, 100, 10, 10)]},
         {"image_id": "b", "annotations": [annotation(0, 0, 10, 10)]},
         {"image_id": "not in the store, nor asked for", "annotations": []},

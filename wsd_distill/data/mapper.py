@@ -16,11 +16,11 @@ from detectron2.utils.logger import log_first_n
 class MultiLabelMapper:
     """Reads an image, squashes it to a square and gives it with its labels, for two views where two are asked for.
 
-    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32, ``proposals`` where the dataset dict has
-    Detectron2's ``proposal_boxes`` and ``proposal_objectness_logits`` (the best first; the loader puts them there), and
-    the dataset dict's file_name, image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of
-    the same image at the teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets
-    out.
+    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32 (1, 0, or -1 for what is neither: the dict's
+    ``ignore_labels``), ``proposals`` where the dataset dict has Detectron2's ``proposal_boxes`` and
+    ``proposal_objectness_logits`` (the best first; the loader puts them there), and the dataset dict's file_name,
+    image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the same image at the
+    teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets out.
 
     ValueErrors, which name the file: a label that is no class index; ``teacher_sides`` and no proposals.
 
@@ -67,14 +67,16 @@ class MultiLabelMapper:
         return output
 
     def _labels(self, dataset_dict: dict) -> torch.Tensor:
-        wrong = [k for k in dataset_dict["labels"] if not 0 <= k < self.num_classes]
+        positive, ignored = dataset_dict["labels"], dataset_dict.get("ignore_labels", [])
+        wrong = [k for k in [*positive, *ignored] if not 0 <= k < self.num_classes]
         if wrong:
             file, last = dataset_dict["file_name"], self.num_classes - 1
             raise ValueError(
                 f"{file}: labels {wrong} are no class indices, which go from 0 to {last} (num_classes - 1)"
             )
         labels = torch.zeros(self.num_classes)
-        labels[dataset_dict["labels"]] = 1
+        labels[ignored] = -1
+        labels[positive] = 1
         return labels
 
     def _chosen_proposals(self, dataset_dict: dict, image_size: tuple[int, int]) -> tuple | None:

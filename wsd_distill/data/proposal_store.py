@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 from detectron2.structures import BoxMode
 
+from .root import datasets_root
+
 FORMAT_VERSION = 1
 _METADATA_KEY = b"wsd_distill.proposals"
 _COLUMNS = pa.schema(
@@ -30,8 +32,7 @@ _COLUMNS = pa.schema(
 
 def default_store_path(dataset_name: str, method: str = "edge_boxes") -> str:
     """Where the proposals of a data set live unless told otherwise; configs and tools both ask here."""
-    root = os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))
-    return os.path.join(root, "proposals", f"{dataset_name}_{method}.arrow")
+    return os.path.join(datasets_root(), "proposals", f"{dataset_name}_{method}.arrow")
 
 
 @dataclass(frozen=True)

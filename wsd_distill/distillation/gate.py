@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from detectron2.utils import comm
-from sklearn.metrics import average_precision_score
 
+from wsd_distill.evaluation.metrics import mean_average_precision
 from wsd_distill.modeling import WSDDN
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,13 @@ class TeacherGate:
             ValueError: the images hold no positive label.
         """
         scores, labels = self._predict(teacher)
-        if not labels.any():
+        if not (labels == 1).any():
             raise ValueError("the images that the teacher is checked on have no label: choose others")
         if not np.isfinite(scores).all():
             raise PoorTeacherError("the teacher's scores are not finite: its weights are broken, train it again")
-        found = _mean_ap(scores, labels)
+        found = 100 * mean_average_precision(scores, labels)
         rng = np.random.default_rng(0)
-        random = [_mean_ap(rng.random(scores.shape), labels) for _ in range(100)]
+        random = [100 * mean_average_precision(rng.random(scores.shape), labels) for _ in range(100)]
         chance, bar = np.mean(random), np.mean(random) + 3 * np.std(random)
         text = f"the teacher's mAP on {len(labels)} images is {found:.1f}, that of random scores {chance:.1f}"
         logger.info("Teacher gate: %s", text)
@@ -66,8 +66,3 @@ class TeacherGate:
             labels += [x["labels"].numpy() for x in batch]
         gathered = comm.all_gather((scores, labels))
         return tuple(np.stack([row for part in gathered for row in part[i]]) for i in range(2))
-
-
-def _mean_ap(scores: np.ndarray, labels: np.ndarray) -> float:
-    present = labels.any(axis=0)
-    return 100 * average_precision_score(labels[:, present], scores[:, present], average="macro")

@@ -37,6 +37,12 @@ class GroundTruth(NamedTuple):
     boxes: np.ndarray  # (G, 4) float64, XYXY_ABS
     classes: np.ndarray  # (G,) int64
     crowd: np.ndarray  # (G,) bool
+    difficult: np.ndarray  # (G,) bool
+
+    @property
+    def counted(self) -> np.ndarray:
+        """(G,) bool: objects that are to be found; boxes on the others are neither right nor wrong."""
+        return ~(self.crowd | self.difficult)
 
 
 class LocalizationEvaluator(PerImageEvaluator):
@@ -58,8 +64,8 @@ class LocalizationEvaluator(PerImageEvaluator):
     def __init__(self, dataset_name: str, *, output_dir: str | None = None, distributed: bool = True):
         """
         Args:
-            dataset_name: a registered data set whose dicts have ``annotations``; boxes with ``iscrowd`` are
-                left out of CorLoc, and treated for AP as COCO does: neither hit nor miss.
+            dataset_name: a registered data set whose dicts have ``annotations``; boxes with ``iscrowd`` or
+                VOC's ``difficult`` are left out of CorLoc, and neither hit nor miss for AP, as COCO and VOC have it.
             output_dir: where to write the detections; None writes nothing.
             distributed: gather the predictions of all ranks.
 
@@ -117,8 +123,8 @@ def corloc(found: Detections, truth: GroundTruth, num_classes: int) -> np.ndarra
         (K,) fractions, nan for a class that no image holds.
     """
     result = np.full(num_classes, np.nan)
-    for k in np.unique(truth.classes[~truth.crowd]):
-        objects = _rows(truth, (truth.classes == k) & ~truth.crowd)
+    for k in np.unique(truth.classes[truth.counted]):
+        objects = _rows(truth, (truth.classes == k) & truth.counted)
         boxes = _rows(found, found.classes == k)
         boxes = _rows(boxes, np.lexsort((-boxes.scores, boxes.images)))
         images, first = np.unique(boxes.images, return_index=True)
@@ -136,16 +142,29 @@ def coco_average_precisions(found: Detections, truth: GroundTruth, num_images: i
     One class at a time, as pycocotools wants a Python dict per box and a WSDDN yields very many boxes.
     """
     precisions = []
-    for k in np.unique(truth.classes[~truth.crowd]):
+    for k in np.unique(truth.classes[truth.counted]):
         objects, boxes = _rows(truth, truth.classes == k), _rows(found, found.classes == k)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-            evaluation = COCOeval(_as_coco(objects, num_images), _as_coco(boxes, num_images), "bbox")
+            evaluation = _COCOeval(_as_coco(objects, num_images), _as_coco(boxes, num_images), "bbox")
             evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, float("inf")]], ["all"]
             evaluation.params.maxDets = [100]
             evaluation.evaluate()
             evaluation.accumulate()
         precisions.append(evaluation.eval["precision"][:, :, 0, 0, 0].mean(axis=1))
     return np.stack(precisions)
+
+
+class _COCOeval(COCOeval):
+    """Difficult objects are crowds to it, save that their overlap is the usual IoU, not the covered share of a box."""
+
+    def computeIoU(self, imgId, catId):
+        objects = [o for o in self._gts[imgId, catId] if o["difficult"]]
+        for o in objects:
+            o["iscrowd"] = 0
+        overlaps = super().computeIoU(imgId, catId)
+        for o in objects:
+            o["iscrowd"] = 1
+        return overlaps
 
 
 def _as_coco(table: Detections | GroundTruth, num_images: int) -> COCO:
@@ -155,8 +174,11 @@ def _as_coco(table: Detections | GroundTruth, num_images: int) -> COCO:
         "image_id": table.images,
         "bbox": np.concatenate([table.boxes[:, :2], sizes], axis=1),
         "area": sizes.prod(axis=1),
-        **({"score": table.scores} if isinstance(table, Detections) else {"iscrowd": table.crowd}),
     }
+    if isinstance(table, Detections):
+        columns["score"] = table.scores
+    else:
+        columns.update(iscrowd=~table.counted, difficult=table.difficult)
     rows = zip(*(column.tolist() for column in columns.values()))
     coco = COCO()
     coco.dataset = {
@@ -169,7 +191,7 @@ def _as_coco(table: Detections | GroundTruth, num_images: int) -> COCO:
 
 
 def _ground_truth(dataset: list[dict], dataset_name: str, num_classes: int) -> GroundTruth:
-    rows = []
+    rows, flags = [], ("iscrowd", "difficult")
     for i, record in enumerate(dataset):
         if "annotations" not in record:
             raise ValueError(
@@ -183,10 +205,11 @@ def _ground_truth(dataset: list[dict], dataset_name: str, num_classes: int) -> G
                     f"{annotation['category_id']}, but there are {num_classes} classes, counted from 0."
                 )
             box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
-            rows.append((i, *box, annotation["category_id"], annotation.get("iscrowd", 0)))
-    table = np.array(rows, dtype=np.float64).reshape(-1, 7)
-    truth = GroundTruth(table[:, 0].astype(int), table[:, 1:5], table[:, 5].astype(int), table[:, 6] > 0)
-    if truth.crowd.all():
+            rows.append((i, *box, annotation["category_id"], *(annotation.get(flag, 0) for flag in flags)))
+    table = np.array(rows, dtype=np.float64).reshape(-1, 8)
+    crowd, difficult = table[:, 6] > 0, table[:, 7] > 0
+    truth = GroundTruth(table[:, 0].astype(int), table[:, 1:5], table[:, 5].astype(int), crowd, difficult)
+    if not truth.counted.any():
         raise ValueError(f"Data set {dataset_name!r} has not one box, hence neither CorLoc nor AP.")
     return truth
 

@@ -1,7 +1,8 @@
 """Multi-label classification metrics, as pure functions of arrays. Every result is a fraction in [0, 1].
 
 N images, K classes. ``scores`` is (N, K), floating point and finite; ``labels`` is (N, K), 1 or True where
-the image has the class. Wrong shapes and scores that are not finite raise ValueError.
+the image has the class, 0 or False where it has not, -1 where it counts neither way. Wrong shapes and scores that
+are not finite raise ValueError.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ def average_precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         (K,) float64, nan for a class without a positive.
     """
-    scores, labels = _checked(scores, labels)
-    columns = zip(labels.T, scores.T)
+    scores, positive, known = _checked(scores, labels)
+    columns = [(y[k], s[k]) for y, s, k in zip(positive.T, scores.T, known.T)]
     return np.array([average_precision_score(y, s) if y.any() else np.nan for y, s in columns], dtype=float)
 
 
@@ -39,15 +40,15 @@ def f1_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Args:
         predictions: (N, K) bool.
-        labels: (N, K) bool.
+        labels: (N, K); where they are -1, a prediction is neither right nor wrong.
 
     Returns:
         Fractions under ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR``.
     """
-    predictions, labels = _checked(predictions, labels)
-    predictions = predictions.astype(bool)
-    hits = (predictions & labels).sum(0)  # (K,)
-    predicted, positives = predictions.sum(0), labels.sum(0)
+    predictions, positive, known = _checked(predictions, labels)
+    predictions = predictions.astype(bool) & known
+    hits = (predictions & positive).sum(0)  # (K,)
+    predicted, positives = predictions.sum(0), positive.sum(0)
     cp, cr = _ratio(hits, predicted).mean(), _ratio(hits, positives).mean()
     metrics = {
         "CF1": _ratio(2 * hits, predicted + positives).mean(),
@@ -77,19 +78,19 @@ def tune_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     The threshold is the largest score left out (just under the lowest if all are in), which the dtype of the
     scores represents exactly; of equally good cuts, the highest. No positive label at all: ValueError.
     """
-    scores, labels = _checked(scores, labels)
-    positives = labels.sum(0)  # (K,)
+    scores, positive, known = _checked(scores, labels)
+    positives = positive.sum(0)  # (K,)
     if not positives.any():
         raise ValueError("No threshold can be tuned: no class has a positive label.")
     order = np.argsort(-scores, axis=0, kind="stable")  # (N, K): best image first, per class
-    ranked, hits = np.take_along_axis(scores, order, axis=0), np.take_along_axis(labels, order, axis=0)
-    num_predicted = np.arange(1, len(scores) + 1)[:, None]
-    class_f1 = 2 * hits.cumsum(0) / (num_predicted + positives)  # (N, K)
+    ranked, hits, counted = (np.take_along_axis(x, order, axis=0) for x in (scores, positive, known))
+    class_f1 = _ratio(2 * hits.cumsum(0), counted.cumsum(0) + positives)  # (N, K)
     # Lowering the threshold past a score changes one class's F1: running sums of the changes give every CF1.
-    sweep = np.argsort(-ranked, axis=None, kind="stable")
-    cf1 = np.diff(class_f1, axis=0, prepend=0).ravel()[sweep].cumsum() / scores.shape[1]  # (N * K,)
-    of1 = 2 * hits.ravel()[sweep].cumsum() / (np.arange(1, sweep.size + 1) + positives.sum())
-    swept = ranked.ravel()[sweep]
+    changes, hits, ranked = (x[counted] for x in (np.diff(class_f1, axis=0, prepend=0), hits, ranked))  # (known,)
+    sweep = np.argsort(-ranked, kind="stable")
+    cf1 = changes[sweep].cumsum() / scores.shape[1]
+    of1 = 2 * hits[sweep].cumsum() / (np.arange(1, sweep.size + 1) + positives.sum())
+    swept = ranked[sweep]
     left_out = np.append(swept[1:], np.nextafter(swept[-1], swept.dtype.type(-np.inf)))
     return float(left_out[np.argmax(np.where(left_out < swept, cf1 + of1, -1.0))])
 
@@ -99,10 +100,11 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=zeros, where=np.asarray(denominator) > 0)
 
 
-def _checked(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, labels = np.asarray(values), np.asarray(labels).astype(bool)
+def _checked(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``values``, and where labels are positive and where they are known, both (N, K) bool."""
+    values, labels = np.asarray(values), np.asarray(labels).astype(np.int8)
     if values.ndim != 2 or values.shape != labels.shape:
         raise ValueError(f"Expected one shape (N, K), got {values.shape} and labels {labels.shape}.")
     if not np.isfinite(values).all():
         raise ValueError("The scores hold NaN or infinity.")
-    return values, labels
+    return values, labels == 1, labels >= 0

@@ -30,7 +30,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
       (``CF1-top3``, ...).
 
     :mod:`.metrics` defines each. With ``output_dir``, ``scores.npz`` there holds ``image_ids`` (N,),
-    ``scores`` (N, K) float32, ``labels`` (N, K) uint8 and ``class_names`` (K,).
+    ``scores`` (N, K) float32, ``labels`` (N, K) int8 and ``class_names`` (K,).
 
     ``evaluate`` raises ValueError, naming the image, for one without a prediction or with scores that are NaN
     or no probabilities, and FileNotFoundError if ``threshold_split`` has not been evaluated.
@@ -46,7 +46,8 @@ class MultiLabelEvaluator(PerImageEvaluator):
     ):
         """
         Args:
-            dataset_name: a registered data set whose dicts have ``labels``, contiguous class indices.
+            dataset_name: a registered data set whose dicts have ``labels``, contiguous class indices, and, where some
+                are neither positive nor negative, ``ignore_labels``.
             output_dir: where to write the scores; None writes nothing.
             threshold_split: the split to tune the threshold on. Its own evaluator must have written its
                 scores before, to the directory of this name beside ``output_dir``. None: this very split.
@@ -99,16 +100,18 @@ class MultiLabelEvaluator(PerImageEvaluator):
         return {f"{name}{suffix}": 100 * value for name, value in metrics.items()}
 
     def _label_matrix(self) -> np.ndarray:
-        labels = np.zeros((len(self._dataset), len(self.class_names)), dtype=np.uint8)
+        labels = np.zeros((len(self._dataset), len(self.class_names)), dtype=np.int8)
         for row, record in zip(labels, self._dataset):
             if "labels" not in record:
                 raise ValueError(f"Image {record['image_id']!r} of {self.dataset_name!r} has no 'labels'.")
-            if not all(0 <= label < len(row) for label in record["labels"]):
+            present, ignored = record["labels"], record.get("ignore_labels", [])
+            if not all(0 <= label < len(row) for label in [*present, *ignored]):
                 raise ValueError(
-                    f"Image {record['image_id']!r} of {self.dataset_name!r} has labels {record['labels']}, "
+                    f"Image {record['image_id']!r} of {self.dataset_name!r} has labels {present + ignored}, "
                     f"but there are {len(row)} classes, counted from 0."
                 )
-            row[record["labels"]] = 1
+            row[ignored] = -1
+            row[present] = 1
         return labels
 
     def _check(self, scores: np.ndarray) -> None:

@@ -21,9 +21,9 @@ from detectron2.data import detection_utils
 from tqdm import tqdm
 
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+from ..data.workers import check_stopped, run_jobs
 from .parts import claimed, difference, identity, merge
 from .recall import proposal_recall
-from .workers import check_stopped, run_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +53,12 @@ def generate(
     """Make the proposal store ``output``, or go on with it, and log a summary.
 
     An image that cannot be read, or that the proposer fails on, gets the whole image as its box with score 1;
-    the log and the store's ``metadata.failures`` name it. A store that is there already, for the same images
+    the log and the store's ``metadata.failures`` name it. Without a size in its dataset dict it gets no box, and the
+    mapper takes the whole image all the same. A store that is there already, for the same images
     and parameters, is returned as it is.
 
     Args:
-        dataset_dicts: with image_id, file_name, height, width; the summary uses ``annotations``.
+        dataset_dicts: with image_id, file_name and, where known, height and width; the summary uses ``annotations``.
         num_workers: processes; 0 works in this one.
         read_image: file name -> (H, W, 3) uint8 RGB.
         overwrite: replace an existing store.
@@ -90,13 +91,15 @@ def generate(
 
 def _sorted_records(dataset_dicts: list[dict]) -> list[dict]:
     """What workers need of the dataset dicts, in the order of the store."""
-    keys = ("image_id", "file_name", "height", "width")
     for record in dataset_dicts:
+        sized = "height" in record or "width" in record
+        keys = ("image_id", "file_name", *(("height", "width") if sized else ()))
         missing = [key for key in keys if key not in record]
         if missing:
             name = record.get("image_id", record.get("file_name"))
             raise ValueError(f"image {name}: its dataset dict lacks {missing}")
-    records = [{key: record[key] for key in keys} for record in dataset_dicts]
+    kept = ("image_id", "file_name", "height", "width")
+    records = [{key: record[key] for key in kept if key in record} for record in dataset_dicts]
     records.sort(key=lambda record: str(record["image_id"]))
     for before, after in zip(records, records[1:]):
         if str(before["image_id"]) == str(after["image_id"]):
@@ -133,16 +136,22 @@ def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer
             rows.append((image_id, *_propose(record, proposer, read)))
         except Exception as error:  # whatever is wrong with an image, the others go on
             failures[image_id] = f"{record['file_name']}: {type(error).__name__}: {error}"
-            rows.append((image_id, [[0, 0, record["width"], record["height"]]], [1.0]))
+            rows.append((image_id, *_whole_image(record)))
     with ProposalStoreWriter(path, replace(metadata, failures=failures)) as writer:
         for row in rows:
             writer.write(*row)
     return len(records)
 
 
+def _whole_image(record: dict) -> tuple[np.ndarray, np.ndarray]:
+    """One box with score 1, or none where the size is not known."""
+    box = [0, 0, record["width"], record["height"]] if "width" in record else []
+    return np.array(box, dtype=np.float32).reshape(-1, 4), np.ones(len(box) // 4, dtype=np.float32)
+
+
 def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarray, np.ndarray]:
     image = read(record["file_name"])
-    if image.shape[:2] != (record["height"], record["width"]):
+    if "height" in record and image.shape[:2] != (record["height"], record["width"]):
         said = f"{record['width']} x {record['height']}"
         raise ValueError(f"the picture is {image.shape[1]} x {image.shape[0]}, its dataset dict says {said}")
     return proposer(image)

@@ -21,11 +21,11 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def object_boxes(record: dict) -> np.ndarray:
-    """(M, 4) float64 XYXY_ABS of a dataset dict's ``annotations``, without crowds."""
+    """(M, 4) float64 XYXY_ABS of a dataset dict's ``annotations``, without crowds and difficult objects."""
     boxes = [
         BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         for annotation in record["annotations"]
-        if not annotation.get("iscrowd", 0)
+        if not (annotation.get("iscrowd") or annotation.get("difficult"))
     ]
     return np.array(boxes, dtype=np.float64).reshape(-1, 4)
 

@@ -1,5 +1,14 @@
-"""Importing this module registers every built-in data set in Detectron2's DatasetCatalog and MetadataCatalog."""
+"""Importing this module registers every built-in data set in Detectron2's DatasetCatalog and MetadataCatalog.
 
-from . import digit_scenes
+No file is read before a data set is loaded.
+"""
 
-digit_scenes.register()
+from . import coco, digit_scenes, nus_wide, voc
+from .catalog import count_classes, register_from, splits_of
+from .coco import register_coco
+from .image_list import register_image_list
+
+__all__ = ["count_classes", "register_coco", "register_from", "register_image_list", "splits_of"]
+
+for _module in (coco, digit_scenes, nus_wide, voc):
+    _module.register_all()

@@ -17,9 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode
 from PIL import Image
+
+from ..root import datasets_root
+from .catalog import register
+from .coco import load_coco
 
 logger = logging.getLogger(__name__)
 
@@ -218,34 +220,11 @@ def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list
     Args:
         root: where data sets live; ``$DETECTRON2_DATASETS`` or ``datasets`` unless given.
     """
-    folder = generate(root or os.environ.get("DETECTRON2_DATASETS", "datasets"))
-    content = json.loads((folder / f"instances_{split}.json").read_text())
-    dicts = {
-        image["id"]: {
-            **image,
-            "image_id": image["id"],
-            "file_name": str(folder / image["file_name"]),
-            "annotations": [],
-        }
-        for image in content["images"]
-    }
-    for annotation in content["annotations"]:
-        dicts[annotation["image_id"]]["annotations"].append(
-            {
-                "bbox": annotation["bbox"],
-                "bbox_mode": BoxMode.XYWH_ABS,
-                "category_id": annotation["category_id"],
-            }
-        )
-    for record in dicts.values():
-        del record["id"]
-        record["labels"] = sorted({a["category_id"] for a in record["annotations"]})
-    return list(dicts.values())
+    folder = generate(root or datasets_root())
+    return load_coco(folder / f"instances_{split}.json", folder, CLASSES)
 
 
-def register() -> None:
+def register_all() -> None:
     """Register ``digit_scenes_{train,val,test}``; the files are made when one is first loaded."""
     for split in IMAGES:
-        name = f"digit_scenes_{split}"
-        DatasetCatalog.register(name, lambda split=split: load_digit_scenes(split))
-        MetadataCatalog.get(name).set(thing_classes=CLASSES, evaluator_type="multilabel")
+        register(f"digit_scenes_{split}", load_digit_scenes, {"split": split}, classes=CLASSES)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from wsd_distill.proposals.workers import run_jobs
+from wsd_distill.data.workers import run_jobs
 
 # One worker: its first job is to tell its process id, the second takes minutes, in small steps.
 SCRIPT = """
 import signal
-from wsd_distill.proposals.workers import run_jobs
+from wsd_distill.data.workers import run_jobs
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 get_id = "__import__('os').getpid()"
 step = "__import__('time').sleep(0.05) or workers.check_stopped()"
-workers = "__import__('wsd_distill.proposals.workers', fromlist=['check_stopped'])"
+workers = "__import__('wsd_distill.data.workers', fromlist=['check_stopped'])"
 minutes = f"[{step} for workers in [{workers}] for _ in range(10_000)]"
 for result in run_jobs(eval, [(get_id,), (minutes,)], 1):
     print(result, flush=True)

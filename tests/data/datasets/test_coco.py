@@ -1,0 +1,118 @@
+import copy
+import json
+import logging
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from wsd_distill.data.datasets import coco, register_coco
+
+CLASSES = ["cat", "dog", "bus"]
+CONTENT = {
+    "images": [
+        {"id": 7, "file_name": "a.jpg", "height": 20, "width": 30},
+        {"id": 5, "file_name": "empty.jpg", "height": 20, "width": 30},
+        {"id": 9, "file_name": "crowd.jpg", "height": 40, "width": 10},
+    ],
+    "annotations": [
+        {"image_id": 7, "category_id": 90, "bbox": [1, 2, 3, 4], "iscrowd": 0, "segmentation": [[1, 2, 3, 4, 5, 6]]},
+        {"image_id": 7, "category_id": 3, "bbox": [5, 6, 7, 8], "iscrowd": 0},
+        {"image_id": 7, "category_id": 90, "bbox": [0, 0, 1, 1]},
+        {"image_id": 9, "category_id": 17, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+    ],
+    "categories": [{"id": 90, "name": "bus"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}],
+}
+
+
+def write(path, content=CONTENT):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_labels_boxes_and_class_order(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        first, second = coco.load_coco(write(tmp_path / "i.json"), tmp_path / "images", CLASSES)
+    assert first == {
+        "file_name": str(tmp_path / "images" / "a.jpg"),
+        "image_id": 7,
+        "height": 20,
+        "width": 30,
+        "labels": [0, 2],
+        "annotations": [
+            {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2, "iscrowd": 0},
+            {"bbox": [5, 6, 7, 8], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0, "iscrowd": 0},
+            {"bbox": [0, 0, 1, 1], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 2, "iscrowd": 0},
+        ],
+    }
+    assert (second["image_id"], second["labels"], second["annotations"][0]["iscrowd"]) == (9, [1], 1)
+    assert "i.json: 1 of 3 images dropped: no label" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"images": [', r"i\.json is no JSON, or cut short"),
+        ("[]", r"i\.json is no COCO instances file: it has no list 'images'"),
+        ('{"images": [], "annotations": []}', "no list 'categories'"),
+        ('{"images": [7], "annotations": [], "categories": []}', r"images\[0\] lacks"),
+        (
+            '{"images": [], "annotations": [{"image_id": 1, "caption": "a cat"}], "categories": []}',
+            r"\['category_id', ",
+        ),
+    ],
+)
+def test_json_that_is_not_coco(tmp_path, text, message):
+    (tmp_path / "i.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        coco.load_coco(tmp_path / "i.json", tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    "part, entry, message",
+    [
+        ("images", {"id": 9, "file_name": "b.jpg", "height": 1, "width": 1}, "two images have the id 9"),
+        ("annotations", {"image_id": 8, "category_id": 3, "bbox": []}, r"annotations\[4\] has an unknown image_id, 8"),
+        ("annotations", {"image_id": 9, "category_id": 4, "bbox": []}, "unknown category_id, 4"),
+        ("categories", {"id": 4, "name": "cow"}, r"categories \['cat', 'cow', 'dog', 'bus'\], .* not \['cat', 'dog'"),
+    ],
+)
+def test_entries_that_do_not_fit(tmp_path, part, entry, message):
+    content = copy.deepcopy(CONTENT)
+    content[part].append(entry)
+    with pytest.raises(ValueError, match=rf"i\.json.*{message}"):
+        coco.load_coco(write(tmp_path / "i.json", content), tmp_path, CLASSES)
+
+
+def test_releases_are_found_where_detectron2_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"instances_val2017\.json is missing: datasets/README\.md"):
+        DatasetCatalog.get("coco_2017_val_mlc")
+    ids = [category["id"] for category in coco.COCO_CATEGORIES if category["isthing"]]
+    categories = [{"id": i, "name": name} for i, name in zip(ids, coco.CLASSES)]
+    write(tmp_path / "coco" / "annotations" / "instances_val2017.json", {**CONTENT, "categories": categories})
+    first, second = DatasetCatalog.get("coco_2017_val_mlc")
+    assert first["file_name"] == str(tmp_path / "coco" / "val2017" / "a.jpg")
+    names = MetadataCatalog.get("coco_2017_val_mlc").thing_classes
+    # COCO's ids: 3 car, 17 cat, 90 toothbrush, the last of 80
+    assert [[names[k] for k in record["labels"]] for record in (first, second)] == [["car", "toothbrush"], ["cat"]]
+    assert first["labels"][1] == 79
+
+
+def test_twice_is_harmless_and_otherwise_an_error(tmp_path, forget):
+    path = str(write(tmp_path / "i.json"))
+    for _ in range(2):
+        register_coco("own_coco", path, "images", CLASSES)
+    assert len(DatasetCatalog.get("own_coco")) == 2
+    with pytest.raises(ValueError, match=r"'own_coco' is registered already, otherwise .*'images'"):
+        register_coco("own_coco", path, "elsewhere", CLASSES)
+    with pytest.raises(ValueError, match="'coco_2014_train' is registered already"):  # Detectron2's own
+        register_coco("coco_2014_train", path, "images", CLASSES)
+
+
+def test_names_and_evaluator():
+    for year in (2014, 2017):
+        for split in ("train", "val"):
+            metadata = MetadataCatalog.get(f"coco_{year}_{split}_mlc")
+            assert (len(metadata.thing_classes), metadata.evaluator_type) == (80, "multilabel")

@@ -1,0 +1,133 @@
+import wsd_distill  # noqa: F401
+
+# isort: split
+import hashlib
+import logging
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from wsd_distill.data.check import check_datasets, describe, read_images, split_hash
+
+
+@pytest.fixture
+def register():
+    """Registers dataset dicts of classes cat and dog under a name until the test ends."""
+    names = []
+
+    def add(name, records, images=None):
+        DatasetCatalog.register(name, lambda: records)
+        MetadataCatalog.get(name).set(thing_classes=["cat", "dog"], expected_images=images)
+        names.append(name)
+
+    yield add
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def picture(path, seed=0, **options):
+    """40 x 20 pixels of noise, and its dataset dict."""
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 40, 3), np.uint8)).save(path, **options)
+    return {"file_name": str(path), "image_id": path.stem, "height": 20, "width": 40, "labels": [0]}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_good_images_of_every_kind(tmp_path, num_workers):
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # the camera lay on its side: 40 x 20 as stored, 20 x 40 upright
+    records = [
+        picture(tmp_path / "a.png"),
+        picture(tmp_path / "b.jpg"),
+        {**picture(tmp_path / "turned.jpg", exif=orientation), "height": 40, "width": 20},
+        {key: value for key, value in picture(tmp_path / "no size.png").items() if key not in ("height", "width")},
+    ]
+    hashes, faults = read_images(records, num_workers)
+    assert faults == []
+    content = (tmp_path / "b.jpg").read_bytes()
+    assert hashes[str(tmp_path / "b.jpg")] == hashlib.blake2b(content, digest_size=16).digest()
+    assert len(hashes) == 4
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_files_that_are_no_whole_image_are_named(tmp_path, suffix):
+    records = [picture(tmp_path / f"{name}.{suffix}") for name in ("cut", "empty", "fine", "gone", "text", "turned")]
+    paths = [tmp_path / record["image_id"] for record in records]
+    cut, empty, fine, gone, text, turned = (path.with_suffix(f".{suffix}") for path in paths)
+    cut.write_bytes(cut.read_bytes()[:-40])
+    empty.write_bytes(b"")
+    gone.unlink()
+    text.write_text("<html>no such photo</html>")
+    records[5].update(height=40, width=20)
+    hashes, faults = read_images(records, 0)
+    assert list(hashes) == [str(fine)]
+    starts = [
+        f"{cut} is unreadable: OSError",
+        f"{empty} is unreadable: UnidentifiedImageError",
+        f"{gone} is missing",
+        f"{text} is unreadable: UnidentifiedImageError",
+        f"{turned} is unreadable: ValueError: it is 40 x 20, not 20 x 40",
+    ]
+    assert [fault[: len(start)] for fault, start in zip(faults, starts)] == starts
+    assert len(faults) == 5
+
+
+def test_counts_by_hand(register):
+    records = [
+        {"image_id": 1, "file_name": "1.png", "labels": [0, 1]},
+        {"image_id": 2, "file_name": "2.png", "labels": [1], "ignore_labels": [0]},
+        {"image_id": 3, "file_name": "3.png", "labels": []},
+    ]
+    register("check_counts", records)
+    text = describe("check_counts", records)
+    assert "check_counts: 3 images, 3 labels" in text
+    assert "labels per image: min 0, mean 1.00, max 2; 1 images have none" in text
+    rows = [line.replace(" ", "") for line in text.splitlines()[-2:]]
+    assert rows == ["|0|cat|1|1|", "|1|dog|2|0|"]
+
+
+def test_the_hash_tells_splits_labels_and_class_orders_apart():
+    a, b = {"image_id": "a", "labels": [0]}, {"image_id": "b", "labels": [1]}
+    given = split_hash([a, b], ["cat", "dog"])
+    expected = hashlib.sha256(b'[["cat", "dog"], [["a", [0], []], ["b", [1], []]]]').hexdigest()[:16]
+    assert given == split_hash([b, {**a, "file_name": "elsewhere/a.png"}], ["cat", "dog"]) == expected
+    changes = [[a], [a, {**b, "labels": [0]}], [a, {**b, "ignore_labels": [0]}], [a, {**b, "image_id": "c"}]]
+    hashes = [split_hash(records, ["cat", "dog"]) for records in changes] + [split_hash([a, b], ["dog", "cat"])]
+    assert len({given, *hashes}) == 6
+
+
+def test_faults_of_the_list(register, tmp_path):
+    first, second = picture(tmp_path / "1.png", 1), picture(tmp_path / "2.png", 2)
+    register("check_list", [first, {**second, "image_id": first["image_id"], "ignore_labels": [2]}], images=3)
+    assert check_datasets(["check_list"], 0) == [
+        "check_list: 2 images, not 3",
+        "check_list: 2 images have the id '1'",
+        f"check_list: {second['file_name']} has labels [2], which are no class indices",
+    ]
+
+
+def test_images_in_two_splits_are_named_and_copies_in_one_counted(register, tmp_path, caplog):
+    names = ["a", "b", "copy of a", "again a", "c"]
+    a, b, copied, again, c = (picture(tmp_path / f"{n}.png", seed) for n, seed in zip(names, (1, 2, 1, 1, 3)))
+    register("check_train", [a, b, copied], images=3)
+    register("check_val", [again, c])
+    with caplog.at_level(logging.INFO):
+        faults = check_datasets(["check_train", "check_val"], 0)
+    assert faults == [f"{again['file_name']} of check_val is in check_train too, as {a['file_name']}"]
+    assert "check_train: 1 images are copies of others in it" in caplog.text
+
+
+def test_a_data_set_that_cannot_be_loaded_does_not_stop_the_others(register, tmp_path):
+    def fail():
+        raise FileNotFoundError("labels.json is missing")
+
+    register("check_fine", [picture(tmp_path / "a.png")])
+    register("check_gone", [])
+    DatasetCatalog["check_gone"] = fail
+    register("check_boxes", [{"file_name": "a.png", "image_id": 1, "annotations": []}])  # Detectron2's own data sets
+    assert check_datasets(["check_gone", "check_boxes", "check_fine"], 0) == [
+        "check_gone cannot be loaded: labels.json is missing",
+        "check_boxes cannot be loaded: check_boxes: image 1 (a.png) has no key 'labels'",
+    ]

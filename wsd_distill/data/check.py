@@ -1,0 +1,148 @@
+"""Is a data set on disk what it should be? Counts, a hash of the split, broken files, images in two splits."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections import Counter
+from contextlib import closing
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from PIL import Image
+from tabulate import tabulate
+from tqdm import tqdm
+
+from .build import get_dataset_dicts
+from .workers import check_stopped, run_jobs
+
+logger = logging.getLogger(__name__)
+
+_IMAGES_PER_JOB = 64
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
+
+
+def check_datasets(names: list[str], num_workers: int) -> list[str]:
+    """Log a report on each data set and return what is wrong, a sentence for each fault.
+
+    A fault is a data set that cannot be loaded or has not as many images as it should, two images of one id, a
+    label out of range, an image file that is missing, unreadable or of another size, and an image that is in two of
+    the data sets: two files are one image where their bytes are the same.
+
+    Args:
+        names: registered data sets.
+        num_workers: processes that read images; 0 reads in this one.
+    """
+    faults: list[str] = []
+    owners: dict[bytes, tuple[str, str]] = {}  # hash of a file -> data set and file that had it first
+    for name in names:
+        try:
+            records = get_dataset_dicts(name)
+        except (OSError, ValueError) as error:
+            faults.append(f"{name} cannot be loaded: {error}")
+            continue
+        logger.info("%s", describe(name, records))
+        faults += check_records(name, records)
+        hashes, broken = read_images(records, num_workers)
+        faults += [f"{name}: {fault}" for fault in broken]
+        faults += _shared(name, hashes, owners)
+    return faults
+
+
+def describe(name: str, records: list[dict]) -> str:
+    """Counts and hash of a data set, as text."""
+    classes = MetadataCatalog.get(name).thing_classes
+    counts = [len(record["labels"]) for record in records] or [0]
+    positive = Counter(k for record in records for k in record["labels"])
+    ignored = Counter(k for record in records for k in record.get("ignore_labels", []))
+    rows = [(k, label, positive[k], ignored[k]) for k, label in enumerate(classes)]
+    return "\n".join(
+        [
+            f"{name}: {len(records)} images, {sum(counts)} labels",
+            f"labels per image: min {min(counts)}, mean {np.mean(counts):.2f}, max {max(counts)}; "
+            f"{sum(not count for count in counts)} images have none",
+            f"hash of the split: {split_hash(records, classes)}",
+            tabulate(rows, headers=["index", "class", "images", "ignored in"], tablefmt="pipe"),
+        ]
+    )
+
+
+def split_hash(records: list[dict], classes: list[str]) -> str:
+    """16 hexadecimal digits that say which images have which labels, whatever their order and their folder."""
+    rows = sorted([str(r["image_id"]), r["labels"], r.get("ignore_labels", [])] for r in records)
+    return hashlib.sha256(json.dumps([list(classes), rows]).encode()).hexdigest()[:16]
+
+
+def check_records(name: str, records: list[dict]) -> list[str]:
+    """Faults that show without a look at any image."""
+    metadata = MetadataCatalog.get(name)
+    faults, expected = [], metadata.get("expected_images")
+    if expected is not None and len(records) != expected:
+        faults.append(f"{name}: {len(records)} images, not {expected}")
+    ids = Counter(str(record["image_id"]) for record in records)
+    faults += [f"{name}: {count} images have the id '{image_id}'" for image_id, count in ids.items() if count > 1]
+    for record in records:
+        wrong = [
+            k for k in [*record["labels"], *record.get("ignore_labels", [])] if not 0 <= k < len(metadata.thing_classes)
+        ]
+        if wrong:
+            faults.append(f"{name}: {record['file_name']} has labels {wrong}, which are no class indices")
+    return faults
+
+
+def read_images(records: list[dict], num_workers: int) -> tuple[dict[str, bytes], list[str]]:
+    """Read every image to its end, with a progress bar.
+
+    Returns:
+        Hash of each file that is fine, by its name, and the faults of the others.
+    """
+    hashes, faults = {}, []
+    jobs = [(records[i : i + _IMAGES_PER_JOB],) for i in range(0, len(records), _IMAGES_PER_JOB)]
+    with tqdm(total=len(records), unit="image", desc="reading") as progress:
+        with closing(run_jobs(_read_some, jobs, num_workers)) as finished:  # stops workers on Ctrl-C
+            for part_hashes, part_faults in finished:
+                hashes.update(part_hashes)
+                faults += part_faults
+                progress.update(len(part_hashes) + len(part_faults))
+    return hashes, sorted(faults)
+
+
+def _read_some(records: list[dict]) -> tuple[dict[str, bytes], list[str]]:
+    hashes, faults = {}, []
+    for record in records:
+        check_stopped()
+        try:
+            hashes[record["file_name"]] = _read(record)
+        except FileNotFoundError:
+            faults.append(f"{record['file_name']} is missing")
+        except Exception as error:  # whatever Pillow raises on a file that is no whole image
+            faults.append(f"{record['file_name']} is unreadable: {type(error).__name__}: {error}")
+    return hashes, faults
+
+
+def _read(record: dict) -> bytes:
+    """Hash of the file's bytes, after decoding all of them."""
+    with open(record["file_name"], "rb") as file:
+        content = file.read()
+    with Image.open(io.BytesIO(content)) as image:
+        size = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) >= 5 else image.size
+        if "width" in record and size != (record["width"], record["height"]):
+            raise ValueError(f"it is {size[0]} x {size[1]}, not {record['width']} x {record['height']}")
+        image.draft("RGB", (1, 1))  # a JPEG at an eighth of its size: all bytes are read, most of the work is spared
+        image.load()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _shared(name: str, hashes: dict[str, bytes], owners: dict[bytes, tuple[str, str]]) -> list[str]:
+    """Images that an earlier data set has too; ``owners`` learns the others. Repetitions in one are only counted."""
+    faults, repeated = [], 0
+    for file, digest in hashes.items():
+        owner, other = owners.setdefault(digest, (name, file))
+        if owner != name:
+            faults.append(f"{file} of {name} is in {owner} too, as {other}")
+        repeated += owner == name and other != file
+    if repeated:
+        logger.info("%s: %d images are copies of others in it", name, repeated)
+    return faults

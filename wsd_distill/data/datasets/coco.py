@@ -1,0 +1,115 @@
+"""Data sets in COCO's instances format. An image's labels are the classes of its annotations, crowds included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+from detectron2.structures import BoxMode
+
+from ..root import datasets_root
+from .catalog import keep_labelled, register
+from .files import read_json
+
+CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]  # by ascending category id
+LABELLED_IMAGES = {"train2014": 82_081, "val2014": 40_137, "train2017": 117_266, "val2017": 4_952}
+_FIELDS = {
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
+
+
+def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, classes: Sequence[str]) -> list[dict]:
+    """Dataset dicts of the images that have an annotation; ``annotations`` are for evaluation alone.
+
+    Args:
+        json_file: COCO's instances format.
+        image_root: folder that the file's ``file_name`` are relative to.
+        classes: names of the file's categories by ascending category id.
+
+    Raises:
+        ValueError: the file is not of that format or has other classes; two images have one id; an annotation is of
+            an image or a category that is not there.
+    """
+    content = _read(json_file)
+    index = _class_index(content["categories"], classes, json_file)
+    records = {}
+    for image in content["images"]:
+        if image["id"] in records:
+            raise ValueError(f"{json_file}: two images have the id {image['id']!r}")
+        records[image["id"]] = {
+            "file_name": os.path.join(image_root, image["file_name"]),
+            "image_id": image["id"],
+            "height": image["height"],
+            "width": image["width"],
+            "annotations": [],
+        }
+    for position, annotation in enumerate(content["annotations"]):
+        for key, known in (("image_id", records), ("category_id", index)):
+            if annotation[key] not in known:
+                raise ValueError(f"{json_file}: annotations[{position}] has an unknown {key}, {annotation[key]!r}")
+        records[annotation["image_id"]]["annotations"].append(
+            {
+                "bbox": annotation["bbox"],
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "category_id": index[annotation["category_id"]],
+                "iscrowd": annotation.get("iscrowd", 0),
+            }
+        )
+    for record in records.values():
+        record["labels"] = sorted({annotation["category_id"] for annotation in record["annotations"]})
+    return keep_labelled(list(records.values()), str(json_file))
+
+
+def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:
+    content = read_json(json_file, object_hook=_without_outline)
+    for part, fields in _FIELDS.items():
+        entries = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise ValueError(f"{json_file} is no COCO instances file: it has no list '{part}'")
+        for position, entry in enumerate(entries):
+            missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
+            if missing:
+                raise ValueError(f"{json_file} is no COCO instances file: {part}[{position}] lacks {missing}")
+    return content
+
+
+def _without_outline(entry: dict) -> dict:
+    """Outlines are most of COCO's files; without them, reading takes a fraction of the memory."""
+    entry.pop("segmentation", None)
+    return entry
+
+
+def _class_index(categories: list[dict], classes: Sequence[str], json_file: str | os.PathLike) -> dict[int, int]:
+    """Category id -> class index."""
+    ordered = sorted(categories, key=lambda category: category["id"])
+    names = [category["name"] for category in ordered]
+    if names != list(classes):
+        raise ValueError(f"{json_file} has the categories {names}, by ascending id, not {list(classes)}")
+    return {category["id"]: k for k, category in enumerate(ordered)}
+
+
+def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list[dict]:
+    """Dataset dicts of COCO's ``split`` ("train2014", "val2017", ...) in ``<root>/coco``.
+
+    Args:
+        root: where data sets live; :func:`datasets_root` unless given.
+    """
+    folder = os.path.join(root or datasets_root(), "coco")
+    json_file = os.path.join(folder, "annotations", f"instances_{split}.json")
+    return load_coco(json_file, os.path.join(folder, split), CLASSES)
+
+
+def register_coco(name: str, json_file: str, image_root: str, classes: Sequence[str]) -> None:
+    """Register a data set of COCO's format, for configs; arguments as :func:`load_coco`. Nothing is read yet."""
+    arguments = {"json_file": json_file, "image_root": image_root, "classes": list(classes)}
+    register(name, load_coco, arguments, classes=classes)
+
+
+def register_all() -> None:
+    """Register ``coco_{2014,2017}_{train,val}_mlc``."""
+    for split, images in LABELLED_IMAGES.items():
+        name = f"coco_{split[-4:]}_{split[:-4]}_mlc"
+        register(name, load_coco_release, {"split": split}, classes=CLASSES, images=images)

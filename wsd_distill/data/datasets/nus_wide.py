@@ -1,0 +1,168 @@
+"""NUS-WIDE: 269,648 photos, 81 concepts. Images without a label are dropped; 209,347 remain.
+
+Image sizes are not in its files, hence not in the dataset dicts.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..root import datasets_root
+from .catalog import keep_labelled, register
+from .files import class_indices, read_csv, read_lines, read_text
+
+logger = logging.getLogger(__name__)
+
+CLASSES = (  # the order of Concepts81.txt
+    "airport animal beach bear birds boats book bridge buildings cars castle cat cityscape clouds computer coral cow "
+    "dancing dog earthquake elk fire fish flags flowers food fox frost garden glacier grass harbor horses house lake "
+    "leaf map military moon mountain nighttime ocean person plane plants police protest railroad rainbow reflection "
+    "road rocks running sand sign sky snow soccer sports statue street sun sunset surf swimmers tattoo temple tiger "
+    "tower town toy train tree valley vehicle water waterfall wedding whales window zebra"
+).split()
+TRAIN_IMAGES = 150_000  # the paper's
+LABELLED_IMAGES = {"train": 125_449, "test": 83_898}  # of the official 161,789 and 107,859
+
+
+def load_nus_wide(
+    split: str,
+    root: str | os.PathLike | None = None,
+    train_images: int = TRAIN_IMAGES,
+    classes: Sequence[str] = CLASSES,
+) -> list[dict]:
+    """Dataset dicts of the paper's split: of all labelled images, 150,000 for training and the others for the test.
+
+    Which they are, ``splits/train.txt`` and ``splits/test.txt`` say, with a path of ImageList in each line. Where there
+    is no folder ``splits``, they are those whose path has the least SHA-256, the same on every machine.
+
+    Args:
+        split: "train" or "test".
+        root: where data sets live; :func:`datasets_root` unless given.
+        train_images: how many of the images are for training, without split files.
+
+    Raises:
+        FileNotFoundError: a file of the layout is missing. ValueError: one that does not agree with the others.
+    """
+    folder = Path(root or datasets_root()) / "nuswide"
+    records = _records(folder, "train", classes) + _records(folder, "test", classes)
+    records = keep_labelled(_unique(records, folder), str(folder))
+    if (folder / "splits").exists():
+        return _listed(folder, split, records)
+    if len(records) <= train_images:
+        raise ValueError(f"{folder} has {len(records)} labelled images, but {train_images} are wanted for training")
+    logger.info("%s: split by SHA-256 of the path, since there is no folder 'splits'", folder)
+    by_hash = sorted(records, key=lambda record: hashlib.sha256(record["image_id"].encode()).digest())
+    return by_hash[:train_images] if split == "train" else by_hash[train_images:]
+
+
+def load_nus_wide_official(
+    split: str, root: str | os.PathLike | None = None, classes: Sequence[str] = CLASSES
+) -> list[dict]:
+    """Dataset dicts of the labelled images of the official split; arguments and errors as :func:`load_nus_wide`."""
+    folder = Path(root or datasets_root()) / "nuswide"
+    return keep_labelled(_unique(_records(folder, split, classes), folder), f"{folder}, {split}")
+
+
+def _records(folder: Path, split: str, classes: Sequence[str]) -> list[dict]:
+    """All images of the official ``split``, with the labels of ``Groundtruth/TrainTestLabels``."""
+    _check_classes(folder, classes)
+    part = split.capitalize()
+    paths = [line.replace("\\", "/") for line in read_lines(folder / "ImageList" / f"{part}Imagelist.txt")]
+    labels: list[list[int]] = [[] for _ in paths]
+    for k, concept in enumerate(classes):
+        file = folder / "Groundtruth" / "TrainTestLabels" / f"Labels_{concept}_{part}.txt"
+        column = read_text(file).split()
+        if len(column) != len(paths) or not set(column) <= {"0", "1"}:
+            raise ValueError(f"{file}: expected 0 or 1 for each of the {len(paths)} images, got {len(column)} lines")
+        for i, flag in enumerate(column):
+            if flag == "1":
+                labels[i].append(k)
+    return [_record(folder / "Flickr", path, found) for path, found in zip(paths, labels)]
+
+
+def _record(image_root: Path, path: str, labels: list[int]) -> dict:
+    return {"file_name": str(image_root / path), "image_id": path, "labels": labels}
+
+
+def _check_classes(folder: Path, classes: Sequence[str]) -> None:
+    """The concepts and their order are those of the list that comes with the data."""
+    places = [folder / "ConceptsList" / "Concepts81.txt", folder / "Concepts81.txt"]
+    file = next((place for place in places if place.exists()), places[0])
+    if read_lines(file) != list(classes):
+        raise ValueError(f"{file} does not list the {len(classes)} concepts of NUS-WIDE in alphabetical order")
+
+
+def _unique(records: list[dict], source: Path) -> list[dict]:
+    seen: set[str] = set()
+    for record in records:
+        if record["image_id"] in seen:
+            raise ValueError(f"{source}: image '{record['image_id']}' is listed twice")
+        seen.add(record["image_id"])
+    return records
+
+
+def _listed(folder: Path, split: str, records: list[dict]) -> list[dict]:
+    """The labelled images that ``splits/<split>.txt`` names, in its order."""
+    known = {record["image_id"]: record for record in records}
+    lists = {name: read_lines(folder / "splits" / f"{name}.txt") for name in ("train", "test")}
+    paths = {name: [line.replace("\\", "/") for line in lines] for name, lines in lists.items()}
+    both = set(paths["train"]) & set(paths["test"])
+    if both:
+        raise ValueError(f"{folder / 'splits'}: {len(both)} images are in both lists, one is '{min(both)}'")
+    unknown = [path for path in paths[split] if path not in known]
+    if unknown:
+        raise ValueError(
+            f"{folder / 'splits' / split}.txt: {len(unknown)} images are not among the {len(known)} labelled ones of "
+            f"ImageList, the first being '{unknown[0]}'"
+        )
+    return _unique([known[path] for path in paths[split]], folder / "splits" / f"{split}.txt")
+
+
+def load_nus_wide_csv(split: str, root: str | os.PathLike | None = None) -> list[dict]:
+    """Dataset dicts from the one CSV that multi-label repositories pass around, ``<root>/nuswide/nus_wid_data.csv``.
+
+    Its columns, whatever their names: path relative to its folder, labels as ``['clouds', 'sky']``, and split.
+
+    Args:
+        split: "train" or "val".
+
+    Raises:
+        ValueError: names the line.
+    """
+    file = Path(root or datasets_root()) / "nuswide" / "nus_wid_data.csv"
+    (_, header), *rows = read_csv(file)
+    if len(header) != 3:
+        raise ValueError(f"{file}: expected three columns (path, labels, split), got {header}")
+    index = {name: k for k, name in enumerate(CLASSES)}
+    records = [
+        _record(file.parent, path, class_indices(_literal_list(labels, place), index, place))
+        for place, (path, labels, part) in rows
+        if part == split
+    ]
+    if not records:
+        raise ValueError(f"{file}: no image of split '{split}'")
+    return keep_labelled(_unique(records, file), f"{file}, {split}")
+
+
+def _literal_list(text: str, place: str) -> list[str]:
+    try:
+        return list(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ValueError(f"{place}: {text!r} is no list of labels like ['clouds', 'sky']") from error
+
+
+def register_all() -> None:
+    """Register ``nuswide_{train,test}``, ``nuswide_official_{train,test}`` and ``nuswide_csv_{train,val}``."""
+    paper = {"train": TRAIN_IMAGES, "test": sum(LABELLED_IMAGES.values()) - TRAIN_IMAGES}
+    for split in ("train", "test"):
+        arguments = {"split": split}
+        register(f"nuswide_{split}", load_nus_wide, arguments, classes=CLASSES, images=paper[split])
+        official = LABELLED_IMAGES[split]
+        register(f"nuswide_official_{split}", load_nus_wide_official, arguments, classes=CLASSES, images=official)
+    for split in ("train", "val"):
+        register(f"nuswide_csv_{split}", load_nus_wide_csv, {"split": split}, classes=CLASSES)
