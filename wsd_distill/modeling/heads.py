@@ -11,9 +11,18 @@ class FCHead(nn.Module):
     Args:
         input_shape: (C, h, w) of one feature map. dims: widths of the layers. dropout: probability, after each layer.
         pool: the map is first max-pooled in squares of this side, as pool5 does for a whole image; 1 does nothing.
+        batch_norm: normalise before each ReLU, for training from scratch.
     """
 
-    def __init__(self, *, input_shape: tuple[int, int, int], dims: list[int], dropout: float = 0.5, pool: int = 1):
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, int, int],
+        dims: list[int],
+        dropout: float = 0.5,
+        pool: int = 1,
+        batch_norm: bool = False,
+    ):
         super().__init__()
         channels, h, w = input_shape
         layers, width = [nn.MaxPool2d(pool), nn.Flatten()], channels * (h // pool) * (w // pool)
@@ -21,7 +30,8 @@ class FCHead(nn.Module):
             linear = nn.Linear(width, dim)
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
-            layers += [linear, nn.ReLU(), nn.Dropout(dropout)]
+            norm = [nn.BatchNorm1d(dim)] if batch_norm else []
+            layers += [linear, *norm, nn.ReLU(), nn.Dropout(dropout)]
             width = dim
         self.layers = nn.Sequential(*layers)
         self.output_size = width

@@ -30,7 +30,7 @@ def test_own_images_by_overrides_alone(own, load_config, tmp_path):
     assert DatasetCatalog.get("pets_val")[0]["labels"] == [2]  # of the training list: cat, cow, dog
     mapper = instantiate(cfg.dataloader.train.mapper)
     assert mapper.num_classes == count_classes("pets_train") == 3
-    out = mapper(instantiate(cfg.dataloader.train.dataset)[0])
+    out = mapper(DatasetCatalog.get(cfg.dataloader.train.dataset)[0])
     assert out["labels"].tolist() == [1, 0, 1]
     assert out["image"].shape == (3, 224, 224)
     assert (out["height"], out["width"]) == (20, 30)
