@@ -21,10 +21,10 @@ from wsd_distill.distillation import (
 )
 
 
-def layer_pair(name, channels, stride):
-    """A layer that T-WDet and S-Cls both have."""
-    shape = L(ShapeSpec)(channels=channels, stride=stride)
-    return L(LayerPair)(teacher=name, student=name, teacher_shape=shape, student_shape=shape)
+def layer_pair(teacher, student):
+    """A layer of T-WDet and the one of S-Cls that is to match it, each (name, channels, stride)."""
+    shapes = [L(ShapeSpec)(channels=channels, stride=stride) for _, channels, stride in (teacher, student)]
+    return L(LayerPair)(teacher=teacher[0], student=student[0], teacher_shape=shapes[0], student_shape=shapes[1])
 
 
 gate = L(TeacherGate)(
@@ -55,7 +55,7 @@ stage1 = L(Distiller)(
     teacher_checkpoint="",
     objectives=L(Objectives)(
         loss_roi=L(RoIAware)(
-            layers=[layer_pair("conv5_3", channels=512, stride=16)],
+            layers=[layer_pair(("conv5_3", 512, 16), ("conv5_3", 512, 16))],
             pooler_size=7,
             nms_thresh=0.4,
             num_proposals=100,

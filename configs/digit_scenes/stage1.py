@@ -7,13 +7,12 @@ from .models import teacher
 from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
 
 train.output_dir = "output/digit_scenes/stage1"
-train.max_iter = 1500  # 20 epochs
+train.max_iter = 750  # 4 epochs
 
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
 _roi = distiller.objectives.loss_roi
-_roi.layers = [layer_pair("conv3", channels=64, stride=4)]
-_roi.pooler_size = 5
+_roi.layers = [layer_pair(("conv2", 32, 2), ("conv3", 64, 4))]
 _roi.num_proposals = 32
 
 dataloader.train.proposals = "${proposals.train}"

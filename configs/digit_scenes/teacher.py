@@ -12,9 +12,9 @@ from .data import dataloader, dataset, proposals
 from .models import teacher as model
 
 train.output_dir = "output/digit_scenes/teacher"
-train.max_iter = 1050  # 14 epochs
+train.max_iter = 1125  # 6 epochs
 train.checkpointer.period = 200
-optimizer.lr = 3e-3
+optimizer.lr = 1e-2
 
 dataloader.train.mapper.sides = [128]
 dataloader.train.proposals = "${proposals.train}"

@@ -82,8 +82,8 @@ def test_two_at_once_leave_one_whole_folder(few, tmp_path, monkeypatch):
     monkeypatch.setattr(digit_scenes, "_write_split", write_and_wait)
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(digit_scenes.generate, [tmp_path, tmp_path]))
-    assert made == [tmp_path / "digit_scenes_v1"] * 2
-    assert [path.name for path in tmp_path.iterdir()] == ["digit_scenes_v1"]
+    assert made == [tmp_path / "digit_scenes_v2"] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["digit_scenes_v2"]
     assert len(digit_scenes.load_digit_scenes("test", tmp_path)) == 4
 
 
