@@ -6,13 +6,13 @@ from detectron2.modeling.poolers import ROIPooler
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
 backbone = L(SmallConvNet)(channels=[16, 32, 64], convs=[1, 1, 2], norm="BN")
-pixels = dict(pixel_mean=[70.0, 70.0, 70.0], pixel_std=[50.0, 50.0, 50.0])
+pixels = dict(pixel_mean=[70.0, 70.0, 70.0], pixel_std=[50.0, 50.0, 50.0], image_format="RGB")
 
 teacher = L(WSDDN)(
     backbone=backbone,
     in_feature="conv3",
     box_pooler=L(ROIPooler)(output_size=5, scales=[1 / 4], sampling_ratio=0, pooler_type="ROIPool"),
-    box_head=L(FCHead)(input_shape=[64, 5, 5], dims=[128], dropout=0.0),
+    head=L(FCHead)(input_shape=[64, 5, 5], dims=[128], dropout=0.0),
     num_classes="${dataset.num_classes}",
     score_scale=4.0,  # EdgeBoxes' scores are about 0.2 here; training from scratch wants them near 1
     score_shift=0.0,
