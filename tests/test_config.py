@@ -1,40 +1,80 @@
 """YAML users get the same modules as LazyConfig users."""
 
+from pathlib import Path
+
 import pytest
-from detectron2.config import get_cfg, instantiate
+import torch
+from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_model
 
 from wsd_distill.config import add_wsd_distill_config
 
+CONFIGS = Path(__file__).parent.parent / "configs"
+MODELS = ["vgg16", "resnet50_c4", "resnet50_dc5", "timm"]
 
-def yaml_config(architecture):
+
+def yaml_config(path=None):
     cfg = get_cfg()
     add_wsd_distill_config(cfg)
+    if path:
+        cfg.merge_from_file(str(path))
+    return cfg
+
+
+def small_config(architecture):
+    cfg = yaml_config()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.META_ARCHITECTURE = architecture
     cfg.MODEL.BACKBONE.NAME = "build_small_conv_net"
     cfg.MODEL.SMALL_CONV_NET.CHANNELS = [16, 32, 64]
     cfg.MODEL.SMALL_CONV_NET.CONVS = [1, 1, 2]
     cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES = 10
-    cfg.MODEL.WSDDN.IN_FEATURE = cfg.MODEL.CLASSIFIER.IN_FEATURE = "conv3"
+    cfg.MODEL.IMAGE_LEVEL.IN_FEATURE = "conv3"
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 5
     cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE = "ROIPool"
     return cfg
 
 
+def shapes(model):
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
 @pytest.mark.parametrize("architecture, lazy", [("WSDDN", "teacher"), ("MultiLabelClassifier", "student")])
 def test_same_state_dict_as_the_lazy_config(architecture, lazy, load_config):
-    cfg = yaml_config(architecture)
+    cfg = small_config(architecture)
     cfg.MODEL.IMAGE_LEVEL.HEAD = "fc" if architecture == "WSDDN" else "avg"
     cfg.MODEL.IMAGE_LEVEL.FC_DIMS = [128]
-    ours = {key: tuple(value.shape) for key, value in build_model(cfg).state_dict().items()}
-    theirs = instantiate(load_config(f"digit_scenes/{lazy}.py").model).state_dict()
-    assert ours == {key: tuple(value.shape) for key, value in theirs.items()}
+    assert shapes(build_model(cfg)) == shapes(instantiate(load_config(f"digit_scenes/{lazy}.py").model))
 
 
 def test_fc_head_of_a_classifier_follows_the_input_side():
-    cfg = yaml_config("MultiLabelClassifier")
+    cfg = small_config("MultiLabelClassifier")
     cfg.MODEL.CLASSIFIER.INPUT_SIDE = 48
     cfg.MODEL.IMAGE_LEVEL.FC_DIMS = [7]
-    head = build_model(cfg).head
-    assert head.layers[2].in_features == 64 * 6 * 6  # 48 / 4 cells, pooled by 2
+    assert build_model(cfg).head.fc6.in_features == 64 * 6 * 6  # 48 / 4 cells, pooled by 2
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_one_yaml_for_each_model_of_the_lazy_configs(model, kind):
+    """Names and shapes of all weights, pixels and channel order, features and strides, what is trained."""
+    lazy = LazyConfig.load(str(CONFIGS / f"common/models/{model}.py"))[kind]
+    lazy.num_classes = 80
+    cfg = yaml_config(CONFIGS / f"yaml/{kind}_{model}.yaml")
+    cfg.MODEL.DEVICE = "cpu" if model == "timm" else "meta"
+    with torch.device(cfg.MODEL.DEVICE):  # no memory for the 134 million weights of VGG16
+        ours, theirs = build_model(cfg), instantiate(lazy)
+    assert shapes(ours) == shapes(theirs)
+    assert cfg.MODEL.PIXEL_MEAN == list(lazy.pixel_mean) and cfg.MODEL.PIXEL_STD == list(lazy.pixel_std)
+    assert ours.image_format == theirs.image_format and ours.in_feature == theirs.in_feature
+    assert ours.backbone.output_shape() == theirs.backbone.output_shape()
+    trained = [{key for key, p in each.named_parameters() if p.requires_grad} for each in (ours, theirs)]
+    assert trained[0] == trained[1] != set()
+    if kind == "teacher":
+        poolers = [[(str(p.level_poolers), p.output_size) for p in (each.box_pooler,)] for each in (ours, theirs)]
+        assert poolers[0] == poolers[1]
+
+
+def test_every_yaml_has_its_lazy_config():
+    names = {path.stem for path in (CONFIGS / "yaml").glob("*.yaml")}
+    assert names == {f"{kind}_{model}" for model in MODELS for kind in ("teacher", "student")}

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
+from . import modeling  # noqa: F401  (puts the names that a config may give into the registries)
+
 
 def add_wsd_distill_config(cfg: CfgNode) -> None:
-    """Add what WSDDN, MultiLabelClassifier and build_small_conv_net read from a YAML config.
+    """Add what WSDDN, MultiLabelClassifier and their backbones read from a YAML config.
 
-    ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``.
+    ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``. One YAML for
+    each model is in ``configs/yaml``.
     """
-    cfg.MODEL.IMAGE_LEVEL = CfgNode({"NUM_CLASSES": 80, "HEAD": "fc", "FC_DIMS": [4096, 4096], "DROPOUT": 0.5})
-    cfg.MODEL.WSDDN = CfgNode({"IN_FEATURE": "res4", "SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
-    cfg.MODEL.CLASSIFIER = CfgNode({"IN_FEATURE": "res4", "INPUT_SIDE": 224, "POOL": 2})
+    cfg.MODEL.IMAGE_LEVEL = CfgNode(
+        {"NUM_CLASSES": 80, "IN_FEATURE": "res4", "HEAD": "fc", "FC_DIMS": [4096, 4096], "DROPOUT": 0.5}
+    )
+    cfg.MODEL.WSDDN = CfgNode({"SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
+    cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIDE": 224, "POOL": 2})
+    cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
+    cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})
     cfg.MODEL.SMALL_CONV_NET = CfgNode({"CHANNELS": [24, 48, 96], "CONVS": [1, 2, 2], "NORM": "BN"})

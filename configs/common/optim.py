@@ -6,6 +6,8 @@ from detectron2.solver import WarmupParamScheduler
 from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import CosineParamScheduler
 
+from wsd_distill.engine import param_groups
+
 adamw = L(torch.optim.AdamW)(
     params=L(get_default_optimizer_params)(model=None, weight_decay_norm=0.0, weight_decay_bias=0.0),
     lr=1e-3,
@@ -13,8 +15,16 @@ adamw = L(torch.optim.AdamW)(
 )
 
 # The paper's: momentum 0.9, decay 5e-4, learning rate 1e-4 (stage 2) or 1e-5 (stage 1).
+# The authors' code sets new_lr_factor=10, bias_lr_factor=2 and weight_decay_bias=0, of which the paper says nothing.
 sgd = L(torch.optim.SGD)(
-    params=L(get_default_optimizer_params)(model=None),
+    params=L(param_groups)(
+        model=None,
+        base_lr="${..lr}",
+        new_layers=["cls_branch", "det_branch", "classifier"],
+        new_lr_factor=1.0,
+        bias_lr_factor=1.0,
+        weight_decay_bias=None,
+    ),
     lr=1e-4,
     momentum=0.9,
     weight_decay=5e-4,

@@ -5,13 +5,13 @@ from detectron2.modeling.poolers import ROIPooler
 
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
-pixels = dict(pixel_mean=[70.0, 70.0, 70.0], pixel_std=[50.0, 50.0, 50.0])
+pixels = dict(pixel_mean=[70.0, 70.0, 70.0], pixel_std=[50.0, 50.0, 50.0], image_format="RGB")
 
 teacher = L(WSDDN)(
     backbone=L(SmallConvNet)(channels=[16, 32], convs=[1, 2], norm="BN"),  # digits are 13 pixels and more: stride 2
     in_feature="conv2",
     box_pooler=L(ROIPooler)(output_size=7, scales=[1 / 2], sampling_ratio=0, pooler_type="ROIPool"),
-    box_head=L(FCHead)(input_shape=[32, 7, 7], dims=[128], dropout=0.3, batch_norm=True),
+    head=L(FCHead)(input_shape=[32, 7, 7], dims=[128], dropout=0.3, batch_norm=True),
     num_classes="${dataset.num_classes}",
     score_scale=4.0,  # EdgeBoxes' scores are about 0.2 here; training from scratch wants them near 1
     score_shift=0.0,

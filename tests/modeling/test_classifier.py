@@ -53,10 +53,15 @@ def test_heads_by_hand():
     assert GlobalPoolHead(channels=1).forward(x).tolist() == [[3]]
     assert GlobalPoolHead(channels=1, mode="max").forward(x).tolist() == [[6]]
     head = FCHead(input_shape=(1, 2, 2), dims=[5, 4], pool=2).eval()
-    assert head.output_size == 4 and [m.in_features for m in head.layers if isinstance(m, nn.Linear)] == [1, 5]
+    assert head.output_size == 4 and [head.fc6.in_features, head.fc7.in_features] == [1, 5]
     with torch.no_grad():
-        head.layers[2].weight.fill_(1.0)
-        head.layers[5].weight.fill_(0.5)
+        head.fc6.weight.fill_(1.0)
+        head.fc7.weight.fill_(0.5)
     assert head(x).tolist() == [[15.0] * 4]  # max 6, five times 6, half their sum
+    normed = FCHead(input_shape=(1, 1, 1), dims=[1], dropout=0.0, batch_norm=True)
+    with torch.no_grad():
+        normed.fc6.weight.fill_(3.0)
+    out = normed(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))  # fc6 gives -3 and 3, normalised -1 and 1, then the ReLU
+    torch.testing.assert_close(out, torch.tensor([[0.0], [1.0]]), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match='"avg" or "max"'):
         GlobalPoolHead(channels=1, mode="sum")

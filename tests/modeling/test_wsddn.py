@@ -47,7 +47,7 @@ def test_pooled_features_are_multiplied_by_the_prior_score():
     """Eq. 2: with a linear head, logits without bias grow with s_R."""
     model, (record,) = make_teacher().eval(), inputs(1)
     seen = []
-    model.box_head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    model.head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     model.extract([record])
     prior, record["proposals"].scores = record["proposals"].scores, torch.ones(4)
     model.extract([record])

@@ -71,7 +71,13 @@ def test_both_stages_and_what_their_checkpoints_hold(teacher, data, tmp_path):
     train("stage2", second, "train.max_iter=10", weights, poor, init, data=data)
     assert losses(first, "loss_roi") and losses(second, "loss_hard") and losses(second, "loss_class_aware")
     states = [torch.load(f / "model_final.pth", map_location="cpu", weights_only=True) for f in (first, second)]
-    student = {"backbone", "classifier"}  # a head without weights between them; no teacher, no temperatures
+    student = {
+        "backbone",
+        "classifier",
+        "pixel_mean",
+        "pixel_std",
+        "channel_order",
+    }  # a head without weights between them; no teacher, no temperatures
     assert all({key.split(".")[0] for key in state["model"]} == student for state in states)
     assert "loss_class_aware.temperatures.log_t_cls" in states[1]["trainer"]["objectives"]
 

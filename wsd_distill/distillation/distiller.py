@@ -36,7 +36,10 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
         raise TeacherCheckpointError(
             f"{checkpoint} does not fit the teacher of this config:\n  " + "\n  ".join(problems)
         )
-    teacher.load_state_dict(state)
+    try:
+        teacher.load_state_dict(state)
+    except RuntimeError as error:
+        raise TeacherCheckpointError(f"{checkpoint} does not fit the teacher of this config: {error}") from error
     freeze(teacher)
 
 
@@ -85,6 +88,11 @@ class Distiller(nn.Module):
         frozen: list[str] | None = None,
     ):
         super().__init__()
+        if teacher.image_format != student.image_format:
+            raise ValueError(
+                f"the teacher expects {teacher.image_format} images and the student {student.image_format}, but both "
+                "see the same: give them weights of one image_format"
+            )
         load_teacher(teacher, teacher_checkpoint)
         self._outside = (teacher,)  # a tuple is no submodule
         self.student = student

@@ -2,6 +2,7 @@
 
 from .launch import launch, wrap_for_ranks
 from .overrides import apply_overrides
+from .param_groups import param_groups
 from .trainer import Trainer
 
-__all__ = ["Trainer", "apply_overrides", "launch", "wrap_for_ranks"]
+__all__ = ["Trainer", "apply_overrides", "launch", "param_groups", "wrap_for_ranks"]

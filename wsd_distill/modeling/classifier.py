@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
-from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from wsd_distill.losses import hard_label_loss
 
 from .heads import build_head
+from .pixels import ImageModel
 
 
 @META_ARCH_REGISTRY.register()
-class MultiLabelClassifier(nn.Module):
+class MultiLabelClassifier(ImageModel):
     """Backbone -> head -> one logit and one sigmoid for each class.
 
     Args:
@@ -22,7 +22,7 @@ class MultiLabelClassifier(nn.Module):
         in_feature: the map that goes to the head.
         head: (N, C, h, w) -> (N, ``output_size``).
         num_classes: K.
-        pixel_mean, pixel_std: per channel, in the order in which the mapper reads images.
+        pixel_mean, pixel_std, image_format: as ImageModel.
     """
 
     @configurable
@@ -35,34 +35,30 @@ class MultiLabelClassifier(nn.Module):
         num_classes: int,
         pixel_mean: list[float],
         pixel_std: list[float],
+        image_format: str,
     ):
-        super().__init__()
+        super().__init__(pixel_mean, pixel_std, image_format)
         self.backbone = backbone
         self.in_feature = in_feature
         self.head = head
         self.classifier = nn.Linear(head.output_size, num_classes)
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
     @classmethod
     def from_config(cls, cfg):
         backbone = build_backbone(cfg)
-        node, shape = cfg.MODEL.CLASSIFIER, backbone.output_shape()[cfg.MODEL.CLASSIFIER.IN_FEATURE]
-        side = node.INPUT_SIDE // shape.stride
+        node, in_feature = cfg.MODEL.CLASSIFIER, cfg.MODEL.IMAGE_LEVEL.IN_FEATURE
+        shape = backbone.output_shape()[in_feature]
         return {
             "backbone": backbone,
-            "in_feature": node.IN_FEATURE,
-            "head": build_head(cfg.MODEL.IMAGE_LEVEL, (shape.channels, side, side), node.POOL),
+            "in_feature": in_feature,
+            "head": build_head(cfg, shape, node.INPUT_SIDE // shape.stride, node.POOL),
             "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "image_format": cfg.INPUT.FORMAT,
         }
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]):
         """
@@ -89,8 +85,3 @@ class MultiLabelClassifier(nn.Module):
 
     def inference(self, logits: Tensor) -> list[dict]:
         return [{"image_scores": p} for p in logits.float().sigmoid()]
-
-    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise and batch."""
-        images = [(x["image"].to(self.device).float() - self.pixel_mean) / self.pixel_std for x in batched_inputs]
-        return ImageList.from_tensors(images, self.backbone.size_divisibility)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
+from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
+from .backbone.resnet import make_res5
+from .backbone.timm import TimmHead
 
-class FCHead(nn.Module):
-    """Fully connected layers fc6, fc7, ... with ReLU and dropout, as in VGG16.
+
+class FCHead(nn.Sequential):
+    """Fully connected layers fc6, fc7, ... with ReLU and dropout, as in VGG16; (M, C, h, w) -> (M, ``output_size``).
 
     Args:
         input_shape: (C, h, w) of one feature map. dims: widths of the layers. dropout: probability, after each layer.
@@ -23,22 +29,18 @@ class FCHead(nn.Module):
         pool: int = 1,
         batch_norm: bool = False,
     ):
-        super().__init__()
         channels, h, w = input_shape
-        layers, width = [nn.MaxPool2d(pool), nn.Flatten()], channels * (h // pool) * (w // pool)
-        for dim in dims:
+        layers = OrderedDict(pool=nn.MaxPool2d(pool), flatten=nn.Flatten())
+        width = channels * (h // pool) * (w // pool)
+        for i, dim in enumerate(dims, start=6):
             linear = nn.Linear(width, dim)
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
-            norm = [nn.BatchNorm1d(dim)] if batch_norm else []
-            layers += [linear, *norm, nn.ReLU(), nn.Dropout(dropout)]
+            norm = {f"norm{i}": nn.BatchNorm1d(dim)} if batch_norm else {}
+            layers.update({f"fc{i}": linear, **norm, f"relu{i}": nn.ReLU(), f"drop{i}": nn.Dropout(dropout)})
             width = dim
-        self.layers = nn.Sequential(*layers)
+        super().__init__(layers)
         self.output_size = width
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, C, h, w) -> (M, output_size)."""
-        return self.layers(x)
 
 
 class GlobalPoolHead(nn.Module):
@@ -59,12 +61,38 @@ class GlobalPoolHead(nn.Module):
         return x.mean((2, 3)) if self.mode == "avg" else x.amax((2, 3))
 
 
-def build_head(node, input_shape: tuple[int, int, int], pool: int = 1) -> nn.Module:
-    """The head that ``cfg.MODEL.IMAGE_LEVEL`` names, for YAML users: HEAD is "fc", "avg" or "max".
+class StageHead(nn.Module):
+    """A network's last stage, then the mean over its map.
 
     Args:
-        node: ``cfg.MODEL.IMAGE_LEVEL``. input_shape: (C, h, w). pool: as in FCHead.
+        stage: (M, C, h, w) -> (M, ``output_size``, h', w').
     """
-    if node.HEAD == "fc":
-        return FCHead(input_shape=input_shape, dims=node.FC_DIMS, dropout=node.DROPOUT, pool=pool)
-    return GlobalPoolHead(channels=input_shape[0], mode=node.HEAD)
+
+    def __init__(self, *, stage: nn.Module, output_size: int):
+        super().__init__()
+        self.stage, self.output_size = stage, output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, C, h, w) -> (M, output_size)."""
+        return self.stage(x).mean((2, 3))
+
+
+def build_head(cfg, shape: ShapeSpec, side: int, pool: int = 1) -> nn.Module:
+    """The head that ``cfg.MODEL.IMAGE_LEVEL.HEAD`` names, for YAML users.
+
+    "fc", "avg" or "max"; "res5" after a ResNet's res4; "timm" for what follows IN_FEATURE in ``cfg.MODEL.TIMM``.
+
+    Args:
+        shape: of the backbone's map. side: of the square that the head gets. pool: as in FCHead.
+    """
+    node, name = cfg.MODEL.IMAGE_LEVEL, cfg.MODEL.IMAGE_LEVEL.HEAD
+    if name == "fc":
+        dims = (shape.channels, side, side)
+        return FCHead(input_shape=dims, dims=node.FC_DIMS, dropout=node.DROPOUT, pool=pool)
+    if name == "res5":
+        stage = make_res5(depth=cfg.MODEL.RESNETS.DEPTH, norm=cfg.MODEL.RESNETS.NORM)
+        return StageHead(stage=stage, output_size=2 * shape.channels)
+    if name == "timm":
+        timm = cfg.MODEL.TIMM
+        return TimmHead(name=timm.NAME, in_feature=node.IN_FEATURE, frozen_bn=timm.FROZEN_BN)
+    return GlobalPoolHead(channels=shape.channels, mode=name)

@@ -9,13 +9,14 @@ import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from wsd_distill.losses import fused_scores, image_level_bce
 
 from .heads import build_head
+from .pixels import ImageModel
 
 
 @dataclass
@@ -50,19 +51,19 @@ class WSDDNOutput:
 
 
 @META_ARCH_REGISTRY.register()
-class WSDDN(nn.Module):
-    """Backbone -> s_R * RoIPool(F; R) (Eq. 2) -> box head -> two branches -> S = softmax_K * softmax_R -> p = sum_R S.
+class WSDDN(ImageModel):
+    """Backbone -> s_R * RoIPool(F; R) (Eq. 2) -> head -> two branches -> S = softmax_K * softmax_R -> p = sum_R S.
 
     Args:
         backbone: gives a dict of feature maps.
         in_feature: the map that is pooled.
         box_pooler: pools ``in_feature`` at its own stride.
-        box_head: (M, C, h, w) -> (M, ``output_size``).
+        head: (M, C, h, w) -> (M, ``output_size``), the box head.
         num_classes: K.
         score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2: 1, 0.
         test_nms_thresh: IoU above which inference drops the lower of two boxes of one class.
         test_topk_per_image: detections kept for each image; None keeps all.
-        pixel_mean, pixel_std: per channel, in the order in which the mapper reads images.
+        pixel_mean, pixel_std, image_format: as ImageModel.
     """
 
     @configurable
@@ -72,22 +73,23 @@ class WSDDN(nn.Module):
         backbone: Backbone,
         in_feature: str,
         box_pooler: ROIPooler,
-        box_head: nn.Module,
+        head: nn.Module,
         num_classes: int,
         pixel_mean: list[float],
         pixel_std: list[float],
+        image_format: str,
         score_scale: float = 1.0,
         score_shift: float = 0.0,
         test_nms_thresh: float = 0.4,
         test_topk_per_image: int | None = None,
     ):
-        super().__init__()
+        super().__init__(pixel_mean, pixel_std, image_format)
         self.backbone = backbone
         self.in_feature = in_feature
         self.box_pooler = box_pooler
-        self.box_head = box_head
-        self.cls_branch = nn.Linear(box_head.output_size, num_classes)
-        self.det_branch = nn.Linear(box_head.output_size, num_classes)
+        self.head = head
+        self.cls_branch = nn.Linear(head.output_size, num_classes)
+        self.det_branch = nn.Linear(head.output_size, num_classes)
         for branch in (self.cls_branch, self.det_branch):
             nn.init.xavier_uniform_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -95,30 +97,26 @@ class WSDDN(nn.Module):
         self.score_scale, self.score_shift = score_scale, score_shift
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
     @classmethod
     def from_config(cls, cfg):
         backbone = build_backbone(cfg)
-        node, shape = cfg.MODEL.WSDDN, backbone.output_shape()[cfg.MODEL.WSDDN.IN_FEATURE]
+        node, in_feature = cfg.MODEL.WSDDN, cfg.MODEL.IMAGE_LEVEL.IN_FEATURE
+        shape = backbone.output_shape()[in_feature]
         side = cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION
         return {
             "backbone": backbone,
-            "in_feature": node.IN_FEATURE,
+            "in_feature": in_feature,
             "box_pooler": ROIPooler(side, [1 / shape.stride], 0, cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE),
-            "box_head": build_head(cfg.MODEL.IMAGE_LEVEL, (shape.channels, side, side)),
+            "head": build_head(cfg, shape, side),
             "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "image_format": cfg.INPUT.FORMAT,
             "score_scale": node.SCORE_SCALE,
             "score_shift": node.SCORE_SHIFT,
             "test_nms_thresh": node.NMS_THRESH_TEST,
         }
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]):
         """
@@ -144,7 +142,7 @@ class WSDDN(nn.Module):
         pooled = self.box_pooler([features[self.in_feature]], boxes)  # (sum R, C, h, w)
         prior = torch.cat([p.scores for p in proposals])  # (sum R,): s_R
         pooled = pooled * (self.score_scale * prior + self.score_shift)[:, None, None, None]
-        vectors = self.box_head(pooled)  # (sum R, D)
+        vectors = self.head(pooled)  # (sum R, D)
         counts = [len(b) for b in boxes]
         return WSDDNOutput(
             features, boxes, self.cls_branch(vectors).split(counts), self.det_branch(vectors).split(counts)
@@ -174,8 +172,3 @@ class WSDDN(nn.Module):
         classes = torch.arange(self.num_classes, device=flat.device).repeat(len(scores))
         keep = batched_nms(repeated, flat, classes, self.test_nms_thresh)[: self.test_topk_per_image]
         return Instances(image_size, pred_boxes=Boxes(repeated[keep]), scores=flat[keep], pred_classes=classes[keep])
-
-    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise and batch; smaller images are padded with zeros at the right and the bottom."""
-        images = [(x["image"].to(self.device).float() - self.pixel_mean) / self.pixel_std for x in batched_inputs]
-        return ImageList.from_tensors(images, self.backbone.size_divisibility)

@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Convert ImageNet weights into a file for train.init_checkpoint (LazyConfig) or MODEL.WEIGHTS (YAML).
+
+python tools/convert_weights.py torchvision-vgg16 vgg16-397923af.pth output/vgg16.pth
+python tools/convert_weights.py caffe-vgg16 VGG_ILSVRC_16_layers.caffemodel output/vgg16_caffe.pth
+python tools/convert_weights.py torchvision-resnet resnet50-0676ba61.pth output/resnet50.pth
+python tools/convert_weights.py timm convnext_tiny.pth output/convnext_tiny.pth --name convnext_tiny
+
+One file initialises T-WDet and S-Cls. It says which pixels the weights expect (mean, deviation, channel order), and a
+model that is set to others refuses it.
+"""
+
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import argparse
+from pathlib import Path
+
+import torch
+
+from wsd_distill.modeling.pixels import describe_pixels
+from wsd_distill.modeling.weights import FORMATS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("format", choices=FORMATS)
+    parser.add_argument("input", help="the file to convert; with the format timm, - downloads what timm has")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--name", help="the network in timm, with a tag where its pixels depend on it")
+    args = parser.parse_args()
+    if (args.format == "timm") != bool(args.name):
+        parser.error("--name goes with the format timm, which needs it")
+    options = {"name": args.name} if args.name else {}
+    content = FORMATS[args.format](None if args.input == "-" and args.name else args.input, **options)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, args.output)
+    print(f"{args.output}: {len(content['model'])} tensors; set the model's {describe_pixels(content['model'])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""VGG16's convolutions, the paper's backbone."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from detectron2.layers import Conv2d, ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch import Tensor, nn
+
+CONVS = (2, 2, 3, 3, 3)  # of each block
+
+
+def conv_names(block: int) -> list[str]:
+    """Convolutions of a block, from 1, as Caffe and the paper call them: conv5_1, conv5_2, conv5_3."""
+    return [f"conv{block}_{i}" for i in range(1, CONVS[block - 1] + 1)]
+
+
+class VGG16(Backbone):
+    """conv1_1 to conv5_3, each with its ReLU; any of them is a feature. pool5 belongs to S-Cls's head.
+
+    conv5_3 has stride 16. Pooling rounds down, as in torchvision; Caffe's rounds up, which is the same for sides that
+    16 divides, as it does all of the paper's.
+
+    Args:
+        out_features: for example ``["conv3_3", "conv4_3", "conv5_3"]``.
+        freeze_at: so many blocks, from the first, are not trained; 2 stops before conv3_1.
+        channels: of each block.
+    """
+
+    def __init__(self, *, out_features: list[str], freeze_at: int = 0, channels: tuple = (64, 128, 256, 512, 512)):
+        super().__init__()
+        self._out_features = list(out_features)
+        self._out_feature_channels, self._out_feature_strides = {}, {}
+        in_channels = 3
+        for block, width in enumerate(channels, start=1):
+            for name in conv_names(block):
+                self.add_module(name, _conv(in_channels, width).requires_grad_(block > freeze_at))
+                self._out_feature_channels[name], self._out_feature_strides[name] = width, 2 ** (block - 1)
+                in_channels = width
+        unknown = [name for name in out_features if name not in self._out_feature_channels]
+        if unknown:
+            raise ValueError(f"VGG16 has no features {unknown}; it has {list(self._out_feature_channels)}")
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) -> name -> (N, C, H / stride, W / stride)."""
+        features = {}
+        for block in range(1, len(CONVS) + 1):
+            if block > 1:
+                x = F.max_pool2d(x, 2)
+            for name in conv_names(block):
+                x = getattr(self, name)(x)
+                if name in self._out_features:
+                    features[name] = x
+        return features
+
+
+def _conv(in_channels: int, channels: int) -> Conv2d:
+    conv = Conv2d(in_channels, channels, 3, padding=1, activation=F.relu)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+@BACKBONE_REGISTRY.register()
+def build_vgg16_backbone(cfg, input_shape: ShapeSpec) -> VGG16:
+    """VGG16 from ``cfg.MODEL.VGG16`` and ``cfg.MODEL.BACKBONE.FREEZE_AT`` for YAML users."""
+    return VGG16(out_features=cfg.MODEL.VGG16.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

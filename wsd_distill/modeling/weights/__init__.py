@@ -1,0 +1,14 @@
+"""Weights of others in this project's names, with the pixels that they expect."""
+
+from .caffemodel import read_caffemodel
+from .convert import FORMATS, from_caffe_vgg16, from_timm, from_torchvision_resnet, from_torchvision_vgg16, read_weights
+
+__all__ = [
+    "FORMATS",
+    "from_caffe_vgg16",
+    "from_timm",
+    "from_torchvision_resnet",
+    "from_torchvision_vgg16",
+    "read_caffemodel",
+    "read_weights",
+]
