@@ -42,8 +42,13 @@ def shapes(model):
 @pytest.mark.parametrize("architecture, lazy", [("WSDDN", "teacher"), ("MultiLabelClassifier", "student")])
 def test_same_state_dict_as_the_lazy_config(architecture, lazy, load_config):
     cfg = small_config(architecture)
-    cfg.MODEL.IMAGE_LEVEL.HEAD = "fc" if architecture == "WSDDN" else "avg"
-    cfg.MODEL.IMAGE_LEVEL.FC_DIMS = [128]
+    if architecture == "WSDDN":
+        cfg.MODEL.SMALL_CONV_NET.CHANNELS, cfg.MODEL.SMALL_CONV_NET.CONVS = [16, 32], [1, 2]
+        cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+        node = {"IN_FEATURE": "conv2", "HEAD": "fc", "FC_DIMS": [128], "BATCH_NORM": True}
+    else:
+        node = {"HEAD": "avg"}
+    cfg.MODEL.IMAGE_LEVEL.update(node)
     assert shapes(build_model(cfg)) == shapes(instantiate(load_config(f"digit_scenes/{lazy}.py").model))
 
 

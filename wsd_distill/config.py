@@ -13,9 +13,8 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``. One YAML for
     each model is in ``configs/yaml``.
     """
-    cfg.MODEL.IMAGE_LEVEL = CfgNode(
-        {"NUM_CLASSES": 80, "IN_FEATURE": "res4", "HEAD": "fc", "FC_DIMS": [4096, 4096], "DROPOUT": 0.5}
-    )
+    cfg.MODEL.IMAGE_LEVEL = CfgNode({"NUM_CLASSES": 80, "IN_FEATURE": "res4", "HEAD": "fc"})
+    cfg.MODEL.IMAGE_LEVEL.update({"FC_DIMS": [4096, 4096], "DROPOUT": 0.5, "BATCH_NORM": False})
     cfg.MODEL.WSDDN = CfgNode({"SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
     cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIDE": 224, "POOL": 2})
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})

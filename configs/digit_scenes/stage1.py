@@ -7,7 +7,7 @@ from .models import teacher
 from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
 
 train.output_dir = "output/digit_scenes/stage1"
-train.max_iter = 750  # 4 epochs
+train.max_iter = 1500  # 8 epochs
 
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"

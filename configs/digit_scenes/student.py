@@ -7,7 +7,7 @@ from .data import dataloader, dataset
 from .models import student as model
 
 train.output_dir = "output/digit_scenes/student"
-train.max_iter = 3000  # 16 epochs
+train.max_iter = 2250  # 12 epochs
 optimizer.lr = 1e-2
 
 dataloader.train.mapper.sides = [40]

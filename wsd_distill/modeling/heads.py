@@ -87,8 +87,8 @@ def build_head(cfg, shape: ShapeSpec, side: int, pool: int = 1) -> nn.Module:
     """
     node, name = cfg.MODEL.IMAGE_LEVEL, cfg.MODEL.IMAGE_LEVEL.HEAD
     if name == "fc":
-        dims = (shape.channels, side, side)
-        return FCHead(input_shape=dims, dims=node.FC_DIMS, dropout=node.DROPOUT, pool=pool)
+        options = {"dims": node.FC_DIMS, "dropout": node.DROPOUT, "batch_norm": node.BATCH_NORM}
+        return FCHead(input_shape=(shape.channels, side, side), pool=pool, **options)
     if name == "res5":
         stage = make_res5(depth=cfg.MODEL.RESNETS.DEPTH, norm=cfg.MODEL.RESNETS.NORM)
         return StageHead(stage=stage, output_size=2 * shape.channels)

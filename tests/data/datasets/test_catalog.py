@@ -28,6 +28,7 @@ def test_own_images_by_overrides_alone(own, load_config, tmp_path):
     assert splits_of(cfg) == ["pets_train", "pets_val", "pets_test"]
     assert [len(DatasetCatalog.get(name)) for name in splits_of(cfg)] == [3, 1, 1]
     assert DatasetCatalog.get("pets_val")[0]["labels"] == [2]  # of the training list: cat, cow, dog
+    cfg.model = {"image_format": "RGB"}  # as the config of any model has it
     mapper = instantiate(cfg.dataloader.train.mapper)
     assert mapper.num_classes == count_classes("pets_train") == 3
     out = mapper(DatasetCatalog.get(cfg.dataloader.train.dataset)[0])
@@ -39,7 +40,7 @@ def test_own_images_by_overrides_alone(own, load_config, tmp_path):
 
 def test_what_was_saved_with_a_run_registers_the_same(own, load_config, tmp_path):
     cfg = load_config("image_list/data.py", *own)
-    cfg.train = {"output_dir": "output"}  # as the config of any model has it
+    cfg.train, cfg.model = {"output_dir": "output"}, {"image_format": "RGB"}  # as the config of any model has them
     LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
     cfg = LazyConfig.load(str(tmp_path / "config.yaml"))
     register_from(cfg)
