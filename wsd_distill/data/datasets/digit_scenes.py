@@ -198,7 +198,7 @@ def generate(root: str | os.PathLike) -> Path:
     target = Path(root) / f"digit_scenes_v{VERSION}"
     if target.exists():
         return target
-    logger.info("Making digit_scenes in %s (about 20 seconds, once)", target)
+    logger.info("Making digit_scenes in %s (about 40 seconds, once)", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".digit_scenes", dir=target.parent))
     try:
