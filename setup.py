@@ -22,7 +22,7 @@ setup(
         "hydra-core>=1.1,<1.4",
         "numpy>=1.23",
         "pillow>=9.1",
-        "opencv-contrib-python-headless>=4.6",
+        "opencv-contrib-python-headless>=4.11",
         "pyarrow>=14",
         "pycocotools>=2.0.6",
         "scikit-learn>=1.2",

@@ -38,6 +38,7 @@ gate = L(TeacherGate)(
             sides="${dataloader.train.mapper.teacher_sides}",
             image_format="${dataloader.train.mapper.image_format}",
             num_proposals="${dataloader.train.mapper.num_proposals}",
+            fast="${dataloader.train.mapper.fast}",
         ),
         batch_size=8,
         num_workers=0,

@@ -6,6 +6,7 @@ import torch
 from detectron2.data import DatasetCatalog
 
 from wsd_distill.data.build import build_test_loader, build_train_loader, get_dataset_dicts
+from wsd_distill.data.image import ImageError
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 
@@ -71,3 +72,36 @@ def test_an_image_without_labels_is_named():
             get_dataset_dicts("build_unlabelled")
     finally:
         DatasetCatalog.remove("build_unlabelled")
+
+
+def unreadable(*ids):
+    """A mapper to which these images cannot be read."""
+
+    def mapper(record):
+        if record["image_id"] in ids:
+            raise ImageError(record["file_name"], EOFError("the file is empty"))
+        return record
+
+    return mapper
+
+
+def test_training_skips_unreadable_images_and_counts_each_once(dataset, caplog):
+    loader = build_train_loader(dataset, mapper=unreadable(1, 3), total_batch_size=5)
+    seen = [record["image_id"] for batch in itertools.islice(loader, 6) for record in batch]
+    assert len(seen) == 30 and set(seen) == {0, 2, 4}
+    first, second = [record.message for record in caplog.records if "skipped in training" in record.message]
+    assert "1 of at most 20 in this process" in first and "2 of at most 20" in second
+    for name in ("1.jpg", "3.jpg"):
+        assert sum(f": {name} cannot be read as an image" in text for text in (first, second)) == 1
+
+
+@pytest.mark.parametrize("limit, ids", [(0, [2]), (1, [2, 4]), (20, range(5))])
+def test_more_unreadable_images_than_allowed_are_an_error(dataset, limit, ids):
+    loader = build_train_loader(dataset, mapper=unreadable(*ids), total_batch_size=5, max_unreadable=limit)
+    with pytest.raises(ImageError, match=r"\d.jpg cannot be read as an image"):
+        list(itertools.islice(loader, 10))
+
+
+def test_an_unreadable_image_is_an_error_at_test_time(dataset):
+    with pytest.raises(ImageError, match="3.jpg cannot be read as an image"):
+        list(build_test_loader(dataset, mapper=unreadable(3)))

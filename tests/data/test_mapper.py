@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from wsd_distill.data.image import ImageError
 from wsd_distill.data.mapper import MultiLabelMapper
 
 
@@ -15,6 +18,16 @@ def picture(tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(pixels).save(path)
     return {"file_name": str(path), "image_id": "a", "height": 20, "width": 40, "labels": [0, 2]}
+
+
+@pytest.fixture
+def jpeg(tmp_path):
+    """80 x 48 pixels of noise, and its dataset dict with one box."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+    path = tmp_path / "noise.jpg"
+    Image.fromarray(pixels).save(path)
+    record = {"file_name": str(path), "image_id": "b", "height": 48, "width": 80, "labels": []}
+    return {**record, **propose([8, 12, 40, 24])}
 
 
 def propose(*boxes):
@@ -149,3 +162,42 @@ def test_boxes_of_another_mode_are_converted(picture):
     proposals = {**propose([4, 2, 16, 8]), "proposal_bbox_mode": BoxMode.XYWH_ABS}
     out = build(num_proposals=1)({**picture, **proposals})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[1, 1, 5, 5]]
+
+
+@pytest.mark.parametrize("image_format", ["RGB", "BGR"])
+def test_without_fast_the_pixels_are_those_of_detectron2(jpeg, image_format):
+    theirs = DatasetMapper(False, augmentations=[T.Resize((20, 20))], image_format=image_format)(jpeg)["image"]
+    ours = build(sides=[20], image_format=image_format, fast=False)(jpeg)["image"]
+    assert torch.equal(ours, theirs)
+    apart = build(sides=[20], image_format=image_format)(jpeg)["image"].int() - theirs.int()  # decoded at 1/2
+    assert 0 < apart.abs().float().mean() < 20
+
+
+def test_boxes_follow_the_size_of_the_file_not_of_its_reduced_decoding(jpeg):
+    out = build(sides=[12], num_proposals=1)(jpeg)  # decoded at 1/4
+    assert out["proposals"].proposal_boxes.tensor.tolist() == [[1.2000000476837158, 3, 6, 6]]  # by 12 / 80, 12 / 48
+    assert (out["height"], out["width"]) == (48, 80)
+
+
+def test_pixels_of_a_view_are_the_same_with_a_teacher_and_at_test_time(jpeg):
+    alone = build(is_train=False, sides=[12])(jpeg)["image"]
+    teacher = build(is_train=False, sides=[48])(jpeg)["image"]
+    out = build(sides=[12], teacher_sides=[48], num_proposals=1)(jpeg)
+    assert torch.equal(out["image"], alone)
+    assert torch.equal(out["teacher"]["image"], teacher)
+
+
+def test_a_picture_of_another_size_than_its_dict_says_is_named(jpeg):
+    with pytest.raises(ValueError, match=r"noise.jpg, got \(80, 48\), expect \(48, 80\)"):
+        build()({**jpeg, "height": 80, "width": 48})
+
+
+def test_an_unreadable_image_is_named(jpeg):
+    open(jpeg["file_name"], "w").close()
+    with pytest.raises(ImageError, match="noise.jpg cannot be read as an image .*the file is empty"):
+        build()(jpeg)
+
+
+def test_an_unknown_channel_order_is_an_error():
+    with pytest.raises(ValueError, match="image_format is RGB or BGR, not 'L'"):
+        build(image_format="L")

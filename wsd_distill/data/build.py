@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+import numpy as np
 import torch.utils.data
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, build_detection_train_loader
 from detectron2.data.samplers import InferenceSampler
 
+from .image import ImageError
 from .proposal_store import ProposalStore
+
+logger = logging.getLogger(__name__)
 
 
 def get_dataset_dicts(name: str, first: int | None = None) -> list[dict]:
@@ -32,17 +37,22 @@ def build_train_loader(
     total_batch_size: int,
     proposals: str | None = None,
     num_workers: int = 0,
+    max_unreadable: int = 20,
 ):
     """Detectron2's endless, shuffled training loader.
+
+    An image that cannot be read is skipped: a warning names and counts it, and another image takes its place.
 
     Args:
         dataset: a registered name. mapper: dataset dict -> what a model takes.
         total_batch_size: images of a step, over all ranks.
         proposals: file of a proposal store of this data set; None gives the mapper no proposals.
+        max_unreadable: more such images than this, in one worker, are an ImageError; 0 makes the first one an error.
     """
+    records = _records(get_dataset_dicts(dataset), dataset, proposals)
     return build_detection_train_loader(
-        _records(get_dataset_dicts(dataset), dataset, proposals),
-        mapper=mapper,
+        SkipUnreadable(records, mapper, max_unreadable),
+        mapper=None,
         total_batch_size=total_batch_size,
         aspect_ratio_grouping=False,
         num_workers=num_workers,
@@ -60,6 +70,8 @@ def build_test_loader(
 ):
     """Every image once, split over ranks, in batches (Detectron2 0.6's own test loader knows batches of one only).
 
+    An image that cannot be read is an ImageError here: results over other images would be other results.
+
     Args:
         first: only so many images. Others as in build_train_loader.
     """
@@ -71,6 +83,39 @@ def build_test_loader(
         num_workers=num_workers,
         collate_fn=_as_list,
     )
+
+
+class SkipUnreadable(torch.utils.data.Dataset):
+    """Mapped records; one whose image is an ImageError is replaced by another, drawn at random.
+
+    Not left to Detectron2's MapDataset, whose draw for a mapper that returns None fails from Python 3.11 on.
+    """
+
+    def __init__(self, records: torch.utils.data.Dataset, mapper: Callable, max_unreadable: int):
+        self.records = records
+        self.mapper = mapper
+        self.max_unreadable = max_unreadable
+        self.unreadable = set()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict:
+        while True:
+            try:
+                return self.mapper(self.records[index])
+            except ImageError as error:
+                self._skip(error)
+                index = np.random.randint(len(self))
+
+    def _skip(self, error: ImageError) -> None:
+        if error.file_name in self.unreadable:
+            return
+        self.unreadable.add(error.file_name)
+        if len(self.unreadable) > min(self.max_unreadable, len(self) - 1):
+            raise error
+        count = f"{len(self.unreadable)} of at most {self.max_unreadable} in this process"
+        logger.warning("skipped in training, %s: %s", count, error)
 
 
 def _records(dicts: list[dict], name: str, proposals: str | None) -> torch.utils.data.Dataset:

@@ -12,6 +12,8 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.logger import log_first_n
 
+from .image import ImageFile, squash
+
 
 class MultiLabelMapper:
     """Reads an image, squashes it to a square and gives it with its labels, for two views where two are asked for.
@@ -22,16 +24,20 @@ class MultiLabelMapper:
     image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the same image at the
     teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets out.
 
-    ValueErrors, which name the file: a label that is no class index; ``teacher_sides`` and no proposals.
+    ValueErrors, which name the file: an image that cannot be read (ImageError) or is not of its dict's size; a label
+    that is no class index; ``teacher_sides`` and no proposals.
 
     Args:
         is_train: flips happen only in training.
         num_classes: K.
         sides: sides in pixels of the square; in training one is drawn for each image, at test time the first is taken.
-        image_format: channel order, as Detectron2's ``read_image`` knows it.
+        image_format: channel order, RGB or BGR.
         flip_prob: probability of a horizontal flip.
         num_proposals: how many an image gets: the best of them, recycled from the best where there are fewer.
         teacher_sides: as ``sides``, for the teacher's view.
+        fast: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where neither side gets below the view's, and PyTorch
+            resizes; False gives the pixels of Detectron2's own mapper (docs/data_loading.md). Has to be the same in
+            training and at test time.
     """
 
     def __init__(
@@ -44,7 +50,10 @@ class MultiLabelMapper:
         flip_prob: float = 0.5,
         num_proposals: int = 500,
         teacher_sides: list[int] | None = None,
+        fast: bool = True,
     ):
+        if image_format not in ("RGB", "BGR"):
+            raise ValueError(f"image_format is RGB or BGR, not {image_format!r}")
         self.is_train = is_train
         self.num_classes = num_classes
         self.sides = list(sides)
@@ -52,17 +61,18 @@ class MultiLabelMapper:
         self.flip_prob = flip_prob
         self.num_proposals = num_proposals
         self.teacher_sides = list(teacher_sides) if teacher_sides else None
+        self.fast = fast
 
     def __call__(self, dataset_dict: dict) -> dict:
         kept = ("file_name", "image_id", "height", "width")
         output = {key: copy.copy(dataset_dict[key]) for key in kept if key in dataset_dict}
-        image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
-        utils.check_image_size(output, image)
+        file = ImageFile(dataset_dict["file_name"])
+        utils.check_image_size(output, file)
         flip = self.is_train and np.random.rand() < self.flip_prob
-        boxes_and_scores = self._chosen_proposals(dataset_dict, image.shape[:2])
-        output.update(self._view(image, boxes_and_scores, self.sides, flip))
+        boxes_and_scores = self._chosen_proposals(dataset_dict, file.shape)
+        output.update(self._view(file, boxes_and_scores, self.sides, flip))
         if self.teacher_sides:
-            output["teacher"] = self._view(image, boxes_and_scores, self.teacher_sides, flip)
+            output["teacher"] = self._view(file, boxes_and_scores, self.teacher_sides, flip)
         output["labels"] = self._labels(dataset_dict)
         return output
 
@@ -98,20 +108,29 @@ class MultiLabelMapper:
         return boxes[chosen], scores[chosen]
 
     def _view(
-        self, image: np.ndarray, boxes_and_scores: tuple | None, sides: list[int], flip: bool
+        self, file: ImageFile, boxes_and_scores: tuple | None, sides: list[int], flip: bool
     ) -> dict[str, torch.Tensor | Instances]:
         side = int(np.random.choice(sides)) if self.is_train else sides[0]
-        steps = [T.ResizeTransform(*image.shape[:2], side, side)]
-        if flip:
-            steps.append(T.HFlipTransform(side))
-        transforms = T.TransformList(steps)
-        pixels = transforms.apply_image(image)
-        view = {"image": torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))}
+        view = {"image": self._pixels(file, side, flip)}
         if boxes_and_scores is not None:
             boxes, scores = boxes_and_scores
+            steps = [T.ResizeTransform(*file.shape, side, side)]
+            if flip:
+                steps.append(T.HFlipTransform(side))
             instances = Instances((side, side))
-            instances.proposal_boxes = Boxes(torch.as_tensor(transforms.apply_box(boxes), dtype=torch.float32))
+            boxes = T.TransformList(steps).apply_box(boxes)
+            instances.proposal_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
             instances.proposal_boxes.clip((side, side))
             instances.scores = torch.as_tensor(scores, dtype=torch.float32)
             view["proposals"] = instances
         return view
+
+    def _pixels(self, file: ImageFile, side: int, flip: bool) -> torch.Tensor:
+        """(3, side, side) uint8, of the size's own decoding: what a view shows does not depend on the other view."""
+        if self.fast:
+            pixels = squash(file.pixels(at_least=side), side)
+        else:
+            resized = T.ResizeTransform(*file.shape, side, side).apply_image(file.pixels())
+            pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
+        turned = [axis for axis, wanted in ((0, self.image_format == "BGR"), (2, flip)) if wanted]
+        return pixels.flip(turned).contiguous()

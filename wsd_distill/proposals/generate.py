@@ -13,21 +13,18 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
 import numpy as np
-from detectron2.data import detection_utils
 from tqdm import tqdm
 
+from ..data.image import read_rgb
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from ..data.workers import check_stopped, run_jobs
 from .parts import claimed, difference, identity, merge
 from .recall import proposal_recall
 
 logger = logging.getLogger(__name__)
-
-read_rgb = partial(detection_utils.read_image, format="RGB")  # turned upright by EXIF, as the mapper sees it
 
 
 class Proposer(Protocol):
