@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from detectron2.config import CfgNode
+
+import wsd_distill.modeling  # noqa: F401  (registers what a YAML config names)
+from wsd_distill.proposals.edge_boxes import EdgeBoxes
 
 
 def add_wsd_distill_config(cfg: CfgNode) -> None:
     """Add what WSDDN, MultiLabelClassifier and build_small_conv_net read from a YAML config.
 
-    ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``.
+    ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``, the number of
+    detections from ``cfg.TEST.DETECTIONS_PER_IMAGE``.
     """
     cfg.MODEL.IMAGE_LEVEL = CfgNode({"NUM_CLASSES": 80, "HEAD": "fc", "FC_DIMS": [4096, 4096], "DROPOUT": 0.5})
     cfg.MODEL.WSDDN = CfgNode({"IN_FEATURE": "res4", "SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
+    # What an image without proposals gets at test time; wsd_distill.proposals.on_image.OnImage: EdgeBoxes.
+    cfg.MODEL.WSDDN.PROPOSER = ""
+    cfg.MODEL.WSDDN.NUM_PROPOSALS = 500
+    cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
     cfg.MODEL.CLASSIFIER = CfgNode({"IN_FEATURE": "res4", "INPUT_SIDE": 224, "POOL": 2})
     cfg.MODEL.SMALL_CONV_NET = CfgNode({"CHANNELS": [24, 48, 96], "CONVS": [1, 2, 2], "NORM": "BN"})

@@ -1,30 +1,17 @@
 """The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from running import run
 
-ROOT = Path(__file__).parent.parent.parent
 SMALL = [
     "dataloader.train.total_batch_size=4",
     "train.checkpointer.period=5",
     "train.log_period=1",
     "train.device=cpu",
 ]
-
-
-def run(*arguments, data, check=True):
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(data), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
-    command = [sys.executable, "-W", "ignore", "-m", "small_scenes", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
 
 
 def train(config, output, *overrides, data, check=True, flags=()):

@@ -19,8 +19,9 @@ class MultiLabelMapper:
     The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32, ``proposals`` where the dataset dict has
     Detectron2's ``proposal_boxes`` and ``proposal_objectness_logits`` (the best first; the loader puts them there), and
     the dataset dict's file_name, image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of
-    the same image at the teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets
-    out.
+    the same image at the teacher's side, with its own ``proposals``. One flip holds for both views. With
+    ``average_views`` it also has ``views``, over which a model averages: dicts with an ``image`` and the same
+    ``proposals``, each made from the file's pixels (resized again, a resized image would blur). No annotation gets out.
 
     ValueErrors, which name the file: a label that is no class index; ``teacher_sides`` and no proposals.
 
@@ -32,6 +33,8 @@ class MultiLabelMapper:
         flip_prob: probability of a horizontal flip.
         num_proposals: how many an image gets: the best of them, recycled from the best where there are fewer.
         teacher_sides: as ``sides``, for the teacher's view.
+        average_views: at test time the image comes in every view of training: at each of ``sides``, as it is and, where
+            ``flip_prob`` is not 0, mirrored.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class MultiLabelMapper:
         flip_prob: float = 0.5,
         num_proposals: int = 500,
         teacher_sides: list[int] | None = None,
+        average_views: bool = False,
     ):
         self.is_train = is_train
         self.num_classes = num_classes
@@ -52,6 +56,7 @@ class MultiLabelMapper:
         self.flip_prob = flip_prob
         self.num_proposals = num_proposals
         self.teacher_sides = list(teacher_sides) if teacher_sides else None
+        self.average_views = average_views
 
     def __call__(self, dataset_dict: dict) -> dict:
         kept = ("file_name", "image_id", "height", "width")
@@ -60,9 +65,12 @@ class MultiLabelMapper:
         utils.check_image_size(output, image)
         flip = self.is_train and np.random.rand() < self.flip_prob
         boxes_and_scores = self._chosen_proposals(dataset_dict, image.shape[:2])
-        output.update(self._view(image, boxes_and_scores, self.sides, flip))
+        output.update(_view(image, boxes_and_scores, self._side(self.sides), flip))
         if self.teacher_sides:
-            output["teacher"] = self._view(image, boxes_and_scores, self.teacher_sides, flip)
+            output["teacher"] = _view(image, boxes_and_scores, self._side(self.teacher_sides), flip)
+        if self.average_views and not self.is_train:
+            flips = (False, True) if self.flip_prob else (False,)
+            output["views"] = [_view(image, boxes_and_scores, s, f) for s in self.sides for f in flips]
         output["labels"] = self._labels(dataset_dict)
         return output
 
@@ -87,29 +95,45 @@ class MultiLabelMapper:
         mode = dataset_dict["proposal_bbox_mode"]
         boxes = BoxMode.convert(dataset_dict["proposal_boxes"], mode, BoxMode.XYXY_ABS)
         scores = dataset_dict["proposal_objectness_logits"]
-        if len(boxes) == 0:
-            text = "%s has no proposals and gets the whole image with score 1 (said once; others may follow)"
-            log_first_n(logging.WARNING, text % dataset_dict["file_name"])
-            boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
-            scores = np.ones(1, dtype=np.float32)
-        chosen = np.arange(self.num_proposals) % len(boxes)
-        return boxes[chosen], scores[chosen]
+        return choose_proposals(boxes, scores, self.num_proposals, image_size, dataset_dict["file_name"])
 
-    def _view(
-        self, image: np.ndarray, boxes_and_scores: tuple | None, sides: list[int], flip: bool
-    ) -> dict[str, torch.Tensor | Instances]:
-        side = int(np.random.choice(sides)) if self.is_train else sides[0]
-        steps = [T.ResizeTransform(*image.shape[:2], side, side)]
-        if flip:
-            steps.append(T.HFlipTransform(side))
-        transforms = T.TransformList(steps)
-        pixels = transforms.apply_image(image)
-        view = {"image": torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))}
-        if boxes_and_scores is not None:
-            boxes, scores = boxes_and_scores
-            instances = Instances((side, side))
-            instances.proposal_boxes = Boxes(torch.as_tensor(transforms.apply_box(boxes), dtype=torch.float32))
-            instances.proposal_boxes.clip((side, side))
-            instances.scores = torch.as_tensor(scores, dtype=torch.float32)
-            view["proposals"] = instances
-        return view
+    def _side(self, sides: list[int]) -> int:
+        return int(np.random.choice(sides)) if self.is_train else sides[0]
+
+
+def choose_proposals(
+    boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best ``num_proposals`` of an image, recycled from the best where there are fewer.
+
+    Where there is none it is the whole image with score 1; a warning says so once and names the image.
+
+    Args:
+        boxes: (R, 4) XYXY_ABS, the best first. scores: (R,). image_size: (height, width). name: of the image.
+    """
+    if len(boxes) == 0:
+        text = "%s has no proposals and gets the whole image with score 1 (said once; others may follow)"
+        log_first_n(logging.WARNING, text % name)
+        boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
+        scores = np.ones(1, dtype=np.float32)
+    chosen = np.arange(num_proposals) % len(boxes)
+    return boxes[chosen], scores[chosen]
+
+
+def _view(
+    image: np.ndarray, boxes_and_scores: tuple | None, side: int, flip: bool
+) -> dict[str, torch.Tensor | Instances]:
+    steps = [T.ResizeTransform(*image.shape[:2], side, side)]
+    if flip:
+        steps.append(T.HFlipTransform(side))
+    transforms = T.TransformList(steps)
+    pixels = transforms.apply_image(image)
+    view = {"image": torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))}
+    if boxes_and_scores is not None:
+        boxes, scores = boxes_and_scores
+        instances = Instances((side, side))
+        instances.proposal_boxes = Boxes(torch.as_tensor(transforms.apply_box(boxes), dtype=torch.float32))
+        instances.proposal_boxes.clip((side, side))
+        instances.scores = torch.as_tensor(scores, dtype=torch.float32)
+        view["proposals"] = instances
+    return view
