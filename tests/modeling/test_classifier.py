@@ -60,3 +60,12 @@ def test_heads_by_hand():
     assert head(x).tolist() == [[15.0] * 4]  # max 6, five times 6, half their sum
     with pytest.raises(ValueError, match='"avg" or "max"'):
         GlobalPoolHead(channels=1, mode="sum")
+
+
+def test_sigmoids_are_averaged_over_views():
+    model = make_student().eval()
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    p, q = (model([{"image": image}])[0]["image_scores"] for image in images)
+    assert (p - q).abs().max() > 1e-4
+    (result,) = model([{"image": images[0], "views": [{"image": image} for image in images]}])
+    torch.testing.assert_close(result["image_scores"], (p + q) / 2)
