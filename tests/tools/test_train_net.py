@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from running import run
@@ -47,6 +48,22 @@ def test_teacher_learns_and_is_evaluated(teacher):
     assert set(results["test"]) == {"multilabel", "localization"}
     assert 0 < results["test"]["multilabel"]["mAP"] <= 100
     assert 0 <= results["test"]["localization"]["CorLoc"] <= 100
+
+
+def test_views_are_averaged_by_an_override_of_one_splits_mapper(teacher, data, tmp_path):
+    mapper = "dataloader.test.test.loader.mapper"
+    views = [f"{mapper}.average_views=True", f"{mapper}.sides=[128,96]"]
+    train(
+        "teacher",
+        tmp_path,
+        f"train.init_checkpoint={teacher}/model_final.pth",
+        *views,
+        data=data,
+        flags=["--eval-only"],
+    )
+    folders = [folder / "inference" for folder in (teacher, tmp_path)]
+    val, test = ([np.load(f / split / "scores.npz")["scores"] for f in folders] for split in ("val", "test"))
+    assert np.abs(val[0] - val[1]).max() < 1e-5 and np.abs(test[0] - test[1]).max() > 1e-4
 
 
 def test_both_stages_and_what_their_checkpoints_hold(teacher, data, tmp_path):
