@@ -32,9 +32,6 @@ from wsd_distill.report.table import gains, markdown_table
 from wsd_distill.report.throughput import images_per_second
 
 ROOT = Path(__file__).resolve().parent.parent
-PROPOSAL_OPTIONS = {
-    "digit_scenes": "--max-boxes 64 --alpha 0.55 --beta 0.5 --min-side 192 --min-box-area 150".split(),
-}
 METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 TEACHER, PLAIN, LONG, DISTILLED = "T-WDet", "S-Cls (w/o)", "S-Cls (w/o), epochs of both stages", "S-Cls (w/)"
 METHODS = {TEACHER: "teacher", PLAIN: "student", LONG: "student_long", DISTILLED: "stage2"}
@@ -177,7 +174,8 @@ def draw(runs: dict[str, Run], path: Path, how_many: int = 6, boxes: int = 5) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="digit_scenes", choices=sorted(PROPOSAL_OPTIONS))
+    datasets = sorted(path.parent.name for path in ROOT.glob("configs/*/stage2.py"))
+    parser.add_argument("--dataset", default="digit_scenes", choices=datasets)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 (default 3)")
     parser.add_argument("--output", type=Path, help="default: output/<dataset>")
     arguments = parser.parse_args()
@@ -186,7 +184,9 @@ def main() -> None:
     cfg = LazyConfig.load(str(ROOT / "configs" / arguments.dataset / "data.py"))
     command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "generate_proposals.py"), "--dataset"]
     command += [cfg.dataset[split] for split in ("train", "val", "test")]
-    subprocess.run([*command, *PROPOSAL_OPTIONS[arguments.dataset]], check=True, cwd=ROOT)
+    options = {name: value for name, value in cfg.on_image.proposer.items() if name != "_target_"}
+    command += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    subprocess.run(command, check=True, cwd=ROOT)
 
     rows: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
     for seed in range(arguments.seeds):

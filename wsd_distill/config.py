@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from detectron2.config import CfgNode
+
+from wsd_distill.proposals.edge_boxes import EdgeBoxes
 
 from . import modeling  # noqa: F401  (puts the names that a config may give into the registries)
 
@@ -10,12 +14,15 @@ from . import modeling  # noqa: F401  (puts the names that a config may give int
 def add_wsd_distill_config(cfg: CfgNode) -> None:
     """Add what WSDDN, MultiLabelClassifier and their backbones read from a YAML config.
 
-    ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``. One YAML for
-    each model is in ``configs/yaml``.
+    ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``, the number of
+    detections from ``cfg.TEST.DETECTIONS_PER_IMAGE``. One YAML for each model is in ``configs/yaml``.
     """
     cfg.MODEL.IMAGE_LEVEL = CfgNode({"NUM_CLASSES": 80, "IN_FEATURE": "res4", "HEAD": "fc"})
     cfg.MODEL.IMAGE_LEVEL.update({"FC_DIMS": [4096, 4096], "DROPOUT": 0.5, "BATCH_NORM": False})
     cfg.MODEL.WSDDN = CfgNode({"SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
+    # What an image without proposals gets at test time; wsd_distill.proposals.on_image.OnImage: EdgeBoxes.
+    cfg.MODEL.WSDDN.update({"PROPOSER": "", "NUM_PROPOSALS": 500})
+    cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
     cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIDE": 224, "POOL": 2})
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
     cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})

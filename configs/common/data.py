@@ -1,7 +1,8 @@
 """Loaders of any data set that has image-level labels.
 
 A data set's config names ``dataset`` and ``proposals`` (files of proposal stores); everything else refers to them.
-A config that needs proposals sets ``dataloader.train.proposals``, for one, to ``"${proposals.train}"``.
+A config that needs proposals sets ``dataloader.train.proposals``, for one, to ``"${proposals.train}"``. ``on_image``
+makes them as the stores' are made, for a T-WDet that is given photos of no data set.
 """
 
 from detectron2.config import LazyCall as L
@@ -9,10 +10,17 @@ from detectron2.config import LazyCall as L
 from wsd_distill.data.build import build_test_loader, build_train_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.evaluation import MultiLabelEvaluator
+from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.on_image import OnImage
 
 # ``register``: calls that register data sets which only this config knows; tools make them before anything else.
 dataset = dict(train="???", val="???", test="???", num_classes="???", register=[])
 proposals = dict(train="???", val="???", test="???")
+on_image = L(OnImage)(
+    proposer=L(EdgeBoxes)(max_boxes=500),
+    num_proposals="${dataloader.train.mapper.num_proposals}",
+    image_format="${dataloader.train.mapper.image_format}",
+)
 
 
 def test_split(split, threshold_split):
@@ -26,8 +34,10 @@ def test_split(split, threshold_split):
                 num_classes="${dataset.num_classes}",
                 sides="${dataloader.train.mapper.sides}",
                 image_format="${dataloader.train.mapper.image_format}",
+                flip_prob="${dataloader.train.mapper.flip_prob}",
                 num_proposals="${dataloader.train.mapper.num_proposals}",
                 fast="${dataloader.train.mapper.fast}",
+                average_views=False,  # True: a model averages over all sides, as they are and mirrored
             ),
             batch_size=16,
             num_workers=0,

@@ -2,12 +2,13 @@
 
 from wsd_distill.data.proposal_store import default_store_path
 
-from ..common.data import dataloader, dataset, proposals
+from ..common.data import dataloader, dataset, on_image, proposals
 
 for _split in ("train", "val", "test"):
     dataset[_split] = f"digit_scenes_{_split}"
     proposals[_split] = default_store_path(f"digit_scenes_{_split}")
 dataset.num_classes = 10
+on_image.proposer.update(max_boxes=64, alpha=0.55, beta=0.5, min_side=192, min_box_area=150.0)
 
 dataloader.train.mapper.flip_prob = 0.0
 dataloader.train.mapper.num_proposals = 32

@@ -8,8 +8,10 @@ from wsd_distill.evaluation import LocalizationEvaluator
 from ..common.optim import adamw as optimizer
 from ..common.optim import cosine as lr_multiplier
 from ..common.train import train, trainer
-from .data import dataloader, dataset, proposals
+from .data import dataloader, dataset, on_image, proposals
 from .models import teacher as model
+
+model.proposer = "${on_image}"
 
 train.output_dir = "output/digit_scenes/teacher"
 train.max_iter = 1125  # 6 epochs

@@ -79,6 +79,26 @@ def test_draws_a_side_in_training_and_takes_the_first_at_test_time(picture):
     assert {build(sides=[8, 12], is_train=False)(picture)["image"].shape[-1] for _ in range(5)} == {8}
 
 
+def test_views_are_every_side_as_it_is_and_mirrored_each_from_the_files_pixels(picture):
+    picture.update(propose([4, 2, 20, 10]))
+    options = {"num_proposals": 1, "sides": [10, 20], "is_train": False, "average_views": True}
+    out = build(**options, flip_prob=0.5)(picture)
+    assert [view["image"].shape[-1] for view in out["views"]] == [10, 10, 20, 20]
+    boxes = [view["proposals"].proposal_boxes.tensor[0].tolist() for view in out["views"]]
+    assert boxes == [[1, 1, 5, 5], [5, 1, 9, 5], [2, 2, 10, 10], [10, 2, 18, 10]]
+    sharp = build(sides=[20], is_train=False)(picture)["image"]  # one resizing, not two
+    assert torch.equal(out["views"][2]["image"], sharp)
+    assert torch.equal(out["views"][3]["image"], sharp.flip(2))
+    assert torch.equal(out["views"][0]["image"], out["image"])
+    unflipped = build(**options, flip_prob=0.0)(picture)["views"]
+    assert [view["image"].shape[-1] for view in unflipped] == [10, 20]
+
+
+def test_views_are_for_test_time_and_only_where_asked_for(picture):
+    assert "views" not in build(average_views=True)(picture)
+    assert "views" not in build(is_train=False)(picture)
+
+
 def test_draws_the_teachers_side_apart_from_the_students(picture):
     np.random.seed(0)
     mapper = build(sides=[8, 12], teacher_sides=[20, 40], num_proposals=1)

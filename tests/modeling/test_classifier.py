@@ -65,3 +65,12 @@ def test_heads_by_hand():
     torch.testing.assert_close(out, torch.tensor([[0.0], [1.0]]), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match='"avg" or "max"'):
         GlobalPoolHead(channels=1, mode="sum")
+
+
+def test_sigmoids_are_averaged_over_views():
+    model = make_student().eval()
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    p, q = (model([{"image": image}])[0]["image_scores"] for image in images)
+    assert (p - q).abs().max() > 1e-4
+    (result,) = model([{"image": images[0], "views": [{"image": image} for image in images]}])
+    torch.testing.assert_close(result["image_scores"], (p + q) / 2)

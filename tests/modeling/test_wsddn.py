@@ -1,8 +1,9 @@
 import pytest
 import torch
-from builders import K, make_batch, make_teacher
+from builders import K, make_batch, make_teacher, make_view
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
+from torchvision.ops import batched_nms
 
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 
@@ -79,9 +80,9 @@ def test_inference_suppresses_within_a_class_and_scales_to_the_original_image():
     model = make_teacher()
     boxes = Boxes(torch.tensor([[0.0, 0, 16, 16], [0, 0, 16, 15], [16, 16, 32, 32]]))
     scores = torch.tensor([[0.5, 0.001, 0.1], [0.4, 0.002, 0.1], [1e-7, 0.3, 0.1]])
-    output = WSDDNOutput({}, [boxes], [scores], [scores])
-    output.__dict__["scores"] = [scores]
-    (result,) = model.inference(output, [{"image": torch.zeros(3, 32, 32), "height": 64, "width": 96}])
+    proposals = Instances((32, 32), proposal_boxes=boxes)
+    record = {"image": torch.zeros(3, 32, 32), "proposals": proposals, "height": 64, "width": 96}
+    (result,) = model.inference([scores], [record])
     torch.testing.assert_close(result["image_scores"], scores.sum(0))
     found = result["instances"]
     assert found.image_size == (64, 96)
@@ -90,6 +91,58 @@ def test_inference_suppresses_within_a_class_and_scales_to_the_original_image():
     assert by_class[0] == pytest.approx([0.5, 1e-7]) and by_class[1] == pytest.approx([0.3, 0.002])
     assert len(by_class[2]) == 2
     assert found.pred_boxes.tensor[0].tolist() == [0, 0, 48, 32]
+
+
+def test_detections_are_those_of_torchvisions_batched_nms_the_best_first():
+    boxes = torch.rand(60, 4) * 20
+    boxes[:, 2:] += boxes[:, :2]
+    scores = torch.rand(60, K)
+    proposals = Instances((64, 64), proposal_boxes=Boxes(boxes))
+    (result,) = make_teacher().inference([scores], [{"image": torch.zeros(3, 64, 64), "proposals": proposals}])
+    found, classes = result["instances"], torch.arange(K).repeat(60)
+    keep = batched_nms(boxes.repeat_interleave(K, 0), scores.flatten(), classes, 0.4)
+    assert 100 < len(keep) < 150  # of 180
+    assert torch.equal(found.scores, scores.flatten()[keep]) and torch.equal(found.pred_classes, classes[keep])
+    assert torch.equal(found.pred_boxes.tensor, boxes.repeat_interleave(K, 0)[keep])
+
+
+def test_scores_are_averaged_over_views_and_boxes_stay_those_of_the_image():
+    """Two images of which each has the same two views: itself and another picture with the same proposals."""
+    model, batch, generator = make_teacher().eval(), inputs(2), torch.Generator().manual_seed(5)
+    others = [make_view(generator, 24, x["proposals"].proposal_boxes.tensor / 32, x["proposals"].scores) for x in batch]
+    alone = [[model.extract([view]).scores[0] for view in pair] for pair in zip(batch, others)]
+    seen = [{**x, "views": [x, other]} for x, other in zip(batch, others)]
+    assert (alone[0][0] - alone[0][1]).abs().max() > 1e-4
+    for (first, second), result, x in zip(alone, model(seen), batch):
+        mean = (first + second) / 2
+        torch.testing.assert_close(result["image_scores"], mean.sum(0))
+        row, k = divmod(mean.argmax().item(), K)
+        best = result["instances"][0]
+        assert (best.pred_classes.item(), best.scores.item()) == (k, pytest.approx(mean.max().item()))
+        torch.testing.assert_close(best.pred_boxes.tensor[0], x["proposals"].proposal_boxes.tensor[row])
+
+
+def test_an_image_without_proposals_is_an_error_that_names_it():
+    model, (record,) = make_teacher(), inputs(1)
+    record["file_name"] = "a.jpg"
+    del record["proposals"]
+    with pytest.raises(ValueError, match="a.jpg has no proposals, .* name a proposal store"):
+        model.eval()([record])
+    model.proposer = lambda x: pytest.fail("asked in training")
+    with pytest.raises(ValueError, match="a.jpg has no proposals"):
+        model.train()([record])
+
+
+def test_a_proposer_is_asked_where_there_are_no_proposals_and_only_there():
+    model, (first, second) = make_teacher().eval(), inputs(2)
+    expected = model([first, second])
+    without = {key: value for key, value in first.items() if key != "proposals"}
+    asked = []
+    model.proposer = lambda x: asked.append(x) or first["proposals"]
+    for ours, theirs in zip(model([without, second]), expected):
+        assert torch.equal(ours["instances"].scores, theirs["instances"].scores)
+    assert len(asked) == 1 and asked[0] is without
+    assert "proposals" not in without
 
 
 def test_topk_keeps_the_best_detections():

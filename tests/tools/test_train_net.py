@@ -1,30 +1,18 @@
 """The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from running import run
 
-ROOT = Path(__file__).parent.parent.parent
 SMALL = [
     "dataloader.train.total_batch_size=4",
     "train.checkpointer.period=5",
     "train.log_period=1",
     "train.device=cpu",
 ]
-
-
-def run(*arguments, data, check=True):
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(data), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
-    command = [sys.executable, "-W", "ignore", "-m", "small_scenes", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
 
 
 def train(config, output, *overrides, data, check=True, flags=()):
@@ -60,6 +48,22 @@ def test_teacher_learns_and_is_evaluated(teacher):
     assert set(results["test"]) == {"multilabel", "localization"}
     assert 0 < results["test"]["multilabel"]["mAP"] <= 100
     assert 0 <= results["test"]["localization"]["CorLoc"] <= 100
+
+
+def test_views_are_averaged_by_an_override_of_one_splits_mapper(teacher, data, tmp_path):
+    mapper = "dataloader.test.test.loader.mapper"
+    views = [f"{mapper}.average_views=True", f"{mapper}.sides=[128,96]"]
+    train(
+        "teacher",
+        tmp_path,
+        f"train.init_checkpoint={teacher}/model_final.pth",
+        *views,
+        data=data,
+        flags=["--eval-only"],
+    )
+    folders = [folder / "inference" for folder in (teacher, tmp_path)]
+    val, test = ([np.load(f / split / "scores.npz")["scores"] for f in folders] for split in ("val", "test"))
+    assert np.abs(val[0] - val[1]).max() < 1e-5 and np.abs(test[0] - test[1]).max() > 1e-4
 
 
 def test_both_stages_and_what_their_checkpoints_hold(teacher, data, tmp_path):

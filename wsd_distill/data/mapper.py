@@ -22,7 +22,9 @@ class MultiLabelMapper:
     ``ignore_labels``), ``proposals`` where the dataset dict has Detectron2's ``proposal_boxes`` and
     ``proposal_objectness_logits`` (the best first; the loader puts them there), and the dataset dict's file_name,
     image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the same image at the
-    teacher's side, with its own ``proposals``. One flip holds for both views. No annotation gets out.
+    teacher's side, with its own ``proposals``. One flip holds for both views. With ``average_views`` it also has
+    ``views``, over which a model averages: dicts with an ``image`` and the same ``proposals``, each made from the
+    file's pixels (resized again, a resized image would blur). No annotation gets out.
 
     ValueErrors, which name the file: an image that cannot be read (ImageError) or is not of its dict's size; a label
     that is no class index; ``teacher_sides`` and no proposals.
@@ -38,6 +40,8 @@ class MultiLabelMapper:
         fast: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where neither side gets below the view's, and PyTorch
             resizes; False gives the pixels of Detectron2's own mapper (docs/data_loading.md). Has to be the same in
             training and at test time.
+        average_views: at test time the image comes in every view of training: at each of ``sides``, as it is and, where
+            ``flip_prob`` is not 0, mirrored.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class MultiLabelMapper:
         num_proposals: int = 500,
         teacher_sides: list[int] | None = None,
         fast: bool = True,
+        average_views: bool = False,
     ):
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format is RGB or BGR, not {image_format!r}")
@@ -62,6 +67,7 @@ class MultiLabelMapper:
         self.num_proposals = num_proposals
         self.teacher_sides = list(teacher_sides) if teacher_sides else None
         self.fast = fast
+        self.average_views = average_views
 
     def __call__(self, dataset_dict: dict) -> dict:
         kept = ("file_name", "image_id", "height", "width")
@@ -70,9 +76,12 @@ class MultiLabelMapper:
         utils.check_image_size(output, file)
         flip = self.is_train and np.random.rand() < self.flip_prob
         boxes_and_scores = self._chosen_proposals(dataset_dict, file.shape)
-        output.update(self._view(file, boxes_and_scores, self.sides, flip))
+        output.update(self._view(file, boxes_and_scores, self._side(self.sides), flip))
         if self.teacher_sides:
-            output["teacher"] = self._view(file, boxes_and_scores, self.teacher_sides, flip)
+            output["teacher"] = self._view(file, boxes_and_scores, self._side(self.teacher_sides), flip)
+        if self.average_views and not self.is_train:
+            flips = (False, True) if self.flip_prob else (False,)
+            output["views"] = [self._view(file, boxes_and_scores, s, f) for s in self.sides for f in flips]
         output["labels"] = self._labels(dataset_dict)
         return output
 
@@ -99,18 +108,14 @@ class MultiLabelMapper:
         mode = dataset_dict["proposal_bbox_mode"]
         boxes = BoxMode.convert(dataset_dict["proposal_boxes"], mode, BoxMode.XYXY_ABS)
         scores = dataset_dict["proposal_objectness_logits"]
-        if len(boxes) == 0:
-            text = "%s has no proposals and gets the whole image with score 1 (said once; others may follow)"
-            log_first_n(logging.WARNING, text % dataset_dict["file_name"])
-            boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
-            scores = np.ones(1, dtype=np.float32)
-        chosen = np.arange(self.num_proposals) % len(boxes)
-        return boxes[chosen], scores[chosen]
+        return choose_proposals(boxes, scores, self.num_proposals, image_size, dataset_dict["file_name"])
+
+    def _side(self, sides: list[int]) -> int:
+        return int(np.random.choice(sides)) if self.is_train else sides[0]
 
     def _view(
-        self, file: ImageFile, boxes_and_scores: tuple | None, sides: list[int], flip: bool
+        self, file: ImageFile, boxes_and_scores: tuple | None, side: int, flip: bool
     ) -> dict[str, torch.Tensor | Instances]:
-        side = int(np.random.choice(sides)) if self.is_train else sides[0]
         view = {"image": self._pixels(file, side, flip)}
         if boxes_and_scores is not None:
             boxes, scores = boxes_and_scores
@@ -134,3 +139,22 @@ class MultiLabelMapper:
             pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
         turned = [axis for axis, wanted in ((0, self.image_format == "BGR"), (2, flip)) if wanted]
         return pixels.flip(turned).contiguous()
+
+
+def choose_proposals(
+    boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best ``num_proposals`` of an image, recycled from the best where there are fewer.
+
+    Where there is none it is the whole image with score 1; a warning says so once and names the image.
+
+    Args:
+        boxes: (R, 4) XYXY_ABS, the best first. scores: (R,). image_size: (height, width). name: of the image.
+    """
+    if len(boxes) == 0:
+        text = "%s has no proposals and gets the whole image with score 1 (said once; others may follow)"
+        log_first_n(logging.WARNING, text % name)
+        boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
+        scores = np.ones(1, dtype=np.float32)
+    chosen = np.arange(num_proposals) % len(boxes)
+    return boxes[chosen], scores[chosen]

@@ -63,13 +63,15 @@ class MultiLabelClassifier(ImageModel):
     def forward(self, batched_inputs: list[dict]):
         """
         Args:
-            batched_inputs: one dict an image: ``image`` (3, H, W) uint8 and, in training, ``labels`` (K,).
+            batched_inputs: one dict an image: ``image`` (3, H, W) uint8 and, in training, ``labels`` (K,); at test time
+                optionally ``views``, as many for every input: dicts with an ``image``, averaged in place of ``image``.
 
         Returns:
             In training ``{"loss_hard": scalar}`` (Eq. 10); otherwise for each image ``image_scores`` (K,), sigmoids.
         """
-        logits = self.logits(self.features(batched_inputs))
-        return self.losses(logits, batched_inputs) if self.training else self.inference(logits)
+        if self.training:
+            return self.losses(self.logits(self.features(batched_inputs)), batched_inputs)
+        return self.inference(batched_inputs)
 
     def features(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Feature maps of the backbone, name -> (N, C, h, w)."""
@@ -83,5 +85,7 @@ class MultiLabelClassifier(ImageModel):
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
         return {"loss_hard": hard_label_loss(logits, labels)}
 
-    def inference(self, logits: Tensor) -> list[dict]:
-        return [{"image_scores": p} for p in logits.float().sigmoid()]
+    def inference(self, batched_inputs: list[dict]) -> list[dict]:
+        views = zip(*(x.get("views", [x]) for x in batched_inputs))
+        scores = [self.logits(self.features(list(view))).float().sigmoid() for view in views]  # each (N, K)
+        return [{"image_scores": p} for p in torch.stack(scores).mean(0)]

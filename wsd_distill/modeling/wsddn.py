@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +11,9 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.registry import locate
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from wsd_distill.losses import fused_scores, image_level_bce
 
@@ -62,7 +64,9 @@ class WSDDN(ImageModel):
         num_classes: K.
         score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2: 1, 0.
         test_nms_thresh: IoU above which inference drops the lower of two boxes of one class.
-        test_topk_per_image: detections kept for each image; None keeps all.
+        test_topk_per_image: detections kept for each image; None keeps all, up to R * K: evaluators cut by themselves.
+        proposer: finds proposals at test time for inputs that bring none: input dict -> Instances, as ``forward`` wants
+            them (``wsd_distill.proposals.on_image``); None makes such an input an error.
         pixel_mean, pixel_std, image_format: as ImageModel.
     """
 
@@ -82,6 +86,7 @@ class WSDDN(ImageModel):
         score_shift: float = 0.0,
         test_nms_thresh: float = 0.4,
         test_topk_per_image: int | None = None,
+        proposer: Callable[[dict], Instances] | None = None,
     ):
         super().__init__(pixel_mean, pixel_std, image_format)
         self.backbone = backbone
@@ -97,6 +102,7 @@ class WSDDN(ImageModel):
         self.score_scale, self.score_shift = score_scale, score_shift
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
+        self.proposer = proposer
 
     @classmethod
     def from_config(cls, cfg):
@@ -116,6 +122,8 @@ class WSDDN(ImageModel):
             "score_scale": node.SCORE_SCALE,
             "score_shift": node.SCORE_SHIFT,
             "test_nms_thresh": node.NMS_THRESH_TEST,
+            "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE if cfg.TEST.DETECTIONS_PER_IMAGE >= 0 else None,
+            "proposer": locate(node.PROPOSER)(cfg) if node.PROPOSER else None,
         }
 
     def forward(self, batched_inputs: list[dict]):
@@ -124,17 +132,24 @@ class WSDDN(ImageModel):
             batched_inputs: one dict an image: ``image`` (3, H, W) uint8, ``proposals`` Instances with
                 ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training
                 ``labels`` (K,); at test time optionally ``height`` and ``width`` of the original image, to which boxes
-                are scaled.
+                are scaled, and ``views``, as many for every input: dicts with an ``image`` and the same R
+                ``proposals``, over which S is averaged in place of ``image``.
 
         Returns:
             In training ``{"loss_image": scalar}``; otherwise for each image ``image_scores`` (K,), p, and ``instances``
             with ``pred_boxes``, ``scores`` (entries of S, unrounded and without a floor) and ``pred_classes``.
+
+        Raises:
+            ValueError: an input without proposals (named), in training or without a ``proposer``.
         """
-        output = self.extract(batched_inputs)
-        return self.losses(output, batched_inputs) if self.training else self.inference(output, batched_inputs)
+        if self.training:
+            return self.losses(self.extract(batched_inputs), batched_inputs)
+        batched_inputs = [self._with_proposals(x) for x in batched_inputs]
+        return self.inference(self.average_scores(batched_inputs), batched_inputs)
 
     def extract(self, batched_inputs: list[dict]) -> WSDDNOutput:
         """Features and logits, with one RoI pooling and one pass of the head for all images."""
+        _check_proposals(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         proposals = [x["proposals"].to(self.device) for x in batched_inputs]
@@ -152,23 +167,41 @@ class WSDDN(ImageModel):
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
         return {"loss_image": image_level_bce(output.image_scores, labels)}
 
-    def inference(self, output: WSDDNOutput, batched_inputs: list[dict]) -> list[dict]:
+    def average_scores(self, batched_inputs: list[dict]) -> list[Tensor]:
+        """S of each image, (R_n, K): the mean over its views where there are some (WSDDN's test-time averaging)."""
+        views = zip(*(x.get("views", [x]) for x in batched_inputs))
+        scores = [self.extract(list(view)).scores for view in views]  # a view of all images at a time
+        return [torch.stack(of_an_image).mean(0) for of_an_image in zip(*scores)]
+
+    def inference(self, scores: list[Tensor], batched_inputs: list[dict]) -> list[dict]:
+        """Results from S of each image, (R_n, K)."""
         results = []
-        for x, boxes, scores in zip(batched_inputs, output.boxes, output.scores):
-            instances = self._detect(boxes, scores, x["image"].shape[-2:])
-            height, width = x.get("height", x["image"].shape[-2]), x.get("width", x["image"].shape[-1])
-            results.append(
-                {
-                    "image_scores": scores.sum(0).clamp(max=1),
-                    "instances": detector_postprocess(instances, height, width),
-                }
-            )
+        for x, s in zip(batched_inputs, scores):
+            size = x["image"].shape[-2:]
+            instances = self._detect(x["proposals"].proposal_boxes.to(s.device), s, size)
+            instances = detector_postprocess(instances, x.get("height", size[0]), x.get("width", size[1]))
+            results.append({"image_scores": s.sum(0).clamp(max=1), "instances": instances})
         return results
 
     def _detect(self, boxes: Boxes, scores: Tensor, image_size: tuple[int, int]) -> Instances:
-        """Non-maximum suppression over each column of S (R, K)."""
-        flat = scores.flatten()  # (R * K,): a box's K scores one after another
-        repeated = boxes.tensor.repeat_interleave(self.num_classes, dim=0)  # (R * K, 4)
-        classes = torch.arange(self.num_classes, device=flat.device).repeat(len(scores))
-        keep = batched_nms(repeated, flat, classes, self.test_nms_thresh)[: self.test_topk_per_image]
-        return Instances(image_size, pred_boxes=Boxes(repeated[keep]), scores=flat[keep], pred_classes=classes[keep])
+        """Non-maximum suppression over each column of S (R, K); the best detection first."""
+        kept = [nms(boxes.tensor, column, self.test_nms_thresh) for column in scores.T.contiguous()]
+        rows = torch.cat(kept)
+        classes = torch.cat([torch.full_like(k, i) for i, k in enumerate(kept)])
+        best = scores[rows, classes].argsort(descending=True, stable=True)[: self.test_topk_per_image]
+        rows, classes = rows[best], classes[best]
+        return Instances(image_size, pred_boxes=boxes[rows], scores=scores[rows, classes], pred_classes=classes)
+
+    def _with_proposals(self, x: dict) -> dict:
+        if "proposals" in x or self.proposer is None:
+            return x
+        return {**x, "proposals": self.proposer(x)}
+
+
+def _check_proposals(batched_inputs: list[dict]) -> None:
+    for x in batched_inputs:
+        if "proposals" not in x:
+            raise ValueError(
+                f"{x.get('file_name', 'an input')} has no proposals, and T-WDet needs them: name a proposal store "
+                "(dataloader.test.<split>.loader.proposals) or, for images without views, give the model a proposer"
+            )

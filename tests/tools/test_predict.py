@@ -1,0 +1,92 @@
+"""tools/predict.py on photos and on a split, for T-WDet and for S-Cls."""
+
+import json
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import instantiate
+from PIL import Image
+from running import TESTS, run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The data set and its store, made with the options that the config's own proposer has."""
+    folder = tmp_path_factory.mktemp("datasets")
+    options = "--max-boxes 64 --alpha 0.55 --beta 0.5 --min-side 192 --min-box-area 150 --num-workers 0".split()
+    run("tools/generate_proposals.py", "--dataset", "digit_scenes_test", *options, data=folder)
+    return folder
+
+
+@pytest.fixture
+def weights(load_config, tmp_path):
+    """A function: name of a config -> checkpoint of a model that nobody has trained."""
+
+    def save(name):
+        model = instantiate(load_config(f"digit_scenes/{name}.py").model)
+        torch.save({"model": model.state_dict()}, tmp_path / f"{name}.pth")
+        return tmp_path / f"{name}.pth"
+
+    return save
+
+
+def command(config, weights, *arguments):
+    configs = TESTS.parent / "configs" / "digit_scenes"
+    chosen = ["--config-file", configs / f"{config}.py", "--weights", weights]
+    return [TESTS.parent / "tools" / "predict.py", *chosen, *arguments, "--opts", "train.device=cpu"]
+
+
+@pytest.fixture
+def predict(monkeypatch, capsys):
+    """A function: the tool, run in this process -> its lines."""
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(word) for word in command(*arguments)])
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return lines(capsys.readouterr().out)
+
+    return main
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_photos_give_what_the_split_gives_with_the_proposals_of_its_store(data, weights, predict, tmp_path):
+    split = tmp_path / "split.jsonl"
+    options = ["--threshold", "0", "--boxes-per-label", "2"]
+    path = weights("teacher")
+    run(*command("teacher", path, *options, "--output", split), data=data)
+    expected = lines(split.read_text())
+    assert len(expected) == 12
+    files = [line["file_name"] for line in expected[:2]]
+    found = predict("teacher", path, *options, "--input", *files, "--pictures", tmp_path / "drawn")
+    assert [line["file_name"] for line in found] == files
+    for ours, theirs in zip(found, expected):
+        assert ours["labels"] == pytest.approx(theirs["labels"])
+        assert len(ours["labels"]) == 10 and list(ours["labels"].values()) == sorted(ours["labels"].values())[::-1]
+        assert [box["label"] for box in ours["boxes"]] == [label for label in ours["labels"] for _ in range(2)]
+        for box, other in zip(ours["boxes"], theirs["boxes"]):
+            assert box["box"] == pytest.approx(other["box"], abs=1e-3)
+            assert 0 < box["score"] <= ours["labels"][box["label"]]
+    for i, file in enumerate(files):
+        drawn, photo = (np.array(Image.open(f).convert("RGB")) for f in (tmp_path / f"drawn/0000{i}_0000{i}.png", file))
+        assert drawn.shape == photo.shape and (drawn != photo).any(axis=2).sum() > 100
+
+
+def test_a_classifier_gives_labels_alone(weights, predict, tmp_path):
+    Image.fromarray(np.zeros((60, 90, 3), np.uint8)).save(tmp_path / "black.png")
+    options = ["--input", tmp_path / "black.png", "--pictures", tmp_path / "drawn", "--threshold"]
+    (line,) = predict("student", weights("student"), *options, "0")
+    assert set(line) == {"file_name", "labels"} and len(line["labels"]) == 10
+    assert np.array(Image.open(tmp_path / "drawn/00000_black.png").convert("RGB")).max() > 100  # the labels, in green
+    (line,) = predict("student", weights("student"), *options, "0.99")
+    assert line["labels"] == {}
+
+
+def test_weights_of_another_model_are_an_error(weights, predict, tmp_path):
+    with pytest.raises(RuntimeError, match="Missing key"):
+        predict("teacher", weights("student"), "--input", tmp_path / "a.png")

@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""What T-WDet or S-Cls sees in photos, as JSON lines and as pictures.
+
+    python tools/predict.py --config-file configs/digit_scenes/teacher.py --weights model_final.pth --input a.jpg b.jpg
+
+A line has the file, the labels whose score p is above --threshold, the best first, and T-WDet's best boxes of each of
+them with their entries of S. T-WDet finds the proposals of --input itself; without --input it is a whole split of the
+config that is predicted, with the proposals that its loader reads.
+"""
+
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Instances
+from detectron2.utils.visualizer import Visualizer
+
+from wsd_distill.data.datasets import register_from
+from wsd_distill.data.image import read_rgb
+from wsd_distill.engine import apply_overrides
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, help="LazyConfig of the model")
+    parser.add_argument("--weights", required=True, help="checkpoint that tools/train_net.py wrote")
+    parser.add_argument("--input", nargs="+", metavar="FILE", help="photos; default: all of --split")
+    parser.add_argument("--split", default="test", help="entry of dataloader.test whose mapper reads (default test)")
+    parser.add_argument("--output", help="file for the JSON lines; default: standard output")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw each photo with what was found")
+    parser.add_argument("--threshold", type=float, default=0.5, help="labels above are found (default 0.5)")
+    parser.add_argument("--boxes-per-label", type=int, default=1, metavar="N", help="(default 1)")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="overrides: key=value ...")
+    return parser.parse_args()
+
+
+def load_model(cfg, weights: str) -> torch.nn.Module:
+    model = instantiate(cfg.model).to(cfg.train.device).eval()
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])  # each key, or an error
+    return model
+
+
+def read_batches(test, files: list[str] | None):
+    """Batches of what the mapper makes of each file, or of the whole split."""
+    if files is None:
+        return instantiate(test.loader)
+    mapper = instantiate(test.loader.mapper)
+    return ([mapper({"file_name": file, "image_id": file, "labels": []})] for file in files)
+
+
+def best_boxes(output: dict, found: list[int], boxes_per_label: int) -> Instances | None:
+    """The best detections of each found class; None where the model has no boxes."""
+    if "instances" not in output:
+        return None
+    instances = output["instances"].to("cpu")  # the best first
+    chosen = [(instances.pred_classes == k).nonzero().flatten()[:boxes_per_label] for k in found]
+    return instances[torch.cat([torch.zeros(0, dtype=torch.long), *chosen])]
+
+
+def describe(file: str, p: torch.Tensor, found: list[int], boxes: Instances | None, names: list[str]) -> dict:
+    line = {"file_name": file, "labels": {names[k]: p[k].item() for k in found}}
+    if boxes is not None:
+        columns = (boxes.pred_classes.tolist(), boxes.scores.tolist(), boxes.pred_boxes.tensor.tolist())
+        line["boxes"] = [{"label": names[k], "score": score, "box": box} for k, score, box in zip(*columns)]
+    return line
+
+
+def draw(file: str, p: torch.Tensor, boxes: Instances | None, line: dict, metadata) -> Visualizer:
+    """The photo with boxes, each with p of its class, or where there are none with the labels in its corner."""
+    visualizer = Visualizer(read_rgb(file), metadata)
+    if boxes is None:
+        text = "\n".join(f"{name} {100 * score:.0f}%" for name, score in line["labels"].items())
+        visualizer.draw_text(text, (0, 0), horizontal_alignment="left")
+    else:
+        boxes.scores = p[boxes.pred_classes]
+        visualizer.draw_instance_predictions(boxes)
+    return visualizer
+
+
+@torch.no_grad()
+def main() -> None:
+    arguments = parse_arguments()
+    cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.opts)
+    register_from(cfg)
+    model, metadata = load_model(cfg, arguments.weights), MetadataCatalog.get(cfg.dataset[arguments.split])
+    if arguments.pictures:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+    lines = open(arguments.output, "w") if arguments.output else sys.stdout
+    number = 0
+    for batch in read_batches(cfg.dataloader.test[arguments.split], arguments.input):
+        for x, output in zip(batch, model(batch)):
+            file, p = x["file_name"], output["image_scores"].cpu()
+            found = [k for k in p.argsort(descending=True).tolist() if p[k] > arguments.threshold]
+            boxes = best_boxes(output, found, arguments.boxes_per_label)
+            line = describe(file, p, found, boxes, metadata.thing_classes)
+            print(json.dumps(line), file=lines, flush=True)
+            if arguments.pictures:
+                picture = draw(file, p, boxes, line, metadata)
+                picture.output.save(str(arguments.pictures / f"{number:05d}_{Path(file).stem}.png"))
+            number += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Proposals for one image that a model is given: for Detectron2's DefaultPredictor and for photos of no data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from detectron2.config import configurable
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, Instances
+
+from ..data.mapper import choose_proposals
+from .edge_boxes import EdgeBoxes
+
+
+class OnImage:
+    """Callable: a model's input without proposals -> its Instances with ``proposal_boxes`` and ``scores``.
+
+    The picture is brought back to the ``height`` and ``width`` of the original, where they are given, since a squashed
+    or enlarged photo has other proposals than those on which the model was trained.
+
+    Args:
+        proposer: image (H, W, 3) uint8 RGB -> boxes (R, 4) XYXY_ABS and scores (R,), the best first.
+        num_proposals: as the mapper's, recycling included.
+        image_format: channel order of the inputs, "RGB" or "BGR".
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        proposer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+        num_proposals: int = 500,
+        image_format: str = "RGB",
+    ):
+        if image_format not in ("RGB", "BGR"):
+            raise ValueError(f'image_format is "RGB" or "BGR", not {image_format!r}')
+        self.proposer, self.num_proposals, self.image_format = proposer, num_proposals, image_format
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "proposer": EdgeBoxes(**{name.lower(): value for name, value in cfg.MODEL.EDGE_BOXES.items()}),
+            "num_proposals": cfg.MODEL.WSDDN.NUM_PROPOSALS,
+            "image_format": cfg.INPUT.FORMAT,
+        }
+
+    def __call__(self, x: dict) -> Instances:
+        """``x``: ``image`` (3, H, W) in 0..255 and, where known, ``height``, ``width`` and ``file_name``."""
+        size = tuple(x["image"].shape[-2:])
+        resize = T.ResizeTransform(*size, x.get("height", size[0]), x.get("width", size[1]))
+        pixels = x["image"].round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
+        picture = resize.apply_image(pixels[..., ::-1] if self.image_format == "BGR" else pixels)
+        found = self.proposer(np.ascontiguousarray(picture))
+        boxes, scores = choose_proposals(*found, self.num_proposals, picture.shape[:2], x.get("file_name", "an image"))
+        boxes = torch.as_tensor(resize.inverse().apply_box(boxes), dtype=torch.float32)
+        return Instances(size, proposal_boxes=Boxes(boxes), scores=torch.as_tensor(scores, dtype=torch.float32))
