@@ -33,7 +33,9 @@ from wsd_distill.report.throughput import images_per_second
 
 ROOT = Path(__file__).resolve().parent.parent
 PROPOSAL_OPTIONS = {
-    "digit_scenes": "--max-boxes 64 --alpha 0.55 --beta 0.5 --min-side 192 --min-box-area 150".split(),
+    "digit_scenes": (
+        "--max-boxes 64 --sides 192 --hysteresis 60 120 --alpha 0.55 --beta 0.5 --min-box-area 150"
+    ).split(),
 }
 METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 TEACHER, PLAIN, LONG, DISTILLED = "T-WDet", "S-Cls (w/o)", "S-Cls (w/o), epochs of both stages", "S-Cls (w/)"
