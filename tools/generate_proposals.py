@@ -1,58 +1,54 @@
 #!/usr/bin/env python
 """Make the object proposals of registered data sets.
 
-    python tools/generate_proposals.py --dataset digit_scenes_train digit_scenes_val
-    python tools/generate_proposals.py --config-file configs/image_list/data.py key=value ...
+    python tools/generate_proposals.py --config-file configs/digit_scenes/data.py [key=value ...]
+    python tools/generate_proposals.py --dataset coco_2014_train_mlc coco_2014_val_mlc
+    python tools/generate_proposals.py --dataset NAME --method selective_search --mode quality
+    python tools/generate_proposals.py --dataset NAME --method detector --detector-config FILE --weights FILE
+    python tools/generate_proposals.py --dataset NAME --shard 2/8    # the second of eight, over a shared folder
 
-Interrupted, the same command goes on where it was.
+Interrupted, the same command goes on where it was. docs/proposals.md says what to expect of each method.
 """
 
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
 import argparse
+import inspect
 import logging
 import os
 
-from detectron2.config import LazyConfig
+from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
 
 from wsd_distill.data.datasets import register_from, splits_of
 from wsd_distill.data.proposal_store import default_store_path
 from wsd_distill.engine import apply_overrides
+from wsd_distill.proposals.detector import Detector
 from wsd_distill.proposals.edge_boxes import EdgeBoxes
-from wsd_distill.proposals.generate import generate
+from wsd_distill.proposals.generate import Proposer, generate
+from wsd_distill.proposals.parts import Shard
+from wsd_distill.proposals.selective_search import MODES, SelectiveSearch
+
+METHODS = {"edge_boxes": EdgeBoxes, "selective_search": SelectiveSearch, "detector": Detector}
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> tuple[argparse.Namespace, Proposer]:
     parser = argparse.ArgumentParser(
         description="Make the object proposals of data sets. Interrupted, it goes on where it was.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="data sets; default: those of the config")
-    parser.add_argument("--config-file", help="a config, to know the data sets that it registers")
+    parser.add_argument("--config-file", help="a config: its data sets and, without --method, its on_image.proposer")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what to change in the config")
-    parser.add_argument("--method", choices=["edge_boxes"], default="edge_boxes", help="generator")
+    parser.add_argument("--method", choices=[*METHODS], help="generator (without a config: edge_boxes)")
     parser.add_argument("--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one")
-    parser.add_argument("--max-boxes", type=int, default=EdgeBoxes.max_boxes, help="most boxes of an image")
-    parser.add_argument(
-        "--alpha", type=float, default=EdgeBoxes.alpha, help="EdgeBoxes: IoU between neighbouring windows"
-    )
-    parser.add_argument(
-        "--beta", type=float, default=EdgeBoxes.beta, help="EdgeBoxes: IoU from which a lesser box is dropped"
-    )
-    parser.add_argument(
-        "--min-side",
-        type=int,
-        default=EdgeBoxes.min_side,
-        help="enlarge smaller photos to this longest side first",
-    )
-    parser.add_argument("--max-side", type=int, help="shrink larger photos to this longest side, in pixels, first")
-    parser.add_argument("--min-box-area", type=float, default=EdgeBoxes.min_box_area, help="in pixels, after scaling")
-    parser.add_argument("--edge-model", help="OpenCV's structured forests (model.yml.gz); default: colour gradients")
+    parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help="do the I-th of N shares, from 1")
     parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
+    options = add_method_options(parser)
     arguments = parser.parse_args()
+    cfg = None
     if arguments.config_file:
         cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides)
         register_from(cfg)
@@ -66,28 +62,87 @@ def parse_arguments() -> argparse.Namespace:
     unknown = sorted(set(arguments.dataset) - set(DatasetCatalog.list()))
     if unknown:
         parser.error(f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}")
-    return arguments
+    given = {option.dest: option.option_strings[0] for option in options if hasattr(arguments, option.dest)}
+    if cfg is None or arguments.method:
+        return arguments, build_proposer(parser, arguments, options, given)
+    if given:
+        parser.error(f"{', '.join(given.values())}: give --method, or change the config's on_image.proposer")
+    return arguments, instantiate(cfg.on_image.proposer)
+
+
+def shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(error) from error
+
+
+def add_method_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Options that are keyword arguments of a method; one that is not given is not in the namespace."""
+    options = []
+
+    def add(group: argparse._ArgumentGroup, flag: str, text: str, **more) -> None:
+        options.append(group.add_argument(flag, help=text, default=argparse.SUPPRESS, **more))
+
+    every = parser.add_argument_group("several methods")
+    add(every, "--max-boxes", "most boxes of an image (500; detector: 100)", type=int)
+    beta = f"IoU from which a lesser box is dropped ({EdgeBoxes.beta}; selective_search: {SelectiveSearch.beta})"
+    add(every, "--beta", f"{beta}; not of the detector", type=float)
+    boxes = parser.add_argument_group("edge_boxes")
+    sides = " ".join(map(str, EdgeBoxes.sides))
+    add(boxes, "--sides", f"longest sides at which each photo is searched ({sides})", type=int, nargs="+")
+    add(boxes, "--alpha", f"IoU between neighbouring windows ({EdgeBoxes.alpha})", type=float)
+    add(boxes, "--min-box-area", f"in pixels, after scaling ({EdgeBoxes.min_box_area})", type=float)
+    add(
+        boxes,
+        "--hysteresis",
+        "thresholds of the colour gradients ({} {})".format(*EdgeBoxes.hysteresis),
+        nargs=2,
+        type=float,
+    )
+    add(boxes, "--edge-model", "OpenCV's structured forests (model.yml.gz); default: colour gradients")
+    search = parser.add_argument_group("selective_search")
+    add(search, "--mode", f"how many segmentations ({SelectiveSearch.mode})", choices=MODES)
+    add(search, "--max-side", f"shrink larger photos to this longest side ({SelectiveSearch.max_side})", type=int)
+    detector = parser.add_argument_group("detector")
+    add(detector, "--detector-config", "YAML or LazyConfig file, or name in Detectron2's model zoo", dest="config")
+    add(detector, "--weights", "checkpoint of the detector")
+    add(detector, "--opts", "overrides of the config: KEY value ... for YAML, key=value ... for .py", nargs="+")
+    add(detector, "--device", "of PyTorch (the GPU if there is one)")
+    return options
+
+
+def build_proposer(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, options: list, given: dict[str, str]
+) -> Proposer:
+    """Of the chosen method. An option of ``given`` that it does not have, or one that it lacks, is an error."""
+    name = arguments.method or EdgeBoxes.name
+    method = METHODS[name]
+    known = inspect.signature(method).parameters
+    foreign = [flag for option, flag in given.items() if option not in known]
+    if foreign:
+        parser.error(f"--method {name} has no {', '.join(foreign)}")
+    flags = {option.dest: option.option_strings[0] for option in options}
+    lacking = [flags[name] for name in known if known[name].default is known[name].empty and name not in given]
+    if lacking:
+        parser.error(f"--method {name} needs {', '.join(lacking)}")
+    try:
+        return method(**{name: getattr(arguments, name) for name in given})
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        parser.error(str(error))
 
 
 def main() -> None:
-    arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    proposer = EdgeBoxes(
-        max_boxes=arguments.max_boxes,
-        alpha=arguments.alpha,
-        beta=arguments.beta,
-        min_side=arguments.min_side,
-        min_box_area=arguments.min_box_area,
-        max_side=arguments.max_side,
-        edge_model=arguments.edge_model,
-    )
+    arguments, proposer = parse_arguments()
     for name in arguments.dataset:
         generate(
             DatasetCatalog.get(name),
             name,
             proposer,
-            arguments.output or default_store_path(name, arguments.method),
+            arguments.output or default_store_path(name, proposer.name),
             num_workers=arguments.num_workers,
+            shard=arguments.shard,
             overwrite=arguments.overwrite,
         )
 

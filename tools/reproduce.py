@@ -26,7 +26,7 @@ from detectron2.config import LazyConfig, instantiate
 from torchvision.ops import nms
 from tqdm import tqdm
 
-import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
+from wsd_distill.data.datasets import register_from
 from wsd_distill.report.pictures import choose_scenes, draw_scenes
 from wsd_distill.report.table import gains, markdown_table
 from wsd_distill.report.throughput import images_per_second
@@ -134,6 +134,7 @@ def read_results(run: Run) -> dict[str, float]:
 def load(run: Run) -> tuple[torch.nn.Module, list[dict]]:
     """The trained model of a run, and the first batch of its test set."""
     cfg = LazyConfig.load(str(run.output / "config.yaml"))
+    register_from(cfg)
     model = instantiate(cfg.model)
     DetectionCheckpointer(model).load(str(run.weights))
     return model.eval(), cfg.dataloader.test.test.loader
@@ -181,12 +182,8 @@ def main() -> None:
     arguments = parser.parse_args()
     output = (arguments.output or Path("output") / arguments.dataset).resolve()
 
-    cfg = LazyConfig.load(str(ROOT / "configs" / arguments.dataset / "data.py"))
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "generate_proposals.py"), "--dataset"]
-    command += [cfg.dataset[split] for split in ("train", "val", "test")]
-    options = {name: value for name, value in cfg.on_image.proposer.items() if name != "_target_"}
-    command += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    subprocess.run(command, check=True, cwd=ROOT)
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "generate_proposals.py"), "--config-file"]
+    subprocess.run([*command, str(ROOT / "configs" / arguments.dataset / "data.py")], check=True, cwd=ROOT)
 
     rows: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
     for seed in range(arguments.seeds):

@@ -8,7 +8,7 @@ for _split in ("train", "val", "test"):
     dataset[_split] = f"digit_scenes_{_split}"
     proposals[_split] = default_store_path(f"digit_scenes_{_split}")
 dataset.num_classes = 10
-on_image.proposer.update(max_boxes=64, alpha=0.55, beta=0.5, min_side=192, min_box_area=150.0)
+on_image.proposer.update(max_boxes=64, sides=[192], hysteresis=[60, 120], alpha=0.55, beta=0.5, min_box_area=150.0)
 
 dataloader.train.mapper.flip_prob = 0.0
 dataloader.train.mapper.num_proposals = 32

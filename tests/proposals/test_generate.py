@@ -27,9 +27,10 @@ def read_image(file_name):
 
 
 class Proposer:
-    """One box whose width is the image's number. Counts calls; ``trouble``: image -> what it raises."""
+    """One box, wide as the image's number and one. Counts calls; ``trouble``: image -> what it raises or gives."""
 
     name = "counting"
+    in_workers = True
 
     def __init__(self, parameters=None, trouble=None):
         self.parameters = parameters or {}
@@ -39,9 +40,12 @@ class Proposer:
     def __call__(self, image):
         number = int(image[0, 0, 0])
         self.calls.append(number)
-        if number in self.trouble:
-            raise self.trouble[number]
-        return np.array([[0, 0, number, 1]], np.float32), np.array([0.5], np.float32)
+        trouble = self.trouble.get(number)
+        if isinstance(trouble, BaseException):
+            raise trouble
+        if trouble is not None:
+            return trouble
+        return np.array([[0, 0, number + 1, 1]], np.float32), np.array([0.5], np.float32)
 
 
 def run(output, count, proposer, name="d", **more):
@@ -49,8 +53,12 @@ def run(output, count, proposer, name="d", **more):
     return generate(dataset(count), name, proposer, output, **more)
 
 
+def found(boxes, scores):
+    return np.array(boxes, np.float32), np.array(scores, np.float32)
+
+
 def widths(store):
-    return {image_id: boxes[0, 2] for image_id, (boxes, _) in store.items()}
+    return {image_id: boxes[0, 2] - 1 for image_id, (boxes, _) in store.items()}
 
 
 def test_every_image_gets_its_own_boxes_and_the_parts_go(tmp_path):
@@ -115,7 +123,7 @@ def test_other_settings_are_refused_by_store_and_parts(tmp_path, change, message
 
 def test_two_processes_do_not_share_a_folder_of_parts(tmp_path):
     (tmp_path / "s.arrow.parts").mkdir()
-    with open(tmp_path / "s.arrow.parts" / "run.json", "w") as held:
+    with open(tmp_path / "s.arrow.parts" / "shard1.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(RuntimeError, match=r"another process is at work in .*s\.arrow\.parts"):
             run(tmp_path / "s.arrow", 3, Proposer())
@@ -131,7 +139,7 @@ def test_bad_images_get_the_whole_image_and_are_named_also_after_a_restart(tmp_p
     assert store[1][1].tolist() == [1]
     assert store.metadata.failures == {"1": "1.png: ValueError: cut short"}
     assert "image 1 got the whole image as its only proposal: 1.png: ValueError: cut short" in caplog.text
-    assert [store[i][0][0, 2] for i in (0, 2, 3, 4, 5, 6)] == [0, 2, 3, 4, 5, 6]
+    assert [store[i][0][0, 2] for i in (0, 2, 3, 4, 5, 6)] == [1, 3, 4, 5, 6, 7]
 
 
 def test_picture_of_another_size_than_its_dict_says_is_a_bad_image(tmp_path):
@@ -146,7 +154,7 @@ def test_dicts_without_a_size(tmp_path):
     dicts = [{"image_id": i, "file_name": f"{i}.png"} for i in range(3)]
     proposer = Proposer(trouble={1: ValueError("cut short")})
     store = generate(dicts, "d", proposer, tmp_path / "s.arrow", num_workers=0, read_image=read_image)
-    assert [store[i][0].tolist() for i in range(3)] == [[[0, 0, 0, 1]], [], [[0, 0, 2, 1]]]
+    assert [store[i][0].tolist() for i in range(3)] == [[[0, 0, 1, 1]], [], [[0, 0, 3, 1]]]
     assert store.metadata.failures == {"1": "1.png: ValueError: cut short"}
 
 
@@ -171,17 +179,49 @@ def test_unusable_dataset_dicts_are_named(tmp_path, dicts, message):
         generate(dicts, "d", Proposer(), tmp_path / "s.arrow", num_workers=0)
 
 
+def test_values_that_are_not_finite_make_a_bad_image(tmp_path):
+    nan_score = found([[0, 0, 5, 5], [1, 1, 2, 2]], [np.nan, 0.1])
+    endless_box = found([[0, 0, np.inf, 5]], [0.2])
+    store = run(tmp_path / "s.arrow", 3, Proposer(trouble={0: nan_score, 2: endless_box}))
+    message = "ValueError: counting gives boxes or scores that are not finite"
+    assert store.metadata.failures == {"0": f"0.png: {message}", "2": f"2.png: {message}"}
+    assert store[0][0].tolist() == store[2][0].tolist() == [[0, 0, 30, 20]]
+
+
+def test_boxes_are_clipped_and_those_without_area_dropped_and_counted(tmp_path, caplog):
+    """Images are 30 x 20. One box sticks out, one lies outside, one is a line, one is upside down."""
+    boxes = [[-5, -5, 10, 99], [30, 0, 40, 5], [3, 3, 3, 9], [8, 9, 10, 7]]
+    trouble = {0: found(boxes, [0.4, 0.3, 0.2, 0.1]), 4: found([[-9, 0, -2, 5]], [0.7])}
+    with caplog.at_level(logging.INFO):
+        store = run(tmp_path / "s.arrow", 5, Proposer(trouble=trouble))
+    assert (store[0][0].tolist(), store[0][1].tolist()) == ([[0, 0, 10, 20]], [np.float32(0.4)])
+    assert len(store[4][0]) == 0
+    assert (store.metadata.failures, store.metadata.dropped_boxes) == ({}, 4)
+    assert "4 boxes had no area within their image and were dropped" in caplog.text
+
+
+def test_proposer_that_must_not_be_copied_works_in_this_process(tmp_path):
+    proposer = Proposer()
+    proposer.in_workers = False
+    run(tmp_path / "s.arrow", 5, proposer, num_workers=2)
+    assert proposer.calls == [0, 1, 2, 3, 4]
+
+
 def test_summary_counts_boxes_and_recall(tmp_path, caplog):
     dicts = dataset(5)
-    # proposals are 0, 1, 2, 3, 4 wide: IoU 0, 1, 1/2, 3/4, 1
-    for width, record in zip((1, 1, 4, 4, 4), dicts):
-        box = {"bbox": [0, 0, width, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+    # proposals are 1, 2, 3, 4, 5 wide: IoU 1/4, 1/2, 3/4, 1, 4/5
+    for record in dicts:
+        box = {"bbox": [0, 0, 4, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
         record["annotations"] = [box]
+    # the sixth image: its object is the 501st box
+    many = found([[10, 10, 11, 11]] * 500 + [[0, 0, 4, 1]], np.arange(501, 0, -1))
+    dicts += [{**dicts[0], "image_id": 5, "file_name": "5.png"}]
     with caplog.at_level(logging.INFO):
-        generate(dicts, "d", Proposer(), tmp_path / "s.arrow", num_workers=0, read_image=read_image)
-    assert "boxes per image: min 1, mean 1.0, max 1" in caplog.text
-    assert "recall at IoU 0.5: 0.800 with 100 boxes, 0.800 with all" in caplog.text
-    assert "recall at IoU 0.7: 0.600 with 100 boxes, 0.600 with all" in caplog.text
+        generate(dicts, "d", Proposer(trouble={5: many}), tmp_path / "s.arrow", num_workers=0, read_image=read_image)
+    assert "boxes per image: min 1, mean 84.3, max 501" in caplog.text
+    assert "recall at IoU 0.5: 0.667 with 100 boxes, 0.667 with 500" in caplog.text
+    assert "recall at IoU 0.7: 0.500 with 100 boxes, 0.500 with 500" in caplog.text
+    assert "6 images, 6 of them now, " in caplog.text
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from running import TESTS, run
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The data set and its store, made with the options that the config's own proposer has."""
+    """The data set and its store, made by the config's own proposer."""
     folder = tmp_path_factory.mktemp("datasets")
-    options = "--max-boxes 64 --alpha 0.55 --beta 0.5 --min-side 192 --min-box-area 150 --num-workers 0".split()
-    run("tools/generate_proposals.py", "--dataset", "digit_scenes_test", *options, data=folder)
+    config = ["--config-file", "configs/digit_scenes/data.py"]
+    run("tools/generate_proposals.py", *config, "--dataset", "digit_scenes_test", "--num-workers", 0, data=folder)
     return folder
 
 

@@ -40,13 +40,15 @@ class StoreMetadata:
     """What the schema of a store says about it; all JSON.
 
     ``failures``: image id -> reason, of images that got the whole image as their only box since no proposals
-    could be made for them.
+    could be made for them. ``dropped_boxes``: how many boxes, of all images, were left out since they had no area
+    within their image.
     """
 
     dataset_name: str
     generator: str
     parameters: dict = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    dropped_boxes: int = 0
     box_mode: str = "XYXY_ABS"
     chunk_rows: int = 1024
     format_version: int = FORMAT_VERSION

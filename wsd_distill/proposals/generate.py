@@ -1,7 +1,8 @@
 """Run a generator of object proposals over a data set: dataset dicts in, proposal store out.
 
 The work is split into parts of a few images. Each finished part is a small store of its own in
-``<output>.parts/``, so that an interrupted run goes on where it was; in the end they become one file.
+``<output>.parts/``, so that an interrupted run goes on where it was; in the end they become one file. Shards of a
+run, on one machine or several, share that folder.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data.image import read_rgb
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from ..data.workers import check_stopped, run_jobs
-from .parts import claimed, difference, identity, merge
+from .parts import Shard, claimed, difference, identity, merge_when_complete
+from .progress import progress_bar
 from .recall import proposal_recall
 
 logger = logging.getLogger(__name__)
 
 
 class Proposer(Protocol):
-    """Image (H, W, 3) uint8 RGB -> boxes (R, 4) XYXY_ABS in its pixels, scores (R,). Picklable."""
+    """Image (H, W, 3) uint8 RGB -> boxes (R, 4) XYXY_ABS in its pixels, scores (R,)."""
 
     name: str
     parameters: dict  # all that boxes depend on, as JSON
+    in_workers: bool  # picklable and small enough for many processes; otherwise it works in this one
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -43,27 +45,33 @@ def generate(
     output: str | os.PathLike,
     *,
     num_workers: int,
-    images_per_part: int = 64,
+    shard: Shard = Shard(),  # noqa: B008  (frozen)
+    images_per_part: int = 32,
     read_image: Callable[[str], np.ndarray] = read_rgb,
     overwrite: bool = False,
-) -> ProposalStore:
+) -> ProposalStore | None:
     """Make the proposal store ``output``, or go on with it, and log a summary.
 
-    An image that cannot be read, or that the proposer fails on, gets the whole image as its box with score 1;
-    the log and the store's ``metadata.failures`` name it. Without a size in its dataset dict it gets no box, and the
-    mapper takes the whole image all the same. A store that is there already, for the same images
-    and parameters, is returned as it is.
+    An image that cannot be read, or that the proposer fails on or has values for that are not finite, gets the
+    whole image as its box with score 1; the log and the store's ``metadata.failures`` name it. Without a size in its
+    dataset dict it gets no box, and the mapper takes the whole image all the same. Boxes are clipped to the image;
+    those without an area in it are dropped and counted. A store that is there already, for the same images and
+    parameters, is returned as it is.
 
     Args:
         dataset_dicts: with image_id, file_name and, where known, height and width; the summary uses ``annotations``.
         num_workers: processes; 0 works in this one.
+        shard: which share of the work to do.
         read_image: file name -> (H, W, 3) uint8 RGB.
         overwrite: replace an existing store.
+
+    Returns:
+        The store; None where other shards have still to do their share.
 
     Raises:
         FileExistsError: ``output`` or its parts are there, made from other images or with other parameters.
         ValueError: a dataset dict lacks a key, or two have one id.
-        RuntimeError: every image failed, a worker was killed, or another process is making the same file.
+        RuntimeError: every image failed, a worker was killed, or another process is at work on the same shard.
     """
     output = os.fspath(output)
     records = _sorted_records(dataset_dicts)
@@ -72,17 +80,18 @@ def generate(
     if os.path.exists(output) and not overwrite:
         return _existing(output, wanted)
     folder = f"{output}.parts"
-    with claimed(folder, {**wanted, "images_per_part": images_per_part}):
-        starts = range(0, len(records), images_per_part)
-        parts = [os.path.join(folder, f"{start // images_per_part:06d}.arrow") for start in starts]
+    starts = range(0, len(records), images_per_part)
+    parts = [os.path.join(folder, f"{start // images_per_part:06d}.arrow") for start in starts]
+    with claimed(folder, {**wanted, "images_per_part": images_per_part}, shard) as there:
         jobs = [
             (records[start : start + images_per_part], part, metadata, proposer, read_image)
-            for start, part in zip(starts, parts)
-            if not os.path.exists(part)
+            for number, (start, part) in enumerate(zip(starts, parts))
+            if there and shard.takes(number)
         ]
-        _make_parts(jobs, len(records), num_workers)
-        store = merge(folder, parts, output, metadata, len(records))
-    _log_summary(store, dataset_dicts)
+        _make_parts(jobs, num_workers if proposer.in_workers else 0)
+        store = merge_when_complete(folder, parts, output, metadata, len(records))
+    if store is not None:
+        _log_summary(store, dataset_dicts)
     return store
 
 
@@ -113,28 +122,32 @@ def _existing(output: str, wanted: dict) -> ProposalStore:
     return store
 
 
-def _make_parts(jobs: list[tuple], images: int, num_workers: int) -> None:
-    missing = sum(len(job[0]) for job in jobs)
+def _make_parts(jobs: list[tuple], num_workers: int) -> None:
+    """Of one shard; those that are there already stay."""
+    missing = [job for job in jobs if not os.path.exists(job[1])]
+    images, left = (sum(len(job[0]) for job in some) for some in (jobs, missing))
     started = time.perf_counter()
-    with tqdm(total=images, initial=images - missing, unit="image", desc="proposals") as progress:
-        with closing(run_jobs(_make_part, jobs, num_workers)) as finished:  # stops workers on Ctrl-C
+    with progress_bar(images, images - left) as progress:
+        with closing(run_jobs(_make_part, missing, num_workers)) as finished:  # stops workers on Ctrl-C
             for count in finished:
                 progress.update(count)
-    rate = missing / (time.perf_counter() - started)
-    logger.info("%d images, %d of them now, %.1f images/s", images, missing, rate)
+    rate = left / (time.perf_counter() - started)
+    logger.info("%d images, %d of them now, %.1f images/s", images, left, rate)
 
 
 def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:
-    rows, failures = [], {}
+    rows, failures, dropped = [], {}, 0
     for record in records:
         check_stopped()
         image_id = str(record["image_id"])
         try:
-            rows.append((image_id, *_propose(record, proposer, read)))
+            boxes, scores, outside = _propose(record, proposer, read)
         except Exception as error:  # whatever is wrong with an image, the others go on
             failures[image_id] = f"{record['file_name']}: {type(error).__name__}: {error}"
-            rows.append((image_id, *_whole_image(record)))
-    with ProposalStoreWriter(path, replace(metadata, failures=failures)) as writer:
+            boxes, scores, outside = *_whole_image(record), 0
+        rows.append((image_id, boxes, scores))
+        dropped += outside
+    with ProposalStoreWriter(path, replace(metadata, failures=failures, dropped_boxes=dropped)) as writer:
         for row in rows:
             writer.write(*row)
     return len(records)
@@ -146,21 +159,29 @@ def _whole_image(record: dict) -> tuple[np.ndarray, np.ndarray]:
     return np.array(box, dtype=np.float32).reshape(-1, 4), np.ones(len(box) // 4, dtype=np.float32)
 
 
-def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarray, np.ndarray]:
+def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarray, np.ndarray, int]:
+    """Boxes within the image, their scores, and how many boxes were dropped since they had no area there."""
     image = read(record["file_name"])
     if "height" in record and image.shape[:2] != (record["height"], record["width"]):
         said = f"{record['width']} x {record['height']}"
         raise ValueError(f"the picture is {image.shape[1]} x {image.shape[0]}, its dataset dict says {said}")
-    return proposer(image)
+    boxes, scores = proposer(image)
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError(f"{proposer.name} gives boxes or scores that are not finite")
+    boxes = boxes.clip(0, [image.shape[1], image.shape[0]] * 2)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return boxes[inside], scores[inside], int((~inside).sum())
 
 
 def _log_summary(store: ProposalStore, dataset_dicts: list[dict]) -> None:
     counts = [len(scores) for _, (_, scores) in store.items()] or [0]
     logger.info("%s: %d images", store.path, len(store))
     logger.info("boxes per image: min %d, mean %.1f, max %d", min(counts), np.mean(counts), max(counts))
+    if store.metadata.dropped_boxes:
+        logger.info("%d boxes had no area within their image and were dropped", store.metadata.dropped_boxes)
     recall = proposal_recall(store, dataset_dicts)
     if recall is not None:
-        for threshold, (at_100, at_all) in zip((0.5, 0.7), recall.T):
-            logger.info("recall at IoU %.1f: %.3f with 100 boxes, %.3f with all", threshold, at_100, at_all)
+        for threshold, at in zip((0.5, 0.7), recall.T):
+            logger.info("recall at IoU %.1f: %.3f with 100 boxes, %.3f with 500", threshold, *at)
     for image_id, reason in store.metadata.failures.items():
         logger.warning("image %s got the whole image as its only proposal: %s", image_id, reason)

@@ -1,17 +1,52 @@
-"""The folder of finished parts by which an interrupted run goes on, and how it becomes one proposal store."""
+"""The folder of finished parts by which an interrupted run goes on, and how it becomes one proposal store.
+
+The shards of a run share that folder, also over a network: part i belongs to shard i modulo their number, and
+whoever finds every part there puts the store together. Locks are ``flock``'s, which Linux passes on over NFS.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TextIO
 
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The ``number``-th, from 1, of ``count`` processes that make one store together."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """
+        Args:
+            text: such as ``2/8``.
+
+        Raises:
+            ValueError: no such shard.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        number, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= number <= count:
+            raise ValueError(f"{text} is no shard: the second of eight is 2/8")
+        return cls(number, count)
+
+    def takes(self, part: int) -> bool:
+        return part % self.count == self.number - 1
 
 
 def identity(metadata: StoreMetadata, image_ids: Iterable[str]) -> dict:
@@ -31,49 +66,88 @@ def difference(found: dict, wanted: dict) -> str:
 
 
 @contextmanager
-def claimed(folder: str, wanted: dict) -> Iterator[None]:
-    """Mark a folder of parts as this run's, or make sure that it is, and keep other processes out.
+def claimed(folder: str, wanted: dict, shard: Shard) -> Iterator[bool]:
+    """Mark a folder of parts as this run's, or make sure that it is, and keep others of the same shard out.
+
+    Yields False where another shard removed the folder meanwhile, having made the store.
 
     Raises:
-        FileExistsError: its parts are of another identity.
-        RuntimeError: another process is at work in it.
+        FileExistsError: its parts are of another identity, or of another number of shards.
+        RuntimeError: another process is at work on the same shard.
     """
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "run.json"), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with this process, however that ends
-        except BlockingIOError as error:
-            raise RuntimeError(f"another process is at work in {folder}: wait for it or stop it") from error
-        file.seek(0)
-        content = file.read()
-        if not content:
-            file.write(json.dumps(wanted))
-            file.flush()
-        other = difference(json.loads(content), wanted) if content else ""
-        if other:
-            raise FileExistsError(
-                f"{folder} has parts of a run with other settings ({other}): "
-                "delete that folder or give another --output"
-            )
-        yield
+    with _locked(os.path.join(folder, f"shard{shard.number}.lock"), wait=False):
+        with _locked(os.path.join(folder, "run.json"), wait=True) as file:
+            _agree(file, {**wanted, "shards": shard.count}, folder)
+        yield os.path.isdir(folder)
 
 
-def merge(folder: str, parts: list[str], output: str, metadata: StoreMetadata, images: int) -> ProposalStore:
-    """Stream the parts into one store, one part open at a time, and remove their folder.
+def merge_when_complete(
+    folder: str, parts: list[str], output: str, metadata: StoreMetadata, images: int
+) -> ProposalStore | None:
+    """The store, put together here or by a shard that was faster; None while a part is missing.
 
     Raises:
         RuntimeError: every image failed.
     """
+    try:
+        with _locked(os.path.join(folder, "run.json"), wait=True):
+            missing = {os.path.basename(part) for part in parts}.difference(os.listdir(folder))
+            if not missing:
+                return _merge(folder, parts, output, metadata, images)
+    except FileNotFoundError:  # the folder: a faster shard removed it
+        return ProposalStore(output)
+    logger.info(
+        "%d of %d parts are still to come from other shards, the last of which makes %s. "
+        "Is none at work any more, start those that were cut short again, or any one if none was.",
+        len(missing),
+        len(parts),
+        output,
+    )
+    return None
+
+
+@contextmanager
+def _locked(path: str, wait: bool) -> Iterator[TextIO]:
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # ends with this process, at the latest
+        except BlockingIOError as error:
+            folder = os.path.dirname(path)
+            raise RuntimeError(f"another process is at work in {folder}: wait for it or stop it") from error
+        yield file
+
+
+def _agree(file: TextIO, wanted: dict, folder: str) -> None:
+    file.seek(0)
+    content = file.read()
+    if not content:
+        file.write(json.dumps(wanted))
+        return
+    other = difference(json.loads(content), wanted)
+    if other:
+        raise FileExistsError(
+            f"{folder} has parts of a run with other settings ({other}): delete that folder or give another --output"
+        )
+
+
+def _merge(folder: str, parts: list[str], output: str, metadata: StoreMetadata, images: int) -> ProposalStore:
+    """Stream the parts into one store, one part open at a time, and remove their folder."""
     failures: dict[str, str] = {}
+    dropped = 0
     for part in parts:
-        failures.update(ProposalStore(part).metadata.failures)
+        made = ProposalStore(part).metadata
+        failures.update(made.failures)
+        dropped += made.dropped_boxes
     if images and len(failures) == images:
         shutil.rmtree(folder)
         first = next(iter(failures.values()))
         raise RuntimeError(f"not one image got proposals, beginning with {first}")
-    with ProposalStoreWriter(output, replace(metadata, failures=failures)) as writer:
+    with ProposalStoreWriter(output, replace(metadata, failures=failures, dropped_boxes=dropped)) as writer:
         for part in parts:
             for image_id, (boxes, scores) in ProposalStore(part).items():
                 writer.write(image_id, boxes, scores)
+    for part in parts:  # before what says whose they are
+        os.remove(part)
     shutil.rmtree(folder)
     return ProposalStore(output)

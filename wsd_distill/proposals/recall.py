@@ -33,7 +33,7 @@ def object_boxes(record: dict) -> np.ndarray:
 def proposal_recall(
     store: ProposalStore,
     dataset_dicts: Iterable[dict],
-    tops: Sequence[int | None] = (100, None),
+    tops: Sequence[int | None] = (100, 500),
     thresholds: Sequence[float] = (0.5, 0.7),
 ) -> np.ndarray | None:
     """Share of annotated boxes that a proposal covers with at least a given IoU.

@@ -1,0 +1,32 @@
+import io
+import logging
+import sys
+
+from wsd_distill.proposals.progress import progress_bar
+
+
+def test_a_log_file_gets_lines_now_and_then(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with caplog.at_level(logging.INFO), progress_bar(10, 2, seconds=0) as bar:
+        bar.update(3)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("proposals: 2 of 10 images, ")
+    assert lines[1].startswith("proposals: 5 of 10 images, ")
+    assert "images/s" in lines[1] and lines[1].endswith(" left")
+    assert sys.stderr.getvalue() == ""  # no redrawing there
+
+    caplog.clear()
+    with caplog.at_level(logging.INFO), progress_bar(1000, 0, seconds=60) as bar:
+        for _ in range(999):
+            bar.update(1)
+    assert len(caplog.records) <= 2  # the first and the last
+
+
+def test_a_terminal_gets_a_bar(monkeypatch, caplog):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with caplog.at_level(logging.INFO), progress_bar(10, 0) as bar:
+        bar.update(10)
+    assert "10/10" in terminal.getvalue()
+    assert caplog.records == []

@@ -1,0 +1,94 @@
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+from wsd_distill.data.proposal_store import ProposalStore
+
+PATH = Path(__file__).parents[2] / "tools" / "generate_proposals.py"
+
+
+@pytest.fixture
+def tool(monkeypatch, tmp_path):
+    """A function that runs the tool in this process for a data set of three pictures; output in tmp_path."""
+    spec = importlib.util.spec_from_file_location("generate_proposals", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    dicts = []
+    for number in range(3):
+        file = tmp_path / f"{number}.png"
+        picture = Image.new("RGB", (60, 40), (40, 40, 40))
+        picture.paste((220, 80, 60), (10 + number, 8, 40, 30))
+        picture.save(file)
+        dicts.append({"image_id": number, "file_name": str(file), "height": 40, "width": 60})
+    DatasetCatalog.register("three_pictures", lambda: dicts)
+
+    def run(*arguments):
+        command = ["generate_proposals.py", "--dataset", "three_pictures", "--num-workers", "0", *arguments]
+        monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "out.arrow")])
+        module.main()
+
+    yield run
+    DatasetCatalog.remove("three_pictures")
+
+
+def test_options_reach_the_method(tool, tmp_path):
+    tool("--max-boxes", "5", "--sides", "128", "--hysteresis", "40", "80", "--min-box-area", "200")
+    store = ProposalStore(tmp_path / "out.arrow")
+    assert store.metadata.generator == "edge_boxes"
+    assert store.metadata.parameters == {
+        "max_boxes": 5,
+        "sides": [128],
+        "alpha": 0.65,
+        "beta": 0.55,
+        "min_score": 0.01,
+        "min_box_area": 200,
+        "hysteresis": [40, 80],
+        "edge_model": None,
+    }
+    assert len(store) == 3
+
+
+def test_selective_search_in_shards(tool, tmp_path):
+    """Three images are one part: the second shard has nothing to do, the first makes the store."""
+    common = ["--method", "selective_search", "--mode", "quality", "--max-boxes", "4"]
+    tool(*common, "--shard", "2/2")
+    assert not (tmp_path / "out.arrow").exists()
+    tool(*common, "--shard", "1/2")
+    store = ProposalStore(tmp_path / "out.arrow")
+    assert (len(store), store.metadata.parameters["mode"]) == (3, "quality")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--method", "detector", "--edge-model", "m"], "--method detector has no --edge-model"),
+        (
+            ["--alpha", "0.5", "--max-boxes", "9", "--method", "selective_search"],
+            "--method selective_search has no --alpha",
+        ),
+        (["--beta", "0.6", "--device", "cpu", "--method", "detector"], "--method detector has no --beta"),
+        (["--mode", "fast"], "--method edge_boxes has no --mode"),
+        (["--method", "detector"], "--method detector needs --detector-config, --weights"),
+        (["--method", "detector", "--detector-config", "no.yaml", "--weights", "w"], "no.yaml is neither a file nor"),
+        (["--edge-model", "no.yml.gz"], "no structured-forest edge model no.yml.gz"),
+        (["--sides", "0"], "sides [0]: give one or several positive numbers of pixels"),
+        (["--shard", "3/2"], "3/2 is no shard: the second of eight is 2/8"),
+    ],
+)
+def test_options_that_would_be_ignored_or_are_missing_are_errors(tool, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        tool(*arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_options_beside_a_configs_own_proposer_are_an_error(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool("--config-file", str(PATH.parents[1] / "configs" / "digit_scenes" / "data.py"), "--max-boxes", "3")
+    assert "--max-boxes: give --method, or change the config's on_image.proposer" in capsys.readouterr().err
