@@ -25,6 +25,12 @@ from wsd_distill.engine import apply_overrides, launch, wrap_for_ranks
 logger = logging.getLogger("wsd_distill")
 
 
+def place(model: torch.nn.Module, cfg) -> torch.nn.Module:
+    """On the device and in the memory format that the config names."""
+    model.to(cfg.train.device)
+    return model.to(memory_format=torch.channels_last) if cfg.train.channels_last else model
+
+
 def do_test(cfg, model) -> dict:
     """Evaluate on every entry of ``dataloader.test``, in order; on the main process name -> metrics, else {}."""
     results = {}
@@ -47,6 +53,7 @@ def do_train(cfg, model, resume: bool) -> None:
     if "distiller" in cfg:
         cfg.distiller.student = model
         learner = instantiate(cfg.distiller).to(cfg.train.device)
+        place(learner.teacher, cfg)
     cfg.optimizer.params.model = learner
     optimizer = instantiate(cfg.optimizer)
     cfg.trainer.model = wrap_for_ranks(learner)
@@ -77,9 +84,7 @@ def main(args) -> None:
     register_from(cfg)
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
-    model = instantiate(cfg.model).to(cfg.train.device)
-    if cfg.train.channels_last:
-        model.to(memory_format=torch.channels_last)
+    model = place(instantiate(cfg.model), cfg)
     if args.eval_only:
         DetectionCheckpointer(model).load(cfg.train.init_checkpoint)
         do_test(cfg, model)
