@@ -23,11 +23,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetFromList, MapDataset
+from detectron2.data import DatasetFromList
 from detectron2.data.build import load_proposals_into_dataset
 from detectron2.structures import BoxMode
 from tabulate import tabulate
 
+from wsd_distill.data.build import WithProposals
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 
 SIDE = 640  # pixels, of every image
@@ -70,9 +71,7 @@ def open_data_set(way: str, folder: Path, images: int) -> tuple:
     elif way == "store":
         store = ProposalStore(folder / FILES[way], "benchmark")
     opened = time.perf_counter() - started
-    data_set = DatasetFromList(dicts, copy=False)
-    if way == "store":
-        data_set = MapDataset(data_set, store.attach)
+    data_set = WithProposals(dicts, store) if way == "store" else DatasetFromList(dicts, copy=False)
     return data_set, opened, time.perf_counter() - started
 
 
@@ -156,7 +155,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> str:
     warm = {way: in_fresh_process(way, folder, arguments, arguments.workers) for way in ("none", "pickle", "store")}
     rows = [row("open, from disk, s", cold, lambda found: found["opened"])]
     rows.append(row("open, s", warm, lambda found: found["opened"]))
-    rows.append(row("open and serialise the dataset dicts, s", warm, lambda found: found["ready"]))
+    rows.append(row("open, and serialise the dataset dicts, s", warm, lambda found: found["ready"]))
     for count in map(str, arguments.workers):
         for key in ("RSS", "PSS", "USS", "anonymous PSS"):
             name = f"{key} of a worker, {count} running, MB"

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch.utils.data
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, build_detection_train_loader
 from detectron2.data.samplers import InferenceSampler
+from detectron2.structures import BoxMode
 
 from .proposal_store import ProposalStore
+
+
+class WithProposals(torch.utils.data.Dataset):
+    """Dataset dicts with their image's proposals, the best first, under Detectron2's keys.
+
+    Raises:
+        KeyError: the store lacks an image.
+    """
+
+    def __init__(self, dicts: list[dict], store: ProposalStore) -> None:
+        self._records, self._store = DatasetFromList(dicts, copy=False), store
+        self._rows = np.array([store.row_of(record["image_id"]) for record in dicts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        boxes, scores = self._store.read(self._rows.item(index))
+        return {
+            **self._records[index],
+            "proposal_boxes": boxes,
+            "proposal_objectness_logits": scores,
+            "proposal_bbox_mode": BoxMode.XYXY_ABS,
+        }
 
 
 def get_dataset_dicts(name: str, first: int | None = None) -> list[dict]:
@@ -74,10 +100,9 @@ def build_test_loader(
 
 
 def _records(dicts: list[dict], name: str, proposals: str | None) -> torch.utils.data.Dataset:
-    records = DatasetFromList(dicts, copy=False)
     if proposals is None:
-        return records
-    return MapDataset(records, ProposalStore(proposals, dataset_name=name).attach)
+        return DatasetFromList(dicts, copy=False)
+    return WithProposals(dicts, ProposalStore(proposals, dataset_name=name))
 
 
 def _as_list(batch: list[dict]) -> list[dict]:

@@ -10,16 +10,15 @@ first touch of a page takes longer than a read.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from detectron2.structures import BoxMode
 
 FORMAT_VERSION = 1
 _METADATA_KEY = b"wsd_distill.proposals"
@@ -70,27 +69,29 @@ class ProposalStore:
     def __init__(self, path: str | os.PathLike, dataset_name: str | None = None) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self._dataset_name = dataset_name
-        self._rows, self.metadata = _open(self.path)
+        if not os.path.isfile(self.path):
+            raise FileNotFoundError(f"no proposal store {self.path}: make it with tools/generate_proposals.py")
+        self._file = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._ids, self._places, self.metadata = _contents(self.path, self._file)
         if dataset_name is not None and self.metadata.dataset_name != dataset_name:
             raise ValueError(
                 f"{self.path} holds proposals of '{self.metadata.dataset_name}', not of '{dataset_name}'. "
                 f"Make them with: python tools/generate_proposals.py --dataset {dataset_name}"
             )
-        self._file = os.open(self.path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
 
     def __reduce__(self) -> tuple:
         return ProposalStore, (self.path, self._dataset_name)
 
     def __len__(self) -> int:
-        return len(self._rows.ids)
+        return len(self._ids)
 
     def __contains__(self, image_id: object) -> bool:
         return self._find(str(image_id)) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Image ids in the order of the file."""
-        return iter(self._rows.ids)
+        return iter(self._ids)
 
     def __getitem__(self, image_id: int | str) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (R, 4) float32, XYXY_ABS, and scores (R,) float32, descending; R may be 0. Both are copies.
@@ -98,6 +99,10 @@ class ProposalStore:
         Raises:
             KeyError: the image is not in the store.
         """
+        return self.read(self.row_of(image_id))
+
+    def row_of(self, image_id: int | str) -> int:
+        """Where an image is in the file, for ``read``; raises as above."""
         row = self._find(str(image_id))
         if row is None:
             raise KeyError(
@@ -105,45 +110,26 @@ class ProposalStore:
                 "images with python tools/generate_proposals.py "
                 f"--dataset {self.metadata.dataset_name} --overwrite"
             )
-        return self._read(row)
+        return row
 
-    def attach(self, record: dict) -> dict:
-        """A dataset dict with its image's proposals under Detectron2's keys, the best first; raises as above."""
-        boxes, scores = self[record["image_id"]]
-        return {
-            **record,
-            "proposal_boxes": boxes,
-            "proposal_objectness_logits": scores,
-            "proposal_bbox_mode": BoxMode.XYXY_ABS,
-        }
-
-    def items(self) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-        """``(image_id, (boxes, scores))`` of every image, in one pass through the file."""
-        for row, image_id in enumerate(self._rows.ids):
-            yield image_id, self._read(row)
-
-    def _find(self, image_id: str) -> int | None:
-        ids = self._rows.ids
-        row = bisect_left(ids, image_id)
-        return row if row < len(ids) and ids[row] == image_id else None
-
-    def _read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        count = self._rows.counts.item(row)
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and scores of a row, as above."""
+        count, boxes_at, scores_at = self._places[row].tolist()
         boxes, scores = np.empty((count, 4), np.float32), np.empty(count, np.float32)
-        size = os.preadv(self._file, [boxes], self._rows.boxes_at.item(row))
-        size += os.preadv(self._file, [scores], self._rows.scores_at.item(row))
+        size = os.preadv(self._file, [boxes], boxes_at)
+        size += os.preadv(self._file, [scores], scores_at)
         if size != 20 * count:
             raise ValueError(f"{self.path} has been cut since it was opened: make it again")
         return boxes, scores
 
+    def items(self) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+        """``(image_id, (boxes, scores))`` of every image, in one pass through the file."""
+        for row, image_id in enumerate(self._ids):
+            yield image_id, self.read(row)
 
-class _Rows(NamedTuple):
-    """Ids, numbers of boxes, and where boxes and scores begin, in bytes of the file."""
-
-    ids: list[str]
-    counts: np.ndarray
-    boxes_at: np.ndarray
-    scores_at: np.ndarray
+    def _find(self, image_id: str) -> int | None:
+        row = bisect_left(self._ids, image_id)
+        return row if row < len(self._ids) and self._ids[row] == image_id else None
 
 
 class ProposalStoreWriter:
@@ -214,15 +200,13 @@ class ProposalStoreWriter:
         self._rows.clear()
 
 
-def _open(path: str) -> tuple[_Rows, StoreMetadata]:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no proposal store {path}: make it with tools/generate_proposals.py")
+def _contents(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:
+    """Ids and places of the rows, and what the schema says, of an open file."""
     try:
-        with pa.memory_map(path) as file:
-            whole = file.read_buffer()
+        whole = pa.py_buffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # pa.memory_map would read ahead
         reader = pa.ipc.open_file(whole)
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} is no whole Arrow file ({error}): delete it and make it again") from error
     content: Mapping = reader.schema.metadata or {}
     if _METADATA_KEY not in content:
@@ -233,21 +217,23 @@ def _open(path: str) -> tuple[_Rows, StoreMetadata]:
             f"{path} has format {metadata['format_version']}, this program reads {FORMAT_VERSION}: "
             "make it again with tools/generate_proposals.py"
         )
-    return _rows(batches, whole.address), StoreMetadata(**metadata)
+    return *_ids_and_places(batches, whole.address), StoreMetadata(**metadata)
 
 
-def _rows(batches: list[pa.RecordBatch], address: int) -> _Rows:
-    """``address``: of the first byte of the mapped file."""
-    ids, counts, boxes_at, scores_at = [], [], [], []
+def _ids_and_places(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], np.ndarray]:
+    """Ids, and (N, 3) int64: number of boxes, and where boxes and scores begin, in bytes of the file.
+
+    ``address``: of the first byte of the mapped file.
+    """
+    ids, places = [], [np.zeros((0, 3), np.int64)]
     for batch in batches:
         names, boxes, scores = batch.columns
-        begins = scores.offsets.to_numpy().astype(np.int64)  # of the boxes too
+        begins = boxes.offsets.to_numpy().astype(np.int64)  # of the scores too; these are near the ids in the file
+        boxes_at = _position(boxes.values.values, address) + 16 * begins[:-1]
+        scores_at = _position(scores.values, address) + 4 * begins[:-1]
+        places.append(np.stack([np.diff(begins), boxes_at, scores_at], axis=1))
         ids += names.to_pylist()
-        counts.append(np.diff(begins))
-        boxes_at.append(_position(boxes.values.values, address) + 16 * begins[:-1])
-        scores_at.append(_position(scores.values, address) + 4 * begins[:-1])
-    none = [np.zeros(0, np.int64)]
-    return _Rows(ids, *(np.concatenate(none + column) for column in (counts, boxes_at, scores_at)))
+    return ids, np.concatenate(places)
 
 
 def _position(floats: pa.FloatArray, address: int) -> int:
