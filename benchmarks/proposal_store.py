@@ -32,9 +32,10 @@ from wsd_distill.data.build import WithProposals
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 
 SIDE = 640  # pixels, of every image
+WAYS = ("none", "pickle", "store")  # "none": the data set without proposals
 FILES = {"pickle": "proposals.pkl", "store": "proposals.arrow"}
 WORKER_READS = 500  # images that each worker reads before its memory is looked at
-READS, ROUNDS = 10_000, 5  # images read for a figure of speed, which is the median of the rounds
+READS, ROUNDS = 10_000, 9  # images read for a figure of speed, which is the median of the rounds
 
 
 def generated(images: int, boxes: int):
@@ -62,14 +63,14 @@ def dataset_dicts(images: int) -> list[dict]:
     ]
 
 
-def open_data_set(way: str, folder: Path, images: int) -> tuple:
+def open_data_set(way: str, folder: str, images: int) -> tuple:
     """The data set, seconds to open the proposals, and seconds until the data set is ready to be read."""
     dicts = dataset_dicts(images)
     started = time.perf_counter()
     if way == "pickle":
-        dicts = load_proposals_into_dataset(dicts, str(folder / FILES[way]))
+        dicts = load_proposals_into_dataset(dicts, os.path.join(folder, FILES[way]))
     elif way == "store":
-        store = ProposalStore(folder / FILES[way], "benchmark")
+        store = ProposalStore(os.path.join(folder, FILES[way]), "benchmark")
     opened = time.perf_counter() - started
     data_set = WithProposals(dicts, store) if way == "store" else DatasetFromList(dicts, copy=False)
     return data_set, opened, time.perf_counter() - started
@@ -123,18 +124,29 @@ def measure_workers(data_set, workers: int, method: str) -> dict[str, float]:
     return {**{key: float(np.mean([each[key] for each in found])) for key in found[0]}, "all": total}
 
 
-def measure(way: str, folder: Path, images: int, workers: list[int], method: str) -> dict:
+def measure(way: str, folder: str, images: int, workers: list[int], method: str) -> dict:
     """Everything about one way, in a process that has done nothing else."""
     data_set, opened, ready = open_data_set(way, folder, images)
     memories = {str(count): measure_workers(data_set, count, method) for count in workers}
-    rng = np.random.default_rng(2)
-    first = reads_per_second(data_set, rng.integers(images, size=1000).tolist())
-    rounds = [reads_per_second(data_set, rng.integers(images, size=READS).tolist()) for _ in range(ROUNDS)]
-    return {"opened": opened, "ready": ready, "memory": memories, "first": first, "reads": float(np.median(rounds))}
+    first = reads_per_second(data_set, np.random.default_rng(2).integers(images, size=1000).tolist())
+    return {"opened": opened, "ready": ready, "memory": memories, "first": first}
 
 
-def in_fresh_process(way: str, folder: Path, arguments: argparse.Namespace, workers: list[int]) -> dict:
-    job = [way, str(folder), arguments.images, workers, arguments.start_method]
+def measure_reads(folder: str, images: int) -> dict[str, float]:
+    """Reads per second of each way, in turns in one process, so that whatever else the machine does hits all."""
+    data_sets = {way: open_data_set(way, folder, images)[0] for way in WAYS}
+    rng, rounds = np.random.default_rng(3), []
+    for _ in range(ROUNDS):
+        indices = rng.integers(images, size=READS).tolist()
+        rounds.append([reads_per_second(data_set, indices) for data_set in data_sets.values()])
+    return dict(zip(data_sets, np.median(rounds, axis=0).tolist()))
+
+
+def in_fresh_process(*job) -> dict:
+    """
+    Args:
+        job: name of a function of this file, and its arguments.
+    """
     command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(job)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
@@ -146,13 +158,22 @@ def forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def read_through(path: Path) -> None:
+    """Bring a file into the page cache."""
+    with open(path, "rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
 def compare(folder: Path, arguments: argparse.Namespace) -> str:
     """Both files are in the page cache, but for the rows that say otherwise."""
-    cold = {}
-    for way in ("pickle", "store"):
+    cold, settings = {}, (str(folder), arguments.images)
+    for way in FILES:
         forget(folder / FILES[way])
-        cold[way] = in_fresh_process(way, folder, arguments, [])
-    warm = {way: in_fresh_process(way, folder, arguments, arguments.workers) for way in ("none", "pickle", "store")}
+        cold[way] = in_fresh_process("measure", way, *settings, [], arguments.start_method)
+        read_through(folder / FILES[way])
+    warm = {way: in_fresh_process("measure", way, *settings, arguments.workers, arguments.start_method) for way in WAYS}
+    reads = in_fresh_process("measure_reads", *settings)
     rows = [row("open, from disk, s", cold, lambda found: found["opened"])]
     rows.append(row("open, s", warm, lambda found: found["opened"]))
     rows.append(row("open, and serialise the dataset dicts, s", warm, lambda found: found["ready"]))
@@ -164,14 +185,14 @@ def compare(folder: Path, arguments: argparse.Namespace) -> str:
         rows.append(row(name, warm, lambda found, count=count: found["memory"][count]["all"], added=True))
     rows.append(row("first 1000 random reads, from disk, /s", cold, lambda found: found["first"], more=True))
     rows.append(row("first 1000 random reads, /s", warm, lambda found: found["first"], more=True))
-    rows.append(row("random reads, /s", warm, lambda found: found["reads"], more=True))
+    rows.append(row("random reads, /s", reads, lambda found: found, more=True))
     headers = ["", "no proposals", "Detectron2's pickle", "store", "store better by"]
     return tabulate(rows, headers=headers, tablefmt="pipe", floatfmt=("", ".4g", ".4g", ".4g", ""))
 
 
 def row(name: str, found: dict, value, *, more: bool = False, added: bool = False) -> list:
     """``more``: more is better. ``added``: compare what each way adds to a data set without proposals."""
-    none, pickled, store = (value(found[way]) if way in found else None for way in ("none", "pickle", "store"))
+    none, pickled, store = (value(found[way]) if way in found else None for way in WAYS)
     base = none if added else 0
     ratio = (store - base) / (pickled - base) if more else (pickled - base) / max(store - base, 1e-9)
     return [name, none, pickled, store, f"{ratio:.3g}x" + (" (added)" if added else "")]
@@ -195,7 +216,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.job:
-        print(json.dumps(measure(arguments.job[0], Path(arguments.job[1]), *arguments.job[2:])))
+        name, *values = arguments.job
+        print(json.dumps({"measure": measure, "measure_reads": measure_reads}[name](*values)))
         return
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="proposal_store"))
     folder.mkdir(parents=True, exist_ok=True)

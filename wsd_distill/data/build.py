@@ -28,13 +28,10 @@ class WithProposals(torch.utils.data.Dataset):
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
-        boxes, scores = self._store.read(self._rows.item(index))
-        return {
-            **self._records[index],
-            "proposal_boxes": boxes,
-            "proposal_objectness_logits": scores,
-            "proposal_bbox_mode": BoxMode.XYXY_ABS,
-        }
+        record = self._records[index]  # a copy
+        record["proposal_boxes"], record["proposal_objectness_logits"] = self._store.read(self._rows.item(index))
+        record["proposal_bbox_mode"] = BoxMode.XYXY_ABS
+        return record
 
 
 def get_dataset_dicts(name: str, first: int | None = None) -> list[dict]:
