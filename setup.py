@@ -26,6 +26,7 @@ setup(
         "pyarrow>=14",
         "pycocotools>=2.0.6",
         "scikit-learn>=1.2",
+        "scipy>=1.10",
         "scikit-image>=0.22",
         "matplotlib>=3.6",
         "tabulate>=0.9",

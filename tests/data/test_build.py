@@ -62,7 +62,7 @@ def test_the_proposals_of_another_data_set_are_an_error(dataset, tmp_path):
 def test_an_image_without_proposals_is_named(dataset, tmp_path):
     store = write_store(tmp_path / "store.arrow", dataset, ids=[0, 1, 2, 4])
     with pytest.raises(KeyError, match="no proposals for image '3' in .*store.arrow"):
-        list(build_test_loader(dataset, mapper=dict, proposals=store))
+        build_test_loader(dataset, mapper=dict, proposals=store)
 
 
 def test_an_image_without_labels_is_named():

@@ -1,4 +1,7 @@
+import os
 import pickle
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -107,15 +110,36 @@ def test_pickle_is_small_and_does_not_carry_boxes(tmp_path):
     assert len(pickle.dumps(store)) < 1000
 
 
-def test_reading_an_image_allocates_that_image_alone(tmp_path):
+def test_an_open_store_holds_no_boxes_in_memory(tmp_path):
     rng = np.random.default_rng(0)
     rows = [(f"{i:04d}", *random_proposals(rng, 500)) for i in range(300)]  # 3 MB
     path = write(tmp_path / "s.arrow", rows, chunk_rows=32)
     del rows
     before = pa.total_allocated_bytes()
+    tracemalloc.start()
     store = ProposalStore(path)
-    store["0150"]
-    assert pa.total_allocated_bytes() - before < 100_000
+    assert sum(len(scores) for _, (_, scores) in store.items()) == 150_000
+    assert tracemalloc.get_traced_memory()[0] < 100_000
+    tracemalloc.stop()
+    assert pa.total_allocated_bytes() == before
+    assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_store_that_is_cut_while_open_is_an_error(tmp_path):
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "s.arrow", [(f"{i}", *random_proposals(rng, 50)) for i in range(9)])
+    store = ProposalStore(path)
+    os.truncate(path, 4000)
+    with pytest.raises(ValueError, match=r"s\.arrow has been cut since it was opened"):
+        store["8"]
+
+
+def test_a_store_closes_its_file(tmp_path):
+    store = ProposalStore(write(tmp_path / "s.arrow", []))
+    number = store._file
+    assert os.readlink(f"/proc/self/fd/{number}") == str(tmp_path / "s.arrow")
+    del store
+    assert not os.path.exists(f"/proc/self/fd/{number}")
 
 
 def test_missing_image_names_id_file_and_tool(tmp_path):

@@ -9,11 +9,33 @@ import numpy as np
 import torch.utils.data
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, build_detection_train_loader
 from detectron2.data.samplers import InferenceSampler
+from detectron2.structures import BoxMode
 
 from .image import ImageError
 from .proposal_store import ProposalStore
 
 logger = logging.getLogger(__name__)
+
+
+class WithProposals(torch.utils.data.Dataset):
+    """Dataset dicts with their image's proposals, the best first, under Detectron2's keys.
+
+    Raises:
+        KeyError: the store lacks an image.
+    """
+
+    def __init__(self, dicts: list[dict], store: ProposalStore) -> None:
+        self._records, self._store = DatasetFromList(dicts, copy=False), store
+        self._rows = np.array([store.row_of(record["image_id"]) for record in dicts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        record = self._records[index]  # a copy
+        record["proposal_boxes"], record["proposal_objectness_logits"] = self._store.read(self._rows.item(index))
+        record["proposal_bbox_mode"] = BoxMode.XYXY_ABS
+        return record
 
 
 def get_dataset_dicts(name: str, first: int | None = None) -> list[dict]:
@@ -119,10 +141,9 @@ class SkipUnreadable(torch.utils.data.Dataset):
 
 
 def _records(dicts: list[dict], name: str, proposals: str | None) -> torch.utils.data.Dataset:
-    records = DatasetFromList(dicts, copy=False)
     if proposals is None:
-        return records
-    return MapDataset(records, ProposalStore(proposals, dataset_name=name).attach)
+        return DatasetFromList(dicts, copy=False)
+    return WithProposals(dicts, ProposalStore(proposals, dataset_name=name))
 
 
 def _as_list(batch: list[dict]) -> list[dict]:

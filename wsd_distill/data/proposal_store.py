@@ -1,21 +1,24 @@
-"""Proposal store: the object proposals of one data set split in one memory-mapped Arrow IPC file.
+"""Proposal store: the object proposals of one data set split in one Arrow IPC file.
 
 One row per image, sorted by ``str(image_id)``: ``image_id`` (string), ``boxes`` (list of 4 float32, XYXY_ABS
-in pixels of the original image), ``scores`` (list of float32, descending). Each record batch but the last has
-``chunk_rows`` rows, so that row i is in batch ``i // chunk_rows`` and an image is found by bisection, without
-an index in memory.
+in pixels of the original image), ``scores`` (list of float32, descending). To open it is to map the file, note the ids
+and where the boxes and scores of each image begin, some 90 bytes an image, and unmap it. Boxes and scores are then read
+from their place when they are asked for: pages of a mapping that stays would count as memory of every worker, and the
+first touch of a page takes longer than a read.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import weakref
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from detectron2.structures import BoxMode
 
 from .root import datasets_root
 
@@ -55,7 +58,7 @@ class StoreMetadata:
 
 
 class ProposalStore:
-    """Read access to a proposal store. Pickles as its path, so that workers map the same pages.
+    """Read access to a proposal store, also from several threads or forked processes. Pickles as its path.
 
     Args:
         path: a file that :class:`ProposalStoreWriter` wrote.
@@ -69,27 +72,29 @@ class ProposalStore:
     def __init__(self, path: str | os.PathLike, dataset_name: str | None = None) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self._dataset_name = dataset_name
-        self._batches, self.metadata = _open(self.path)
+        if not os.path.isfile(self.path):
+            raise FileNotFoundError(f"no proposal store {self.path}: make it with tools/generate_proposals.py")
+        self._file = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._ids, self._places, self.metadata = _contents(self.path, self._file)
         if dataset_name is not None and self.metadata.dataset_name != dataset_name:
             raise ValueError(
                 f"{self.path} holds proposals of '{self.metadata.dataset_name}', not of '{dataset_name}'. "
                 f"Make them with: python tools/generate_proposals.py --dataset {dataset_name}"
             )
-        self._length = sum(batch.num_rows for batch in self._batches)
 
     def __reduce__(self) -> tuple:
         return ProposalStore, (self.path, self._dataset_name)
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._ids)
 
     def __contains__(self, image_id: object) -> bool:
         return self._find(str(image_id)) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Image ids in the order of the file."""
-        for batch in self._batches:
-            yield from batch.column(0).to_pylist()
+        return iter(self._ids)
 
     def __getitem__(self, image_id: int | str) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (R, 4) float32, XYXY_ABS, and scores (R,) float32, descending; R may be 0. Both are copies.
@@ -97,6 +102,10 @@ class ProposalStore:
         Raises:
             KeyError: the image is not in the store.
         """
+        return self.read(self.row_of(image_id))
+
+    def row_of(self, image_id: int | str) -> int:
+        """Where an image is in the file, for ``read``; raises as above."""
         row = self._find(str(image_id))
         if row is None:
             raise KeyError(
@@ -104,39 +113,26 @@ class ProposalStore:
                 "images with python tools/generate_proposals.py "
                 f"--dataset {self.metadata.dataset_name} --overwrite"
             )
-        return _arrays(*self._locate(row))
+        return row
 
-    def attach(self, record: dict) -> dict:
-        """A dataset dict with its image's proposals under Detectron2's keys, the best first; raises as above."""
-        boxes, scores = self[record["image_id"]]
-        return {
-            **record,
-            "proposal_boxes": boxes,
-            "proposal_objectness_logits": scores,
-            "proposal_bbox_mode": BoxMode.XYXY_ABS,
-        }
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and scores of a row, as above."""
+        count, boxes_at, scores_at = self._places[row].tolist()
+        boxes, scores = np.empty((count, 4), np.float32), np.empty(count, np.float32)
+        size = os.preadv(self._file, [boxes], boxes_at)
+        size += os.preadv(self._file, [scores], scores_at)
+        if size != 20 * count:
+            raise ValueError(f"{self.path} has been cut since it was opened: make it again")
+        return boxes, scores
 
     def items(self) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
         """``(image_id, (boxes, scores))`` of every image, in one pass through the file."""
-        for batch in self._batches:
-            for row, image_id in enumerate(batch.column(0).to_pylist()):
-                yield image_id, _arrays(batch, row)
-
-    def _locate(self, row: int) -> tuple[pa.RecordBatch, int]:
-        index, row_in_batch = divmod(row, self.metadata.chunk_rows)
-        return self._batches[index], row_in_batch
+        for row, image_id in enumerate(self._ids):
+            yield image_id, self.read(row)
 
     def _find(self, image_id: str) -> int | None:
-        """Row of an image, by bisection on the mapped column."""
-        low, high = 0, self._length
-        while low < high:
-            middle = (low + high) // 2
-            batch, row = self._locate(middle)
-            found = batch.column(0)[row].as_py()
-            if found == image_id:
-                return middle
-            low, high = (middle + 1, high) if found < image_id else (low, middle)
-        return None
+        row = bisect_left(self._ids, image_id)
+        return row if row < len(self._ids) and self._ids[row] == image_id else None
 
 
 class ProposalStoreWriter:
@@ -207,14 +203,13 @@ class ProposalStoreWriter:
         self._rows.clear()
 
 
-def _open(path: str) -> tuple[list[pa.RecordBatch], StoreMetadata]:
-    """Batches point into the mapped file: their columns are pages of it, not memory of this process."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no proposal store {path}: make it with tools/generate_proposals.py")
+def _contents(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:
+    """Ids and places of the rows, and what the schema says, of an open file."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(path))
+        whole = pa.py_buffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # pa.memory_map would read ahead
+        reader = pa.ipc.open_file(whole)
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} is no whole Arrow file ({error}): delete it and make it again") from error
     content: Mapping = reader.schema.metadata or {}
     if _METADATA_KEY not in content:
@@ -225,12 +220,28 @@ def _open(path: str) -> tuple[list[pa.RecordBatch], StoreMetadata]:
             f"{path} has format {metadata['format_version']}, this program reads {FORMAT_VERSION}: "
             "make it again with tools/generate_proposals.py"
         )
-    return batches, StoreMetadata(**metadata)
+    return *_ids_and_places(batches, whole.address), StoreMetadata(**metadata)
 
 
-def _arrays(batch: pa.RecordBatch, row: int) -> tuple[np.ndarray, np.ndarray]:
-    boxes = batch.column(1)[row].values.flatten().to_numpy()
-    return boxes.reshape(-1, 4).copy(), batch.column(2)[row].values.to_numpy().copy()
+def _ids_and_places(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], np.ndarray]:
+    """Ids, and (N, 3) int64: number of boxes, and where boxes and scores begin, in bytes of the file.
+
+    ``address``: of the first byte of the mapped file.
+    """
+    ids, places = [], [np.zeros((0, 3), np.int64)]
+    for batch in batches:
+        names, boxes, scores = batch.columns
+        begins = boxes.offsets.to_numpy().astype(np.int64)  # of the scores too; these are near the ids in the file
+        boxes_at = _position(boxes.values.values, address) + 16 * begins[:-1]
+        scores_at = _position(scores.values, address) + 4 * begins[:-1]
+        places.append(np.stack([np.diff(begins), boxes_at, scores_at], axis=1))
+        ids += names.to_pylist()
+    return ids, np.concatenate(places)
+
+
+def _position(floats: pa.FloatArray, address: int) -> int:
+    """Of the first value in the file; an array without values may lie anywhere, and nothing is read from it."""
+    return floats.buffers()[1].address - address if len(floats) else 0
 
 
 def _checked(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ import numpy as np
 from ..data.image import read_rgb
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from ..data.workers import check_stopped, run_jobs
+from .boxes import clip_boxes
 from .parts import Shard, claimed, difference, identity, merge_when_complete
 from .progress import progress_bar
 from .recall import proposal_recall
@@ -168,9 +169,8 @@ def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarr
     boxes, scores = proposer(image)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"{proposer.name} gives boxes or scores that are not finite")
-    boxes = boxes.clip(0, [image.shape[1], image.shape[0]] * 2)
-    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return boxes[inside], scores[inside], int((~inside).sum())
+    boxes, scores, counts = clip_boxes(boxes, scores, *image.shape[:2])
+    return boxes, scores, counts.dropped
 
 
 def _log_summary(store: ProposalStore, dataset_dicts: list[dict]) -> None:

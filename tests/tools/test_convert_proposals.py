@@ -1,0 +1,67 @@
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog
+from proposal_files import RECORDS, content
+from scipy.io import savemat
+
+from wsd_distill.data.proposal_store import ProposalStore
+from wsd_distill.proposals.convert import read
+
+TOOL = str(Path(__file__).parent.parent.parent / "tools" / "convert_proposals.py")
+
+
+@pytest.fixture
+def convert(monkeypatch):
+    """A function: runs the tool for three registered images."""
+    DatasetCatalog.register("convert_three", lambda: RECORDS)
+
+    def run(*arguments, dataset="convert_three"):
+        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, arguments), "--dataset", dataset])
+        runpy.run_path(TOOL, run_name="__main__")
+
+    yield run
+    DatasetCatalog.remove("convert_three")
+
+
+def test_mat_to_store_to_pickle(convert, tmp_path):
+    names, boxes, mat = np.empty(3, object), np.empty(3, object), tmp_path / "selective_search.mat"
+    names[:] = ["ten", "nine", "hundred"]
+    boxes[:] = [np.float64([[1, 1, 31, 42], [2, 3, 8, 9]]), np.float64([[1, 1, 50, 50]]), np.zeros((0, 4))]
+    savemat(mat, {"images": names, "boxes": boxes})
+    convert(mat, tmp_path / "p.arrow")
+    store = ProposalStore(tmp_path / "p.arrow", "convert_three")
+    assert [part.tolist() for part in store[10]] == [[[0, 0, 40, 30], [2, 1, 9, 8]], [1, 0.5]]
+    assert store[100][0].shape == (0, 4)
+    convert(tmp_path / "p.arrow", tmp_path / "detectron2.file", "--to", "detectron2", "--top", 1)
+    found = read(str(tmp_path / "detectron2.file"), "convert_three", "detectron2")
+    assert content(found)["10"] == ([[0, 0, 40, 30]], [1])
+
+
+def test_options_reach_the_files(convert, tmp_path):
+    table = np.empty(3, object)
+    table[:] = [np.float64([[2, 3, 4, 5]])] * 3
+    savemat(tmp_path / "p.mat", {"images": np.array(["ten", "nine", "x"], dtype=object), "boxes": table})
+    convert(tmp_path / "p.mat", tmp_path / "p.pkl", "--mat-order", "xywh", "--missing", "empty", "--sigmoid")
+    found = content(read(str(tmp_path / "p.pkl"), "convert_three"))
+    assert found["10"] == ([[1, 2, 5, 7]], [pytest.approx(1 / (1 + np.exp(-1)))])
+    assert found["100"] == ([], [])
+
+
+def test_unknown_data_sets_and_files_that_are_there_are_refused(convert, tmp_path, capsys):
+    (tmp_path / "p.pkl").write_text("dear")
+    for arguments, more, message in (
+        (("a.mat", tmp_path / "p.pkl"), {}, "p.pkl is there already: give --overwrite"),
+        (("a.mat", tmp_path / "q.pkl"), {"dataset": "nobody"}, "not registered: nobody; there are"),
+        (("a.mat", tmp_path / "q.pkl", "--top", 0), {}, "--top 0: has to be 1 or more"),
+    ):
+        with pytest.raises(SystemExit):
+            convert(*arguments, **more)
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "p.pkl").read_text() == "dear"

@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Convert object proposals between this project's store and the files of other programs.
+
+    python tools/convert_proposals.py voc_2007_trainval.mat proposals.arrow --dataset voc_2007_trainval
+
+A training takes them by one override: tools/train_net.py ... dataloader.train.proposals=proposals.arrow
+"""
+
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import argparse
+import logging
+import os
+
+from detectron2.data import DatasetCatalog
+
+import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
+from wsd_distill.proposals.convert import MISSING, Converter, read, write
+from wsd_distill.proposals.files import FORMATS
+from wsd_distill.proposals.mat_files import ORDERS
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Convert object proposals. Formats: " + ", ".join(f"{v} ({k})" for k, v in FORMATS.items()),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    kinds = list(FORMATS.values())
+    parser.add_argument("input", help="file, or folder with a .mat file for each image")
+    parser.add_argument("output", help="file to write")
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="registered data set that they are for")
+    parser.add_argument("--from", dest="source_format", choices=kinds, help="format of the input; default: by suffix")
+    parser.add_argument("--to", dest="format", choices=kinds, help="format of the output; default: by suffix")
+    parser.add_argument("--missing", choices=MISSING, default="error", help="what images get that the input lacks")
+    parser.add_argument("--top", type=int, help="keep so many of an image's best boxes; default: all")
+    parser.add_argument("--sigmoid", action="store_true", help="scores are logits (an RPN's): make probabilities")
+    parser.add_argument("--mat-order", choices=ORDERS, default=ORDERS[0], help="columns of boxes in .mat files")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    arguments = parser.parse_args()
+    if arguments.dataset not in DatasetCatalog.list():
+        parser.error(f"not registered: {arguments.dataset}; there are {', '.join(sorted(DatasetCatalog.list()))}")
+    if os.path.exists(arguments.output) and not arguments.overwrite:
+        parser.error(f"{arguments.output} is there already: give --overwrite")
+    if arguments.top is not None and arguments.top < 1:
+        parser.error(f"--top {arguments.top}: has to be 1 or more")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    source = read(arguments.input, arguments.dataset, arguments.source_format, arguments.mat_order)
+    converter = Converter(
+        source,
+        DatasetCatalog.get(arguments.dataset),
+        missing=arguments.missing,
+        top=arguments.top,
+        sigmoid=arguments.sigmoid,
+    )
+    write(arguments.output, converter, arguments.dataset, arguments.format, arguments.mat_order)
+    logging.info("wrote %s", arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Detections as proposals: COCO's result JSON, and ``instances_predictions.pth`` of Detectron2's COCOEvaluator.
+
+Classes are merged: an object that a detector names twice gives two proposals. Both files are read as a whole, and
+everything is in memory before one is written.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import defaultdict
+
+import numpy as np
+import torch
+from detectron2.structures import BoxMode
+
+from .files import ProposalFile, Rows
+
+CATEGORY = 1  # of what is written; proposals have no class
+
+
+def read_json(path: str) -> ProposalFile:
+    """
+    Raises:
+        ValueError: no JSON, or no list of results with image_id, bbox and score.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            results = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error})") from error
+    if not isinstance(results, list):
+        raise ValueError(f"{path} holds a {type(results).__name__}, not the list of a detector's results")
+    per_image = defaultdict(list)
+    for result in results:
+        per_image[_value(path, result, "image_id")].append(result)
+    return _file(path, list(per_image.items()))
+
+
+def read_predictions(path: str) -> ProposalFile:
+    """
+    Raises:
+        ValueError: other than what COCOEvaluator writes; RPN proposals are in ``box_proposals.pkl`` beside it.
+    """
+    try:
+        predictions = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is no file of plain predictions: {str(error).splitlines()[0]}") from error
+    if not isinstance(predictions, list):
+        raise ValueError(f"{path} holds a {type(predictions).__name__}, not the list of a detector's predictions")
+    pairs = [(_value(path, each, "image_id"), _value(path, each, "instances")) for each in predictions]
+    return _file(path, pairs)
+
+
+def _file(path: str, per_image: list[tuple]) -> ProposalFile:
+    def proposals(position: int) -> tuple[np.ndarray, np.ndarray]:
+        results = per_image[position][1]
+        boxes = np.array([_value(path, result, "bbox") for result in results], dtype=np.float32).reshape(-1, 4)
+        scores = np.array([_value(path, result, "score") for result in results], dtype=np.float32)
+        return BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS), scores
+
+    return ProposalFile(path, [image_id for image_id, _ in per_image], proposals)
+
+
+def _value(path: str, result: dict, key: str):
+    if not isinstance(result, dict) or key not in result:
+        raise ValueError(f"{path}: {str(result)[:80]} has no '{key}'")
+    return result[key]
+
+
+def write_json(path: str, rows: Rows) -> None:
+    results = [result for record, boxes, scores in rows for result in _results(record, boxes, scores)]
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(results, file)
+
+
+def write_predictions(path: str, rows: Rows) -> None:
+    predictions = [
+        {"image_id": record["image_id"], "instances": _results(record, boxes, scores)} for record, boxes, scores in rows
+    ]
+    torch.save(predictions, path)
+
+
+def _results(record: dict, boxes: np.ndarray, scores: np.ndarray) -> list[dict]:
+    boxes = BoxMode.convert(boxes.astype(np.float64), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+    image = {"image_id": record["image_id"], "category_id": CATEGORY}
+    return [{**image, "bbox": box, "score": score} for box, score in zip(boxes.tolist(), scores.tolist())]
