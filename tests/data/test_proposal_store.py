@@ -100,7 +100,7 @@ def test_metadata_and_pickling(tmp_path):
         failures={"a": "cut short"},
         box_mode="XYXY_ABS",
         chunk_rows=1024,
-        format_version=1,
+        format_version=2,
     )
 
 
@@ -182,8 +182,8 @@ def test_absent_file_and_other_arrow_file(tmp_path):
 
 
 def test_other_format_version_is_refused(tmp_path):
-    path = write(tmp_path / "s.arrow", [], format_version=2)
-    with pytest.raises(ValueError, match=r"s\.arrow has format 2, this program reads 1"):
+    path = write(tmp_path / "s.arrow", [], format_version=3)
+    with pytest.raises(ValueError, match=r"s\.arrow has format 3, this program reads 2"):
         ProposalStore(path)
 
 

@@ -1,10 +1,10 @@
 """Proposal store: the object proposals of one data set split in one Arrow IPC file.
 
-One row per image, sorted by ``str(image_id)``: ``image_id`` (string), ``boxes`` (list of 4 float32, XYXY_ABS
-in pixels of the original image), ``scores`` (list of float32, descending). To open it is to map the file, note the ids
-and where the boxes and scores of each image begin, some 90 bytes an image, and unmap it. Boxes and scores are then read
-from their place when they are asked for: pages of a mapping that stays would count as memory of every worker, and the
-first touch of a page takes longer than a read.
+One row per image, sorted by ``str(image_id)``: ``image_id`` (string), ``proposals`` (list of 5 float32: a box, XYXY_ABS
+in pixels of the original image, and its score; scores descend). To open it is to map the file, note the ids and where
+the proposals of each image begin, some 80 bytes an image, and unmap it. They are then read from their place when they
+are asked for, in one system call: pages of a mapping that stays would count as memory of every worker, and the first
+touch of a page takes longer than a read.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import pyarrow as pa
 
 from .root import datasets_root
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _METADATA_KEY = b"wsd_distill.proposals"
 _COLUMNS = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
-        pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4)), nullable=False),
-        pa.field("scores", pa.list_(pa.float32()), nullable=False),
+        pa.field("proposals", pa.list_(pa.list_(pa.float32(), 5)), nullable=False),
     ]
 )
 
@@ -97,7 +96,8 @@ class ProposalStore:
         return iter(self._ids)
 
     def __getitem__(self, image_id: int | str) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (R, 4) float32, XYXY_ABS, and scores (R,) float32, descending; R may be 0. Both are copies.
+        """Boxes (R, 4) float32, XYXY_ABS, and scores (R,) float32, descending; R may be 0. Both are views
+        of one copy.
 
         Raises:
             KeyError: the image is not in the store.
@@ -117,13 +117,11 @@ class ProposalStore:
 
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and scores of a row, as above."""
-        count, boxes_at, scores_at = self._places[row].tolist()
-        boxes, scores = np.empty((count, 4), np.float32), np.empty(count, np.float32)
-        size = os.preadv(self._file, [boxes], boxes_at)
-        size += os.preadv(self._file, [scores], scores_at)
-        if size != 20 * count:
+        count, place = self._places[row].tolist()
+        table = np.empty((count, 5), np.float32)
+        if os.preadv(self._file, [table], place) != table.nbytes:
             raise ValueError(f"{self.path} has been cut since it was opened: make it again")
-        return boxes, scores
+        return table[:, :4], table[:, 4]
 
     def items(self) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
         """``(image_id, (boxes, scores))`` of every image, in one pass through the file."""
@@ -145,7 +143,7 @@ class ProposalStoreWriter:
         self.path = os.path.abspath(os.fspath(path))
         self.metadata = metadata
         self._unfinished = f"{self.path}.{os.getpid()}.unfinished"
-        self._rows: list[tuple[str, np.ndarray, np.ndarray]] = []
+        self._rows: list[tuple[str, np.ndarray]] = []
         self._last_id: str | None = None
 
     def __enter__(self) -> ProposalStoreWriter:
@@ -183,7 +181,7 @@ class ProposalStoreWriter:
                 f"{self.path}: image '{image_id}' comes after '{self._last_id}'; "
                 "ids have to be unique and ascend as strings"
             )
-        self._rows.append((image_id, *_checked(image_id, boxes, scores)))
+        self._rows.append((image_id, _checked(image_id, boxes, scores)))
         self._last_id = image_id
         if len(self._rows) == self.metadata.chunk_rows:
             self._flush()
@@ -191,14 +189,10 @@ class ProposalStoreWriter:
     def _flush(self) -> None:
         if not self._rows:
             return
-        ids, boxes, scores = zip(*self._rows)
-        offsets = pa.array(np.cumsum([0] + [len(s) for s in scores]), pa.int32())
-        flat_boxes = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(boxes).ravel()), 4)
-        columns = [
-            pa.array(ids, pa.string()),
-            pa.ListArray.from_arrays(offsets, flat_boxes),
-            pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(scores))),
-        ]
+        ids, tables = zip(*self._rows)
+        offsets = pa.array(np.cumsum([0] + [len(table) for table in tables]), pa.int32())
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(tables).ravel()), 5)
+        columns = [pa.array(ids, pa.string()), pa.ListArray.from_arrays(offsets, flat)]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
         self._rows.clear()
 
@@ -224,36 +218,34 @@ def _contents(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadat
 
 
 def _ids_and_places(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], np.ndarray]:
-    """Ids, and (N, 3) int64: number of boxes, and where boxes and scores begin, in bytes of the file.
+    """Ids, and (N, 2) int64: number of proposals, and where they begin, in bytes of the file.
 
     ``address``: of the first byte of the mapped file.
     """
-    ids, places = [], [np.zeros((0, 3), np.int64)]
+    ids, places = [], [np.zeros((0, 2), np.int64)]
     for batch in batches:
-        names, boxes, scores = batch.columns
-        begins = boxes.offsets.to_numpy().astype(np.int64)  # of the scores too; these are near the ids in the file
-        boxes_at = _position(boxes.values.values, address) + 16 * begins[:-1]
-        scores_at = _position(scores.values, address) + 4 * begins[:-1]
-        places.append(np.stack([np.diff(begins), boxes_at, scores_at], axis=1))
+        names, proposals = batch.columns
+        begins = proposals.offsets.to_numpy().astype(np.int64)
+        places.append(np.stack([np.diff(begins), _position(proposals, address) + 20 * begins[:-1]], axis=1))
         ids += names.to_pylist()
     return ids, np.concatenate(places)
 
 
-def _position(floats: pa.FloatArray, address: int) -> int:
+def _position(proposals: pa.ListArray, address: int) -> int:
     """Of the first value in the file; an array without values may lie anywhere, and nothing is read from it."""
+    floats = proposals.values.values
     return floats.buffers()[1].address - address if len(floats) else 0
 
 
-def _checked(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two as float32, the best first (equal scores keep their order)."""
+def _checked(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(R, 5) float32, box and score, the best first (equal scores keep their order)."""
     boxes, scores = np.asarray(boxes, dtype=np.float32), np.asarray(scores, dtype=np.float32)
     if boxes.size == 0 and scores.size == 0:
-        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        return np.zeros((0, 5), np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
         raise ValueError(f"image '{image_id}': boxes {boxes.shape} and scores {scores.shape} are not (R, 4) and (R,)")
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"image '{image_id}': boxes or scores are not finite")
     if (boxes[:, 2:] < boxes[:, :2]).any():
         raise ValueError(f"image '{image_id}': boxes are not (x1, y1, x2, y2) with x2 >= x1 and y2 >= y1")
-    order = np.argsort(-scores, kind="stable")
-    return boxes[order], scores[order]
+    return np.column_stack([boxes, scores])[np.argsort(-scores, kind="stable")]
