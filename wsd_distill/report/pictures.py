@@ -6,7 +6,8 @@ import os
 
 import numpy as np
 
-RIGHT, WRONG = "#1f4fd8", "#d0312d"  # the paper's blue and red; signs tell them apart without colour
+# The paper's blue and red, and grey for what counts neither way; signs tell them apart without colour.
+MARKS = {1: ("✓", "#1f4fd8"), 0: ("✗", "#d0312d"), -1: ("~", "#777777")}
 
 
 def choose_scenes(scores: list[np.ndarray], how_many: int, seed: int = 0) -> np.ndarray:
@@ -26,7 +27,7 @@ def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str]
 
     Args:
         scenes: dicts with ``image`` (H, W, 3) uint8 RGB, ``boxes`` (R, 4) XYXY in its pixels with the most confident
-            first, ``labels`` (K,) and ``scores``, one (K,) for each student.
+            first, ``labels`` (K,), 1, 0 or -1, and ``scores``, one (K,) for each student.
         students: names of the students, in the order of ``scores``.
     """
     import matplotlib
@@ -62,13 +63,12 @@ def _draw_boxes(axis, scene: dict) -> None:
 
 
 def _write_labels(axis, scene: dict, students: list[str], class_names: list[str]) -> None:
-    truth = ", ".join(class_names[k] for k in np.flatnonzero(scene["labels"]))
+    truth = ", ".join(class_names[k] for k in np.flatnonzero(scene["labels"] == 1))
     axis.text(0, 1, f"truth: {truth}", fontsize=8, va="top", wrap=True, transform=axis.transAxes)
     for column, (name, scores) in enumerate(zip(students, scene["scores"])):
         x = 0.52 * column
         axis.text(x, 0.74, name, fontsize=9, weight="bold", va="top", transform=axis.transAxes)
         for rank, k in enumerate(np.argsort(-scores)[:3]):
-            right = bool(scene["labels"][k])
-            label = f"{'✓' if right else '✗'} {class_names[k]} {scores[k]:.2f}"
-            colour = RIGHT if right else WRONG
+            sign, colour = MARKS[int(scene["labels"][k])]
+            label = f"{sign} {class_names[k]} {scores[k]:.2f}"
             axis.text(x, 0.58 - 0.17 * rank, label, fontsize=9, color=colour, va="top", transform=axis.transAxes)
