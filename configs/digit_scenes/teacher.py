@@ -14,7 +14,7 @@ from .models import teacher as model
 model.proposer = "${on_image}"
 
 train.output_dir = "output/digit_scenes/teacher"
-train.max_iter = 1125  # 6 epochs
+train.max_iter = 1500  # 8 epochs
 train.checkpointer.period = 200
 optimizer.lr = 1e-2
 
