@@ -8,6 +8,7 @@ import torch.utils.data
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, build_detection_train_loader
 from detectron2.data.samplers import InferenceSampler
 
+from .datasets.catalog import source_of
 from .proposal_store import ProposalStore
 
 
@@ -77,7 +78,7 @@ def _records(dicts: list[dict], name: str, proposals: str | None) -> torch.utils
     records = DatasetFromList(dicts, copy=False)
     if proposals is None:
         return records
-    return MapDataset(records, ProposalStore(proposals, dataset_name=name).attach)
+    return MapDataset(records, ProposalStore(proposals, dataset_name=source_of(name)).attach)
 
 
 def _as_list(batch: list[dict]) -> list[dict]:
