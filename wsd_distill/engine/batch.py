@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from detectron2.config import instantiate
 from omegaconf import DictConfig
-
-logger = logging.getLogger(__name__)
 
 
 def micro_batch(batch_size: int, accumulate: int) -> int:
@@ -27,24 +23,16 @@ def scale_to_batch(cfg: DictConfig) -> None:
     """Linear scaling rule, where ``train.reference_batch`` is not 0: fit a schedule for such batches to the real one.
 
     With batches k times as large the learning rate is k times as large, and ``max_iter``, ``eval_period`` and the
-    checkpoints' period are divided by k, so that the epochs remain. The real batch is
-    ``dataloader.train.total_batch_size`` times ``trainer.accumulate``, whatever the number of ranks.
+    checkpoints' period are divided by k, so that the epochs remain; the config that is saved with the run has the new
+    ones. The real batch is ``dataloader.train.total_batch_size`` times ``trainer.accumulate``, whatever the number of
+    ranks.
     """
     reference = cfg.train.reference_batch
     if reference == 0:
         return
     batch = instantiate(cfg.dataloader.train.total_batch_size) * cfg.trainer.accumulate
     cfg.train.reference_batch = batch  # what is saved with the run is a schedule for this batch
-    if batch == reference:
-        return
     k = batch / reference
     cfg.optimizer.lr *= k
     for node, key in ((cfg.train, "max_iter"), (cfg.train, "eval_period"), (cfg.train.checkpointer, "period")):
         node[key] = round(node[key] / k)
-    logger.info(
-        "Schedule for batches of %d, not %d: lr %.3g, %d iterations",
-        batch,
-        reference,
-        cfg.optimizer.lr,
-        cfg.train.max_iter,
-    )
