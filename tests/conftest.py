@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +22,13 @@ def load_config():
 
     root = Path(__file__).parent.parent / "configs"
     return lambda name, *overrides: apply_overrides(LazyConfig.load(str(root / name)), list(overrides))
+
+
+@pytest.fixture
+def forget():
+    """Data sets that the test registers are gone after it."""
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

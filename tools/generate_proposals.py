@@ -21,7 +21,7 @@ import os
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
 
-from wsd_distill.data.datasets import register_from, splits_of
+from wsd_distill.data.datasets import register_from, source_of, splits_of
 from wsd_distill.data.proposal_store import default_store_path
 from wsd_distill.engine import apply_overrides
 from wsd_distill.proposals.detector import Detector
@@ -52,7 +52,7 @@ def parse_arguments() -> tuple[argparse.Namespace, Proposer]:
     if arguments.config_file:
         cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides)
         register_from(cfg)
-        arguments.dataset = arguments.dataset or splits_of(cfg)
+        arguments.dataset = arguments.dataset or list(dict.fromkeys(map(source_of, splits_of(cfg))))
     elif arguments.overrides:
         parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
     if not arguments.dataset:

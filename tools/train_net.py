@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_argument_parser, default_setup, default_writers, hooks
+from detectron2.engine import HookBase, default_argument_parser, default_setup, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from wsd_distill.data.datasets import register_from
-from wsd_distill.engine import apply_overrides, launch, wrap_for_ranks
+from wsd_distill.engine import apply_overrides, launch, scale_to_batch, wrap_for_ranks
 
 logger = logging.getLogger("wsd_distill")
 
@@ -48,6 +48,12 @@ def do_test(cfg, model) -> dict:
     return results
 
 
+def make_schedule(cfg, optimizer) -> HookBase:
+    """``lr_multiplier``: a hook that sets learning rates itself, or a multiplier of them over ``train.max_iter``."""
+    schedule = instantiate(cfg.lr_multiplier)
+    return schedule if isinstance(schedule, HookBase) else hooks.LRScheduler(optimizer, schedule)
+
+
 def do_train(cfg, model, resume: bool) -> None:
     learner = model
     if "distiller" in cfg:
@@ -66,7 +72,7 @@ def do_train(cfg, model, resume: bool) -> None:
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
-            hooks.LRScheduler(optimizer, instantiate(cfg.lr_multiplier)),
+            make_schedule(cfg, optimizer),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             hooks.EvalHook(cfg.train.eval_period, lambda: do_test(cfg, model)),
             hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
@@ -81,6 +87,7 @@ def do_train(cfg, model, resume: bool) -> None:
 
 def main(args) -> None:
     cfg = apply_overrides(LazyConfig.load(args.config_file), args.opts)
+    scale_to_batch(cfg)
     register_from(cfg)
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")

@@ -4,6 +4,7 @@ Stage 1 (Section 3.2, feature level) trains the student's convolutions alone on 
 trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's checkpoint.
 """
 
+import torch
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 
@@ -47,7 +48,13 @@ gate = L(TeacherGate)(
 )
 
 trainer = L(DistillTrainer)(
-    model=None, data_loader=None, optimizer=None, accumulate=1, amp=False, clip_norm=None, gate=gate
+    model=None,
+    data_loader=None,
+    optimizer=None,
+    accumulate=1,
+    amp=torch.cuda.is_available(),
+    clip_norm=None,
+    gate=gate,
 )
 
 stage1 = L(Distiller)(

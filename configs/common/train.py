@@ -10,6 +10,7 @@ train = dict(
     seed=0,
     init_checkpoint="",
     max_iter=1000,
+    reference_batch=0,  # the batch that lr and periods are for: other batches scale them; 0: nothing is scaled
     eval_period=0,  # 0: only at the end
     log_period=20,
     checkpointer=dict(period=500, max_to_keep=1),
@@ -18,4 +19,6 @@ train = dict(
     cudnn_benchmark=True,
 )
 
-trainer = L(Trainer)(model=None, data_loader=None, optimizer=None, accumulate=1, amp=False, clip_norm=None)
+trainer = L(Trainer)(
+    model=None, data_loader=None, optimizer=None, accumulate=1, amp=torch.cuda.is_available(), clip_norm=None
+)

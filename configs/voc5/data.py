@@ -28,6 +28,7 @@ for _split, _name in {"train": "voc5_train", "val": "voc5_val", "test": "voc5_va
     dataset[_split] = _name
     proposals[_split] = default_store_path(_name)
 dataset.num_classes = len(_classes)
+dataset.name = "voc5"  # outputs are named after it
 
 del dataloader.test.val
 dataloader.test.test.evaluator.threshold_split = None

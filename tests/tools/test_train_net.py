@@ -12,6 +12,7 @@ SMALL = [
     "train.checkpointer.period=5",
     "train.log_period=1",
     "train.device=cpu",
+    "trainer.amp=False",
 ]
 
 
@@ -115,3 +116,20 @@ def test_a_mistyped_key_stops_before_anything_is_written(data, tmp_path):
 def test_a_teacher_without_a_checkpoint_stops_the_run(data, tmp_path):
     done = train("stage2", tmp_path, "distiller.teacher_checkpoint=none.pth", data=data, check=False)
     assert done.returncode != 0 and "Train T-WDet first" in done.stderr
+
+
+def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
+    config = tmp_path / "plateau.py"
+    config.write_text(
+        "from detectron2.config import LazyConfig\n"
+        "globals().update(LazyConfig.load('configs/digit_scenes/student.py'))\n"
+        "lr_multiplier = LazyConfig.load('configs/common/optim.py').plateau\n"
+    )
+    never_better = ["lr_multiplier.threshold=0.99", "lr_multiplier.patience=0", "optimizer.lr=0.001"]
+    overrides = [f"train.output_dir={tmp_path}/out", *SMALL, "train.max_iter=4", "train.checkpointer.period=2"]
+    run("tools/train_net.py", "--config-file", config, *overrides, *never_better, data=data)
+    assert losses(tmp_path / "out", "lr") == pytest.approx([1e-3] * 4)
+    assert len(losses(tmp_path / "out", "val_loss")) > 0
+    state = torch.load(tmp_path / "out" / "model_final.pth", map_location="cpu", weights_only=True)["trainer"]
+    assert state["hooks"]["LowerOnPlateau"]["last_epoch"] == 2
+    assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-4)

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, build_d
 from detectron2.data.samplers import InferenceSampler
 from detectron2.structures import BoxMode
 
+from .datasets.catalog import source_of
 from .image import ImageError
 from .proposal_store import ProposalStore
 
@@ -143,7 +144,7 @@ class SkipUnreadable(torch.utils.data.Dataset):
 def _records(dicts: list[dict], name: str, proposals: str | None) -> torch.utils.data.Dataset:
     if proposals is None:
         return DatasetFromList(dicts, copy=False)
-    return WithProposals(dicts, ProposalStore(proposals, dataset_name=name))
+    return WithProposals(dicts, ProposalStore(proposals, dataset_name=source_of(name)))
 
 
 def _as_list(batch: list[dict]) -> list[dict]:

@@ -1,8 +1,19 @@
 """Training loop and the pieces that a LazyConfig tool needs around Detectron2's own."""
 
+from .batch import micro_batch, scale_to_batch
 from .launch import launch, wrap_for_ranks
 from .overrides import apply_overrides
 from .param_groups import param_groups
+from .plateau import LowerOnPlateau
 from .trainer import Trainer
 
-__all__ = ["Trainer", "apply_overrides", "launch", "param_groups", "wrap_for_ranks"]
+__all__ = [
+    "LowerOnPlateau",
+    "Trainer",
+    "apply_overrides",
+    "launch",
+    "micro_batch",
+    "param_groups",
+    "scale_to_batch",
+    "wrap_for_ranks",
+]

@@ -46,6 +46,11 @@ def splits_of(cfg) -> list[str]:
     return list(dict.fromkeys(cfg.dataset[split] for split in ("train", "val", "test")))
 
 
+def source_of(name: str) -> str:
+    """The data set that ``name`` is a part of, for which proposals are made; ``name`` itself where it is a whole."""
+    return MetadataCatalog.get(name).get("source", name)
+
+
 def count_classes(name: str) -> int:
     """K of a registered data set, for configs that do not know it."""
     return len(MetadataCatalog.get(name).thing_classes)

@@ -1,0 +1,27 @@
+"""A training set of which a part is held out for validation, and a test set, with proposals of one method.
+
+The paper lowers its learning rate by a validation loss (Section 3.3), but names training and test images alone. Here
+no schedule looks at the test images unless it is told to, as docs/recipes.md says.
+"""
+
+from detectron2.config import LazyCall as L
+
+from wsd_distill.data.datasets import register_part, source_of
+from wsd_distill.data.proposal_store import default_store_path
+
+from ..data import dataset, proposals
+
+
+def hold_out(images, *, name, train, test, num_classes):
+    """``dataset`` and ``proposals`` of ``train`` less ``images`` images, these, and ``test``."""
+    parts = {"train": f"{train}_fit", "val": f"{train}_held_out", "test": test}
+    dataset.update(name=name, num_classes=num_classes, **parts)  # outputs are named after ``name``
+    dataset["register"] = [
+        L(register_part)(name=parts[split], source=train, images=images, held_out=split == "val")
+        for split in ("train", "val")
+    ]
+    proposals["method"] = "edge_boxes"
+    for split in parts:
+        source = L(source_of)(name=f"${{dataset.{split}}}")
+        proposals[split] = L(default_store_path)(dataset_name=source, method="${proposals.method}")
+    return dataset, proposals

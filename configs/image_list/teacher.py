@@ -1,0 +1,20 @@
+"""T-WDet on your own images."""
+
+from ..common.optim import adamw as optimizer
+from ..common.optim import cosine as lr_multiplier
+from ..common.train import train, trainer
+from .data import dataloader, dataset, proposals
+from .models import init_checkpoint
+from .models import teacher as model
+
+train.output_dir = "output/${dataset.name}/teacher"
+train.init_checkpoint = init_checkpoint
+train.max_iter = 375  # 5 epochs of 1,200 images / 16
+optimizer.lr = 3e-4
+
+dataloader.train.total_batch_size = 16
+dataloader.train.mapper.sides = [224]
+dataloader.train.mapper.num_proposals = 100
+dataloader.train.proposals = "${proposals.train}"
+for _split, _test in dataloader.test.items():
+    _test.loader.proposals = f"${{proposals.{_split}}}"

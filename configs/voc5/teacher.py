@@ -1,0 +1,10 @@
+"""T-WDet on voc5."""
+
+from ..common.localization import evaluate_boxes
+from ..image_list.teacher import dataloader, lr_multiplier, model, optimizer, train, trainer
+from .data import dataloader as _loaders
+from .data import dataset, proposals
+
+dataloader.test = _loaders.test
+dataloader.test.test.loader.proposals = "${proposals.test}"
+evaluate_boxes(dataloader.test)

@@ -1,0 +1,137 @@
+"""Every config that can be run: it loads, and what it describes can be built without data on disk."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import instantiate
+
+from wsd_distill.data.datasets import register_from
+from wsd_distill.engine import LowerOnPlateau
+
+ROOT = Path(__file__).parent.parent / "configs"
+PARTS = {"common", "yaml"}
+RUNS = sorted(
+    str(path.relative_to(ROOT))
+    for path in ROOT.glob("*/*.py")
+    if path.parent.name not in PARTS and path.stem not in ("data", "models")
+)
+PAPER = ["coco", "nus_wide", "voc"]
+OWN = "dataset.name=pets dataset.files.train={0} dataset.files.val={0} dataset.files.test={0}"
+EPOCH = {"coco": 80_000 / 32, "nus_wide": 148_000 / 32, "voc": 4_480 / 32}
+
+
+@pytest.fixture
+def load(load_config, tmp_path, forget):
+    def load(name, *overrides):
+        if name.startswith("image_list/"):
+            (tmp_path / "pets.csv").write_text("file,labels\n0.png,cat;dog\n")
+            overrides = [*OWN.format(tmp_path / "pets.csv").split(), *overrides]
+        cfg = load_config(name, *overrides)
+        register_from(cfg)
+        return cfg
+
+    return load
+
+
+def build(model):
+    """On no device; timm's networks are tried out when they are built, which takes a real one."""
+    with torch.device("cpu" if "timm" in str(model.backbone._target_) else "meta"):
+        return instantiate(model)
+
+
+def test_all_configs_are_there():
+    files = [
+        f"{kind}_vgg16_{way}.py" for kind in ("teacher", "stage1", "stage2") for way in ("edgeboxes", "fasterrcnn")
+    ]
+    wanted = {f"{name}/{file}" for name in PAPER for file in [*files, "student_vgg16.py"]}
+    small = ("digit_scenes", "image_list", "voc5")
+    wanted |= {f"{name}/{kind}.py" for name in small for kind in ("teacher", "student", "stage1", "stage2")}
+    assert set(RUNS) == wanted
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_everything_but_the_data_can_be_built(load, name):
+    cfg = load(name)
+    model = build(cfg.model)
+    cfg.optimizer.params.model = model
+    trained = sum(len(group["params"]) for group in instantiate(cfg.optimizer).param_groups)
+    assert trained == len([p for p in model.parameters() if p.requires_grad]) > 4
+    K = instantiate(cfg.dataset.num_classes)
+    mappers = [cfg.dataloader.train.mapper, *(test.loader.mapper for test in cfg.dataloader.test.values())]
+    assert [(m.num_classes, m.image_format) for m in map(instantiate, mappers)] == [(K, model.image_format)] * len(
+        mappers
+    )
+    if "distiller" in cfg:
+        teacher, objectives = build(cfg.distiller.teacher), instantiate(cfg.distiller.objectives)
+        assert (teacher.num_classes, teacher.image_format) == (K, model.image_format)
+        assert all(loss.startswith("loss_") for loss in objectives)
+        for pair in cfg.distiller.objectives.get("loss_roi", {"layers": []})["layers"]:
+            for side, net in (("teacher", teacher), ("student", model)):
+                shape, found = pair[f"{side}_shape"], net.backbone.output_shape()[pair[side]]
+                assert (shape.channels, shape.stride) == (found.channels, found.stride)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_numbers_of_section_3_3(load, name):
+    for kind in ("teacher", "student", "stage1", "stage2"):
+        cfg = load(f"{name}/{kind}_vgg16{'' if kind == 'student' else '_edgeboxes'}.py")
+        assert instantiate(cfg.dataloader.train.total_batch_size) * cfg.trainer.accumulate == 32
+        assert (cfg.optimizer.momentum, cfg.optimizer.weight_decay) == (0.9, 5e-4)
+        assert cfg.optimizer.lr == (1e-5 if kind == "stage1" else 1e-4)
+        mapper = cfg.dataloader.train.mapper
+        assert mapper.sides == ([480, 576, 672, 736, 832] if kind == "teacher" else [224])
+        assert mapper.flip_prob == 0.5
+        assert mapper.teacher_sides == ([672] if kind.startswith("stage") else None)
+        assert mapper.num_proposals == 500
+        assert cfg.train.checkpointer.period == EPOCH[name]
+        if kind == "stage1":
+            assert cfg.train.max_iter == 100 * EPOCH[name]
+            assert [instantiate(cfg.lr_multiplier)(where) for where in (0.0, 0.3, 1.0)] == [1, 1, 1]
+        else:
+            assert cfg.lr_multiplier.loader.dataset == cfg.dataset.val
+            cfg.lr_multiplier.loader = []
+            plateau = instantiate(cfg.lr_multiplier)
+            assert isinstance(plateau, LowerOnPlateau)
+            assert (plateau.options["factor"], plateau.period) == (0.1, EPOCH[name])
+            for test in cfg.dataloader.test.values():
+                assert test.loader.mapper.sides == ([672] if kind == "teacher" else [224])
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_what_is_distilled(load, name):
+    first = load(f"{name}/stage1_vgg16_edgeboxes.py")
+    roi = first.distiller.objectives.loss_roi
+    assert (roi.nms_thresh, roi.num_proposals, roi.pooler_size) == (0.4, 100, 7)
+    assert [(pair.teacher, pair.student) for pair in roi.layers] == [("conv5_3", "conv5_3")]
+    assert first.distiller.frozen == ["head", "classifier"]
+    second = load(f"{name}/stage2_vgg16_edgeboxes.py")
+    assert second.distiller.objectives.loss_class_aware.weight == 1
+    assert second.distiller.frozen == []
+    objective = instantiate(second.distiller.objectives)["loss_class_aware"]
+    K = {"coco": 80, "nus_wide": 81, "voc": 20}[name]
+    assert objective.temperatures.t_cls.tolist() == [1] * K and objective.temperatures.t_det.tolist() == [1] * 500
+    assert second.train.init_checkpoint == f"{first.train.output_dir}/model_final.pth"
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_faster_rcnn_changes_proposals_and_what_is_named_after_them(load, monkeypatch, name):
+    monkeypatch.setenv("DETECTRON2_DATASETS", "data")
+    source = {"coco": "coco_2014_train_mlc", "nus_wide": "nuswide_train", "voc": "voc_2007_trainval_mlc"}[name]
+    for way, method, count in (("edgeboxes", "edge_boxes", 500), ("fasterrcnn", "detector", 100)):
+        teacher, *stages = (load(f"{name}/{kind}_vgg16_{way}.py") for kind in ("teacher", "stage1", "stage2"))
+        assert teacher.train.output_dir == f"output/{name}/teacher_vgg16_{method}"
+        stores = [instantiate(teacher.proposals[split]) for split in ("train", "val")]
+        assert stores == [f"data/proposals/{source}_{method}.arrow"] * 2
+        for cfg in (teacher, *stages):
+            assert cfg.dataloader.train.mapper.num_proposals == count
+            assert instantiate(cfg.dataloader.train.proposals) == stores[0]
+        for cfg in stages:
+            assert cfg.distiller.teacher_checkpoint == f"{teacher.train.output_dir}/model_final.pth"
+        assert len(instantiate(stages[1].distiller.objectives)["loss_class_aware"].temperatures.t_det) == count
+
+
+@pytest.mark.parametrize("accumulate, images", [(1, 32), (4, 8), (32, 1)])
+def test_one_override_splits_the_batch(load, accumulate, images):
+    cfg = load("coco/stage2_vgg16_edgeboxes.py", f"trainer.accumulate={accumulate}")
+    assert instantiate(cfg.dataloader.train.total_batch_size) == images
