@@ -1,10 +1,6 @@
 """T-WDet on digit_scenes."""
 
-from detectron2.config import LazyCall as L
-from detectron2.evaluation import DatasetEvaluators
-
-from wsd_distill.evaluation import LocalizationEvaluator
-
+from ..common.localization import evaluate_boxes
 from ..common.optim import adamw as optimizer
 from ..common.optim import cosine as lr_multiplier
 from ..common.train import train, trainer
@@ -22,9 +18,4 @@ dataloader.train.mapper.sides = [128]
 dataloader.train.proposals = "${proposals.train}"
 for _split, _test in dataloader.test.items():
     _test.loader.proposals = f"${{proposals.{_split}}}"
-dataloader.test.test.evaluator = L(DatasetEvaluators)(
-    evaluators=[
-        dataloader.test.test.evaluator,
-        L(LocalizationEvaluator)(dataset_name="${dataset.test}", output_dir="${train.output_dir}/inference/test"),
-    ]
-)
+evaluate_boxes(dataloader.test)

@@ -9,7 +9,7 @@ from detectron2.config import LazyCall as L
 from wsd_distill.data.datasets import count_classes, register_image_list
 from wsd_distill.data.proposal_store import default_store_path
 
-from ..common.data import dataloader, dataset, proposals
+from ..common.data import dataloader, dataset, on_image, proposals
 
 dataset.name = "???"  # yours to choose; outputs and proposal stores are named after it
 dataset.files = dict(train="???", val="???", test="???")

@@ -3,9 +3,11 @@
 from ..common.optim import adamw as optimizer
 from ..common.optim import cosine as lr_multiplier
 from ..common.train import train, trainer
-from .data import dataloader, dataset, proposals
+from .data import dataloader, dataset, on_image, proposals
 from .models import init_checkpoint
 from .models import teacher as model
+
+model.proposer = "${on_image}"
 
 train.output_dir = "output/${dataset.name}/teacher"
 train.init_checkpoint = init_checkpoint

@@ -11,7 +11,7 @@ from wsd_distill.data.datasets import register_coco
 from wsd_distill.data.proposal_store import default_store_path
 from wsd_distill.data.root import datasets_root
 
-from ..common.data import dataloader, dataset, proposals
+from ..common.data import dataloader, dataset, on_image, proposals
 
 _classes = ["bus", "car", "cat", "person", "train"]
 _folder = os.path.join(datasets_root(), "voc5")

@@ -3,7 +3,7 @@
 from ..common.localization import evaluate_boxes
 from ..image_list.teacher import dataloader, lr_multiplier, model, optimizer, train, trainer
 from .data import dataloader as _loaders
-from .data import dataset, proposals
+from .data import dataset, on_image, proposals
 
 dataloader.test = _loaders.test
 dataloader.test.test.loader.proposals = "${proposals.test}"
