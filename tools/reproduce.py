@@ -7,15 +7,19 @@ Finished runs are kept, an interrupted one goes on from its last checkpoint. Eve
 each run with its log, configuration, checkpoint and scores; table.md; scenes.png.
 """
 
+from __future__ import annotations
+
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +49,7 @@ class Run:
     config: Path
     output: Path
     overrides: list[str] = field(default_factory=list)
+    needs: list[Run] = field(default_factory=list)
 
     @property
     def weights(self) -> Path:
@@ -65,6 +70,7 @@ def plan(dataset: str, seed: int, output: Path) -> list[Run]:
         configs / "stage1.py",
         folder / "stage1",
         [f"distiller.teacher_checkpoint={teacher.weights}"],
+        [teacher],
     )
     runs = [
         teacher,
@@ -82,6 +88,7 @@ def plan(dataset: str, seed: int, output: Path) -> list[Run]:
             configs / "stage2.py",
             folder / "stage2",
             [*stage1.overrides, f"train.init_checkpoint={stage1.weights}"],
+            [stage1],
         ),
     ]
     for run in runs:
@@ -89,7 +96,21 @@ def plan(dataset: str, seed: int, output: Path) -> list[Run]:
     return runs
 
 
-def train(run: Run) -> None:
+def train_all(runs: list[Run], jobs: int) -> None:
+    """Train what is not done, each run as soon as what it needs is there, ``jobs`` at once."""
+    waiting, running = [run for run in runs if not run.done], set()
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            ready = [run for run in waiting if all(needed.done for needed in run.needs)]
+            for run in ready[: jobs - len(running)]:
+                waiting.remove(run)
+                running.add(pool.submit(train, run, max(1, os.cpu_count() // jobs)))
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()  # raises what stopped it; the others come to their end
+
+
+def train(run: Run, threads: int) -> None:
     """Train in a process of its own, with a bar for its iterations; all it says goes to stdout.txt."""
     run.output.mkdir(parents=True, exist_ok=True)
     command = [
@@ -103,9 +124,12 @@ def train(run: Run) -> None:
     command += ["--resume", *run.overrides]
     log = run.output / "stdout.txt"
     started = time.time()
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     with (
         open(log, "a") as file,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment
+        ) as process,
         tqdm(desc=f"{run.output.parent.name} {run.name}", unit="it") as bar,
     ):
         for line in process.stdout:
@@ -173,26 +197,28 @@ def draw(runs: dict[str, Run], path: Path, how_many: int = 6, boxes: int = 5) ->
     draw_scenes(path, scenes, students, [str(name) for name in files[0]["class_names"]])
 
 
+def default_jobs() -> int:
+    """One on a GPU; otherwise one for each core, four at the most, for small models gain little from more threads."""
+    return 1 if torch.cuda.is_available() else min(4, os.cpu_count())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     datasets = sorted(path.parent.name for path in ROOT.glob("configs/*/stage2.py"))
     parser.add_argument("--dataset", default="digit_scenes", choices=datasets)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 (default 3)")
     parser.add_argument("--output", type=Path, help="default: output/<dataset>")
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (default %(default)s here)")
     arguments = parser.parse_args()
     output = (arguments.output or Path("output") / arguments.dataset).resolve()
 
     command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "generate_proposals.py"), "--config-file"]
     subprocess.run([*command, str(ROOT / "configs" / arguments.dataset / "data.py")], check=True, cwd=ROOT)
 
-    rows: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
-    for seed in range(arguments.seeds):
-        runs = {run.name: run for run in plan(arguments.dataset, seed, output)}
-        for run in runs.values():
-            if not run.done:
-                train(run)
-        for method, name in METHODS.items():
-            rows[method].append(read_results(runs[name]))
+    seeds = [{run.name: run for run in plan(arguments.dataset, s, output)} for s in range(arguments.seeds)]
+    train_all([run for runs in seeds for run in runs.values()], arguments.jobs)
+    rows = {method: [read_results(runs[name]) for runs in seeds] for method, name in METHODS.items()}
+    runs = seeds[0]
     for method, speed in measure_speed(runs).items():
         rows[method][0]["images/s"] = speed
     draw(runs, output / "scenes.png")
