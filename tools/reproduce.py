@@ -102,9 +102,10 @@ def train_all(runs: list[Run], jobs: int) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         while waiting or running:
             ready = [run for run in waiting if all(needed.done for needed in run.needs)]
+            threads = max(1, os.cpu_count() // min(jobs, len(running) + len(ready)))
             for run in ready[: jobs - len(running)]:
                 waiting.remove(run)
-                running.add(pool.submit(train, run, max(1, os.cpu_count() // jobs)))
+                running.add(pool.submit(train, run, threads))
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()  # raises what stopped it; the others come to their end

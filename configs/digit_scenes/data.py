@@ -14,4 +14,4 @@ dataloader.train.mapper.flip_prob = 0.0
 dataloader.train.mapper.num_proposals = 32
 dataloader.train.mapper.fast = False  # the published figures are those of Pillow's resizing, to the pixel
 dataloader.train.total_batch_size = 16
-dataloader.train.num_workers = 1
+dataloader.train.num_workers = 0  # scenes are small: a process for them costs more than it gives

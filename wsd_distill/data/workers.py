@@ -33,8 +33,9 @@ def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Iterato
     """Yield ``function(*job)`` of all jobs, in the order in which they finish.
 
     Args:
-        num_workers: processes; 0 runs the jobs in this one. They are spawned, since threads of PyTorch and
-            OpenCV do not survive a fork; everything passed on has to be picklable.
+        num_workers: processes; 0 runs the jobs in this one. They are not forks of this one, since threads of PyTorch
+            and OpenCV do not survive that, but of a server that imports what they need once. Everything passed on has
+            to be picklable.
 
     Raises:
         RuntimeError: a worker was killed.
@@ -42,7 +43,8 @@ def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Iterato
     if num_workers == 0 or not jobs:
         yield from (function(*job) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", function.__module__])
     stop = context.Event()
     with ProcessPoolExecutor(min(num_workers, len(jobs)), context, _start_worker, (stop,)) as pool:
         try:
