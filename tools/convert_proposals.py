@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Convert object proposals between this project's store and the files of other programs.
 
-    python tools/convert_proposals.py voc_2007_trainval.mat proposals.arrow --dataset voc_2007_trainval
+    python tools/convert_proposals.py voc_2007_trainval.mat proposals.arrow --dataset voc_2007_trainval_mlc
 
 A training takes them by one override: tools/train_net.py ... dataloader.train.proposals=proposals.arrow
 """

@@ -1,6 +1,6 @@
 """Loaders of any data set that has image-level labels.
 
-A data set's config names ``dataset`` and ``proposals`` (files of proposal stores); everything else refers to them.
+A data set's config names ``dataset``; ``proposals`` are the files of its stores; everything else refers to them.
 A config that needs proposals sets ``dataloader.train.proposals``, for one, to ``"${proposals.train}"``. ``on_image``
 makes them as the stores' are made, for a T-WDet that is given photos of no data set.
 """
@@ -8,14 +8,20 @@ makes them as the stores' are made, for a T-WDet that is given photos of no data
 from detectron2.config import LazyCall as L
 
 from wsd_distill.data.build import build_test_loader, build_train_loader
+from wsd_distill.data.datasets import source_of
 from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.proposal_store import default_store_path
 from wsd_distill.evaluation import MultiLabelEvaluator
 from wsd_distill.proposals.edge_boxes import EdgeBoxes
 from wsd_distill.proposals.on_image import OnImage
 
 # ``register``: calls that register data sets which only this config knows; tools make them before anything else.
 dataset = dict(train="???", val="???", test="???", num_classes="???", register=[])
-proposals = dict(train="???", val="???", test="???")
+proposals = dict(method="edge_boxes")  # by which tools/generate_proposals.py has made the stores
+for _split in ("train", "val", "test"):
+    proposals[_split] = L(default_store_path)(
+        dataset_name=L(source_of)(name=f"${{dataset.{_split}}}"), method="${proposals.method}"
+    )
 on_image = L(OnImage)(
     proposer=L(EdgeBoxes)(max_boxes=500),
     num_proposals="${dataloader.train.mapper.num_proposals}",

@@ -1,12 +1,9 @@
 """digit_scenes: 128x128 pixels, 10 classes. Digits are never flipped: a mirrored 2 is no 2."""
 
-from wsd_distill.data.proposal_store import default_store_path
-
 from ..common.data import dataloader, dataset, on_image, proposals
 
 for _split in ("train", "val", "test"):
     dataset[_split] = f"digit_scenes_{_split}"
-    proposals[_split] = default_store_path(f"digit_scenes_{_split}")
 dataset.num_classes = 10
 on_image.proposer.update(max_boxes=64, sides=[192], hysteresis=[60, 120], alpha=0.55, beta=0.5, min_box_area=150.0)
 

@@ -7,7 +7,6 @@ dataset.name=pets dataset.image_root=photos dataset.files.train=train.csv datase
 from detectron2.config import LazyCall as L
 
 from wsd_distill.data.datasets import count_classes, register_image_list
-from wsd_distill.data.proposal_store import default_store_path
 
 from ..common.data import dataloader, dataset, on_image, proposals
 
@@ -18,7 +17,6 @@ dataset.classes = "${dataset.files.train}"  # or a text file with one class in e
 dataset.num_classes = L(count_classes)(name="${dataset.train}")
 for _split in ("train", "val", "test"):
     dataset[_split] = f"${{dataset.name}}_{_split}"
-    proposals[_split] = L(default_store_path)(dataset_name=f"${{dataset.{_split}}}")
     dataset.register.append(
         L(register_image_list)(
             name=f"${{dataset.{_split}}}",

@@ -8,7 +8,6 @@ import os
 from detectron2.config import LazyCall as L
 
 from wsd_distill.data.datasets import register_coco
-from wsd_distill.data.proposal_store import default_store_path
 from wsd_distill.data.root import datasets_root
 
 from ..common.data import dataloader, dataset, on_image, proposals
@@ -24,9 +23,7 @@ for _split in ("train", "val"):
             classes=_classes,
         )
     )
-for _split, _name in {"train": "voc5_train", "val": "voc5_val", "test": "voc5_val"}.items():
-    dataset[_split] = _name
-    proposals[_split] = default_store_path(_name)
+dataset.update(train="voc5_train", val="voc5_val", test="voc5_val")
 dataset.num_classes = len(_classes)
 dataset.name = "voc5"  # outputs are named after it
 

@@ -1,4 +1,4 @@
-"""A training set of which a part is held out for validation, and a test set, with proposals of one method.
+"""A training set of which a part is held out for validation, and a test set.
 
 The paper lowers its learning rate by a validation loss (Section 3.3), but names training and test images alone. Here
 no schedule looks at the test images unless it is told to, as docs/recipes.md says.
@@ -6,8 +6,7 @@ no schedule looks at the test images unless it is told to, as docs/recipes.md sa
 
 from detectron2.config import LazyCall as L
 
-from wsd_distill.data.datasets import register_part, source_of
-from wsd_distill.data.proposal_store import default_store_path
+from wsd_distill.data.datasets import register_part
 
 from ..data import dataset, proposals
 
@@ -20,8 +19,4 @@ def hold_out(images, *, name, train, test, num_classes):
         L(register_part)(name=parts[split], source=train, images=images, held_out=split == "val")
         for split in ("train", "val")
     ]
-    proposals["method"] = "edge_boxes"
-    for split in parts:
-        source = L(source_of)(name=f"${{dataset.{split}}}")
-        proposals[split] = L(default_store_path)(dataset_name=source, method="${proposals.method}")
     return dataset, proposals
