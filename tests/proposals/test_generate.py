@@ -94,6 +94,19 @@ def test_finished_store_is_not_made_again(tmp_path, caplog):
     assert again.calls == []
     assert widths(store) == {"0": 0, "1": 1, "2": 2}
     assert "s.arrow is already there, with 3 images" in caplog.text
+    assert "--overwrite" not in caplog.text
+
+
+def test_finished_store_with_bad_images_names_them_and_says_how_to_make_it_again(tmp_path, caplog):
+    run(tmp_path / "s.arrow", 3, Proposer(trouble={1: ValueError("cut short")}))
+    caplog.clear()
+    mended = Proposer()
+    run(tmp_path / "s.arrow", 3, mended)
+    assert mended.calls == []
+    failure = "image 1 has no proposals, T-WDet gets the whole image: 1.png: ValueError: cut short"
+    hint = f"{tmp_path}/s.arrow keeps these as they were: if they are mended since, give --overwrite"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [failure, hint]
+    assert widths(run(tmp_path / "s.arrow", 3, mended, overwrite=True)) == {"0": 0, "1": 1, "2": 2}
 
 
 @pytest.mark.parametrize(

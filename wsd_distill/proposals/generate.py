@@ -56,7 +56,7 @@ def generate(
     An image that cannot be read, or that the proposer fails on or has values for that are not finite, gets no box,
     so that the mapper takes the whole image; the log and the store's ``metadata.failures`` name it. Boxes are clipped
     to the image; those without an area in it are dropped and counted. A store that is there already, for the same
-    images and parameters, is returned as it is.
+    images and parameters, is returned as it is; the log names its failures.
 
     Args:
         dataset_dicts: with image_id, file_name and, where known, height and width; the summary uses ``annotations``.
@@ -119,6 +119,9 @@ def _existing(output: str, wanted: dict) -> ProposalStore:
     if other:
         raise FileExistsError(f"{output} has other settings ({other}): give --overwrite or another --output")
     logger.info("%s is already there, with %d images and these parameters: nothing to do", output, len(store))
+    _log_failures(store)
+    if store.metadata.failures:
+        logger.warning("%s keeps these as they were: if they are mended since, give --overwrite", output)
     return store
 
 
@@ -176,5 +179,9 @@ def _log_summary(store: ProposalStore, dataset_dicts: list[dict]) -> None:
     if recall is not None:
         for threshold, at in zip((0.5, 0.7), recall.T):
             logger.info("recall at IoU %.1f: %.3f with 100 boxes, %.3f with 500", threshold, *at)
+    _log_failures(store)
+
+
+def _log_failures(store: ProposalStore) -> None:
     for image_id, reason in store.metadata.failures.items():
         logger.warning("image %s has no proposals, T-WDet gets the whole image: %s", image_id, reason)
