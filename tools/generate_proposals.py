@@ -10,6 +10,8 @@
 Interrupted, the same command goes on where it was. docs/proposals.md says what to expect of each method.
 """
 
+from __future__ import annotations
+
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
@@ -20,6 +22,7 @@ import os
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
+from omegaconf import DictConfig
 
 from wsd_distill.data.datasets import register_from, source_of, splits_of
 from wsd_distill.data.proposal_store import default_store_path
@@ -33,12 +36,14 @@ from wsd_distill.proposals.selective_search import MODES, SelectiveSearch
 METHODS = {"edge_boxes": EdgeBoxes, "selective_search": SelectiveSearch, "detector": Detector}
 
 
-def parse_arguments() -> tuple[argparse.Namespace, Proposer]:
+def parse_arguments() -> tuple[argparse.Namespace, dict[str, list[dict]], Proposer]:
+    """Arguments, dataset dicts of each data set, and what makes their proposals; all read before the work begins."""
     parser = argparse.ArgumentParser(
         description="Make the object proposals of data sets. Interrupted, it goes on where it was.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="data sets; default: those of the config")
+    which = "data sets; a part counts as its whole; default: those of the config"
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help=which)
     parser.add_argument("--config-file", help="a config: its data sets and, without --method, its on_image.proposer")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what to change in the config")
     parser.add_argument("--method", choices=[*METHODS], help="generator (without a config: edge_boxes)")
@@ -47,27 +52,54 @@ def parse_arguments() -> tuple[argparse.Namespace, Proposer]:
     parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help="do the I-th of N shares, from 1")
     parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
     options = add_method_options(parser)
-    arguments = parser.parse_args()
-    cfg = None
-    if arguments.config_file:
-        cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides)
-        register_from(cfg)
-        arguments.dataset = arguments.dataset or list(dict.fromkeys(map(source_of, splits_of(cfg))))
-    elif arguments.overrides:
-        parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
-    if not arguments.dataset:
-        parser.error("name data sets with --dataset, or a config with --config-file")
-    if arguments.output and len(arguments.dataset) > 1:
-        parser.error("--output names one store: give it with one --dataset")
-    unknown = sorted(set(arguments.dataset) - set(DatasetCatalog.list()))
-    if unknown:
-        parser.error(f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}")
+    arguments = parser.parse_intermixed_args()
+    words = arguments.dataset or []
+    arguments.overrides += [word for word in words if "=" in word]  # --dataset takes all that stands behind it
+    cfg = load_config(parser, arguments)
+    names = [word for word in words if "=" not in word] or (splits_of(cfg) if cfg else [])
+    names = choose_datasets(parser, names, arguments.output)
     given = {option.dest: option.option_strings[0] for option in options if hasattr(arguments, option.dest)}
     if cfg is None or arguments.method:
-        return arguments, build_proposer(parser, arguments, options, given)
-    if given:
+        proposer = build_proposer(parser, arguments, options, given)
+    elif given:
         parser.error(f"{', '.join(given.values())}: give --method, or change the config's on_image.proposer")
-    return arguments, instantiate(cfg.on_image.proposer)
+    else:
+        proposer = instantiate(cfg.on_image.proposer)
+    return arguments, load_datasets(parser, names), proposer
+
+
+def load_config(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> DictConfig | None:
+    """The config, if one is given, with its data sets registered."""
+    if arguments.config_file:
+        cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides)
+        try:
+            register_from(cfg)
+        except (ValueError, FileNotFoundError) as error:
+            parser.error(str(error))
+        return cfg
+    if arguments.overrides:
+        parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
+    return None
+
+
+def choose_datasets(parser: argparse.ArgumentParser, names: list[str], output: str | None) -> list[str]:
+    """Registered data sets, each once; for a part its whole, whose store it uses."""
+    if not names:
+        parser.error("name data sets with --dataset, or a config with --config-file")
+    unknown = sorted(set(names) - set(DatasetCatalog.list()))
+    if unknown:
+        parser.error(f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}")
+    wholes = list(dict.fromkeys(map(source_of, names)))
+    if output and len(wholes) > 1:
+        parser.error("--output names one store: give it with one --dataset")
+    return wholes
+
+
+def load_datasets(parser: argparse.ArgumentParser, names: list[str]) -> dict[str, list[dict]]:
+    try:
+        return {name: DatasetCatalog.get(name) for name in names}
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
 
 
 def shard(text: str) -> Shard:
@@ -134,10 +166,10 @@ def build_proposer(
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments, proposer = parse_arguments()
-    for name in arguments.dataset:
+    arguments, datasets, proposer = parse_arguments()
+    for name, dataset_dicts in datasets.items():
         generate(
-            DatasetCatalog.get(name),
+            dataset_dicts,
             name,
             proposer,
             arguments.output or default_store_path(name, proposer.name),

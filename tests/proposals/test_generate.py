@@ -94,6 +94,19 @@ def test_finished_store_is_not_made_again(tmp_path, caplog):
     assert again.calls == []
     assert widths(store) == {"0": 0, "1": 1, "2": 2}
     assert "s.arrow is already there, with 3 images" in caplog.text
+    assert "--overwrite" not in caplog.text
+
+
+def test_finished_store_with_bad_images_names_them_and_says_how_to_make_it_again(tmp_path, caplog):
+    run(tmp_path / "s.arrow", 3, Proposer(trouble={1: ValueError("cut short")}))
+    caplog.clear()
+    mended = Proposer()
+    run(tmp_path / "s.arrow", 3, mended)
+    assert mended.calls == []
+    failure = "image 1 has no proposals, T-WDet gets the whole image: 1.png: ValueError: cut short"
+    hint = f"{tmp_path}/s.arrow keeps these as they were: if they are mended since, give --overwrite"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [failure, hint]
+    assert widths(run(tmp_path / "s.arrow", 3, mended, overwrite=True)) == {"0": 0, "1": 1, "2": 2}
 
 
 @pytest.mark.parametrize(
@@ -129,16 +142,15 @@ def test_two_processes_do_not_share_a_folder_of_parts(tmp_path):
             run(tmp_path / "s.arrow", 3, Proposer())
 
 
-def test_bad_images_get_the_whole_image_and_are_named_also_after_a_restart(tmp_path, caplog):
+def test_bad_images_get_no_box_and_are_named_also_after_a_restart(tmp_path, caplog):
     trouble = {1: ValueError("cut short"), 5: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "s.arrow", 7, Proposer(trouble=trouble))
     with caplog.at_level(logging.INFO):
         store = run(tmp_path / "s.arrow", 7, Proposer())
-    assert store[1][0].tolist() == [[0, 0, 30, 20]]
-    assert store[1][1].tolist() == [1]
+    assert [values.shape for values in store[1]] == [(0, 4), (0,)]
     assert store.metadata.failures == {"1": "1.png: ValueError: cut short"}
-    assert "image 1 got the whole image as its only proposal: 1.png: ValueError: cut short" in caplog.text
+    assert "image 1 has no proposals, T-WDet gets the whole image: 1.png: ValueError: cut short" in caplog.text
     assert [store[i][0][0, 2] for i in (0, 2, 3, 4, 5, 6)] == [1, 3, 4, 5, 6, 7]
 
 
@@ -185,7 +197,7 @@ def test_values_that_are_not_finite_make_a_bad_image(tmp_path):
     store = run(tmp_path / "s.arrow", 3, Proposer(trouble={0: nan_score, 2: endless_box}))
     message = "ValueError: counting gives boxes or scores that are not finite"
     assert store.metadata.failures == {"0": f"0.png: {message}", "2": f"2.png: {message}"}
-    assert store[0][0].tolist() == store[2][0].tolist() == [[0, 0, 30, 20]]
+    assert [len(store[i][0]) for i in range(3)] == [0, 1, 0]
 
 
 def test_boxes_are_clipped_and_those_without_area_dropped_and_counted(tmp_path, caplog):
@@ -224,6 +236,17 @@ def test_summary_counts_boxes_and_recall(tmp_path, caplog):
     assert "6 images, 6 of them now, " in caplog.text
 
 
+def test_objects_of_a_bad_image_count_as_not_found(tmp_path, caplog):
+    dicts = dataset(2)
+    dicts[0]["annotations"] = [{"bbox": [0, 0, 1, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]
+    dicts[1]["annotations"] = [{"bbox": [0, 0, 30, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]
+    proposer = Proposer(trouble={1: ValueError("cut short")})
+    with caplog.at_level(logging.INFO):
+        generate(dicts, "d", proposer, tmp_path / "s.arrow", num_workers=0, read_image=read_image)
+    assert "boxes per image: min 0, mean 0.5, max 1" in caplog.text
+    assert "recall at IoU 0.7: 0.500 with 100 boxes, 0.500 with 500" in caplog.text
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """Six PNG files with noise in blocks, the fourth cut short, and their dataset dicts."""
@@ -245,7 +268,7 @@ def test_two_worker_processes_make_what_one_does(tmp_path, pictures):
     ]
     assert list(stores[0]) == list(stores[1]) == ["0", "1", "2", "3", "4", "5"]
     assert list(stores[1].metadata.failures) == ["3"]
-    assert stores[1][3][0].tolist() == [[0, 0, 80, 60]]
+    assert len(stores[1][3][0]) == 0
     for image_id in stores[0]:
         for one, two in zip(stores[0][image_id], stores[1][image_id]):
             np.testing.assert_array_equal(one, two)

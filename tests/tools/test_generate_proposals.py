@@ -6,20 +6,25 @@ import sys
 from pathlib import Path
 
 import pytest
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from wsd_distill.data.proposal_store import ProposalStore
 
 PATH = Path(__file__).parents[2] / "tools" / "generate_proposals.py"
+SPLITS = ("train", "val", "test")
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location("generate_proposals", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def tool(monkeypatch, tmp_path):
     """A function that runs the tool in this process for a data set of three pictures; output in tmp_path."""
-    spec = importlib.util.spec_from_file_location("generate_proposals", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     dicts = []
     for number in range(3):
         file = tmp_path / f"{number}.png"
@@ -30,9 +35,9 @@ def tool(monkeypatch, tmp_path):
     DatasetCatalog.register("three_pictures", lambda: dicts)
 
     def run(*arguments):
-        command = ["generate_proposals.py", "--dataset", "three_pictures", "--num-workers", "0", *arguments]
+        command = ["generate_proposals.py", "--num-workers", "0", "--dataset", "three_pictures", *arguments]
         monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "out.arrow")])
-        module.main()
+        load_tool().main()
 
     yield run
     DatasetCatalog.remove("three_pictures")
@@ -92,3 +97,69 @@ def test_options_beside_a_configs_own_proposer_are_an_error(tool, capsys):
     with pytest.raises(SystemExit):
         tool("--config-file", str(PATH.parents[1] / "configs" / "digit_scenes" / "data.py"), "--max-boxes", "3")
     assert "--max-boxes: give --method, or change the config's on_image.proposer" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own(monkeypatch, tmp_path):
+    """A function that runs the tool for the image lists train.csv, val.csv and test.csv of one picture each."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    for split in SPLITS:
+        Image.new("RGB", (60, 40), (40, 80, 120)).save(tmp_path / f"{split}.png")
+        (tmp_path / f"{split}.csv").write_text(f"file,labels\n{split}.png,cat\n")
+    config = PATH.parents[1] / "configs" / "image_list" / "data.py"
+    overrides = ["dataset.name=pets", *(f"dataset.files.{split}={tmp_path}/{split}.csv" for split in SPLITS)]
+
+    def run(*arguments):
+        """``OWN`` among the arguments stands for the overrides."""
+        words = [word for argument in arguments for word in (overrides if argument == "OWN" else [argument])]
+        command = ["generate_proposals.py", "--config-file", str(config), *words, "--num-workers", "0"]
+        monkeypatch.setattr(sys, "argv", command)
+        load_tool().main()
+        return sorted(path.name for path in (tmp_path / "proposals").iterdir())
+
+    yield run
+    for split in SPLITS:
+        if f"pets_{split}" in DatasetCatalog:
+            DatasetCatalog.remove(f"pets_{split}")
+        MetadataCatalog.pop(f"pets_{split}", None)
+
+
+def test_a_wrong_list_stops_the_tool_before_the_first_store(own, tmp_path, capsys):
+    (tmp_path / "val.csv").write_text("file,labels\nval.png,cta\n")
+    with pytest.raises(SystemExit):
+        own("OWN")
+    message = f"error: {tmp_path}/val.csv, line 2: label 'cta' is not in the list of 1 classes"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "proposals").exists()
+
+
+def test_a_missing_list_is_an_error_of_the_arguments(own, tmp_path, capsys):
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(SystemExit):
+        own("OWN")
+    assert f"error: {tmp_path}/train.csv is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, splits",
+    [
+        (["OWN", "--overwrite", "on_image.proposer.max_boxes=9"], ["test", "train", "val"]),
+        (["OWN", "--dataset", "pets_val"], ["val"]),
+        (["--dataset", "pets_val", "pets_test", "OWN"], ["test", "val"]),
+        (["--dataset", "pets_val", "--overwrite", "OWN"], ["val"]),
+    ],
+)
+def test_overrides_stand_anywhere(own, arguments, splits):
+    assert own(*arguments) == [f"pets_{split}_edge_boxes.arrow" for split in splits]
+
+
+def test_a_part_named_by_hand_gets_the_store_of_its_whole(tool, tmp_path):
+    MetadataCatalog.get("two_of_three").set(source="three_pictures")
+    DatasetCatalog.register("two_of_three", lambda: DatasetCatalog.get("three_pictures")[:2])
+    try:
+        tool("two_of_three")  # behind --dataset three_pictures: one store for both
+    finally:
+        DatasetCatalog.remove("two_of_three")
+        MetadataCatalog.remove("two_of_three")
+    store = ProposalStore(tmp_path / "out.arrow")
+    assert (len(store), store.metadata.dataset_name) == (3, "three_pictures")

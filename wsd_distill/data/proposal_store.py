@@ -41,9 +41,9 @@ def default_store_path(dataset_name: str, method: str = "edge_boxes") -> str:
 class StoreMetadata:
     """What the schema of a store says about it; all JSON.
 
-    ``failures``: image id -> reason, of images that got the whole image as their only box since no proposals
-    could be made for them. ``dropped_boxes``: how many boxes, of all images, were left out since they had no area
-    within their image.
+    ``failures``: image id -> reason, of images that no proposals could be made for: they have no box, or, converted
+    with ``--missing whole-image``, the whole image. ``dropped_boxes``: how many boxes, of all images, were left out
+    since they had no area within their image.
     """
 
     dataset_name: str

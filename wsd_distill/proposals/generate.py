@@ -53,11 +53,10 @@ def generate(
 ) -> ProposalStore | None:
     """Make the proposal store ``output``, or go on with it, and log a summary.
 
-    An image that cannot be read, or that the proposer fails on or has values for that are not finite, gets the
-    whole image as its box with score 1; the log and the store's ``metadata.failures`` name it. Without a size in its
-    dataset dict it gets no box, and the mapper takes the whole image all the same. Boxes are clipped to the image;
-    those without an area in it are dropped and counted. A store that is there already, for the same images and
-    parameters, is returned as it is.
+    An image that cannot be read, or that the proposer fails on or has values for that are not finite, gets no box,
+    so that the mapper takes the whole image; the log and the store's ``metadata.failures`` name it. Boxes are clipped
+    to the image; those without an area in it are dropped and counted. A store that is there already, for the same
+    images and parameters, is returned as it is; the log names its failures.
 
     Args:
         dataset_dicts: with image_id, file_name and, where known, height and width; the summary uses ``annotations``.
@@ -120,6 +119,9 @@ def _existing(output: str, wanted: dict) -> ProposalStore:
     if other:
         raise FileExistsError(f"{output} has other settings ({other}): give --overwrite or another --output")
     logger.info("%s is already there, with %d images and these parameters: nothing to do", output, len(store))
+    _log_failures(store)
+    if store.metadata.failures:
+        logger.warning("%s keeps these as they were: if they are mended since, give --overwrite", output)
     return store
 
 
@@ -145,19 +147,13 @@ def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer
             boxes, scores, outside = _propose(record, proposer, read)
         except Exception as error:  # whatever is wrong with an image, the others go on
             failures[image_id] = f"{record['file_name']}: {type(error).__name__}: {error}"
-            boxes, scores, outside = *_whole_image(record), 0
+            boxes, scores, outside = np.zeros((0, 4)), np.zeros(0), 0
         rows.append((image_id, boxes, scores))
         dropped += outside
     with ProposalStoreWriter(path, replace(metadata, failures=failures, dropped_boxes=dropped)) as writer:
         for row in rows:
             writer.write(*row)
     return len(records)
-
-
-def _whole_image(record: dict) -> tuple[np.ndarray, np.ndarray]:
-    """One box with score 1, or none where the size is not known."""
-    box = [0, 0, record["width"], record["height"]] if "width" in record else []
-    return np.array(box, dtype=np.float32).reshape(-1, 4), np.ones(len(box) // 4, dtype=np.float32)
 
 
 def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarray, np.ndarray, int]:
@@ -183,5 +179,9 @@ def _log_summary(store: ProposalStore, dataset_dicts: list[dict]) -> None:
     if recall is not None:
         for threshold, at in zip((0.5, 0.7), recall.T):
             logger.info("recall at IoU %.1f: %.3f with 100 boxes, %.3f with 500", threshold, *at)
+    _log_failures(store)
+
+
+def _log_failures(store: ProposalStore) -> None:
     for image_id, reason in store.metadata.failures.items():
-        logger.warning("image %s got the whole image as its only proposal: %s", image_id, reason)
+        logger.warning("image %s has no proposals, T-WDet gets the whole image: %s", image_id, reason)
