@@ -15,6 +15,7 @@ import sys
 
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
+from omegaconf.errors import OmegaConfBaseException
 
 from wsd_distill.data.check import check_datasets
 from wsd_distill.data.datasets import register_from, splits_of
@@ -32,7 +33,10 @@ def parse_arguments() -> argparse.Namespace:
         overrides = [name for name in arguments.names if "=" in name]
         names = [name for name in arguments.names if "=" not in name]
         cfg = apply_overrides(LazyConfig.load(arguments.config_file), overrides)
-        register_from(cfg)
+        try:
+            register_from(cfg)
+        except (OSError, ValueError, OmegaConfBaseException) as error:  # the last of a setting that is left out
+            raise SystemExit(report([f"{arguments.config_file}: {str(error).splitlines()[0]}"])) from error
         names = names or splits_of(cfg)
     unknown = sorted(set(names) - set(DatasetCatalog.list()))
     if unknown:
@@ -43,14 +47,18 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> int:
-    arguments = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    faults = check_datasets(arguments.names, arguments.num_workers)
+def report(faults: list[str]) -> int:
+    """Print them; gives the exit code."""
     for fault in faults:
         print(f"FAULT {fault}")
     print(f"{len(faults)} faults" if faults else "all is well")
     return 1 if faults else 0
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    return report(check_datasets(arguments.names, arguments.num_workers))
 
 
 if __name__ == "__main__":

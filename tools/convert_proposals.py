@@ -2,6 +2,8 @@
 """Convert object proposals between this project's store and the files of other programs.
 
     python tools/convert_proposals.py voc_2007_trainval.mat proposals.arrow --dataset voc_2007_trainval_mlc
+    python tools/convert_proposals.py detections.json proposals.arrow --dataset voc5_train \
+        --config-file configs/voc5/data.py [key=value ...]
 
 A training takes them by one override: tools/train_net.py ... dataloader.train.proposals=proposals.arrow
 """
@@ -13,9 +15,11 @@ import argparse
 import logging
 import os
 
+from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
 
-import wsd_distill.data.datasets  # noqa: F401  (registers the data sets)
+from wsd_distill.data.datasets import register_from
+from wsd_distill.engine import apply_overrides
 from wsd_distill.proposals.convert import MISSING, Converter, read, write
 from wsd_distill.proposals.files import FORMATS
 from wsd_distill.proposals.mat_files import ORDERS
@@ -29,7 +33,9 @@ def parse_arguments() -> argparse.Namespace:
     kinds = list(FORMATS.values())
     parser.add_argument("input", help="file, or folder with a .mat file for each image")
     parser.add_argument("output", help="file to write")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="what to change in the config")
     parser.add_argument("--dataset", required=True, metavar="NAME", help="registered data set that they are for")
+    parser.add_argument("--config-file", help="a config, to know the data sets that it registers")
     parser.add_argument("--from", dest="source_format", choices=kinds, help="format of the input; default: by suffix")
     parser.add_argument("--to", dest="format", choices=kinds, help="format of the output; default: by suffix")
     parser.add_argument("--missing", choices=MISSING, default="error", help="what images get that the input lacks")
@@ -37,7 +43,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sigmoid", action="store_true", help="scores are logits (an RPN's): make probabilities")
     parser.add_argument("--mat-order", choices=ORDERS, default=ORDERS[0], help="columns of boxes in .mat files")
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
+    if arguments.config_file:
+        register_from(apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides))
+    elif arguments.overrides:
+        parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
     if arguments.dataset not in DatasetCatalog.list():
         parser.error(f"not registered: {arguments.dataset}; there are {', '.join(sorted(DatasetCatalog.list()))}")
     if os.path.exists(arguments.output) and not arguments.overwrite:

@@ -65,6 +65,9 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, list[dict]], Propos
         parser.error(f"{', '.join(given.values())}: give --method, or change the config's on_image.proposer")
     else:
         proposer = instantiate(cfg.on_image.proposer)
+        if proposer.name != cfg.proposals.method:  # trainings look for the store of proposals.method
+            method = cfg.proposals.method
+            parser.error(f"on_image.proposer is {proposer.name}, but proposals.method is {method}: set both alike")
     return arguments, load_datasets(parser, names), proposer
 
 

@@ -8,6 +8,8 @@ them with their entries of S. T-WDet finds the proposals of --input itself; with
 config that is predicted, with the proposals that its loader reads.
 """
 
+from __future__ import annotations
+
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
@@ -25,6 +27,7 @@ from detectron2.utils.visualizer import Visualizer
 from wsd_distill.data.datasets import register_from
 from wsd_distill.data.image import read_rgb
 from wsd_distill.engine import apply_overrides
+from wsd_distill.modeling.weights import load_weights
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def load_model(cfg, weights: str) -> torch.nn.Module:
     model = instantiate(cfg.model).to(cfg.train.device).eval()
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])  # each key, or an error
+    load_weights(model, weights)
     return model
 
 

@@ -25,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
 from torchvision.ops import nms
 from tqdm import tqdm
 
 from wsd_distill.data.datasets import register_from
+from wsd_distill.engine import place
+from wsd_distill.modeling.weights import load_weights
 from wsd_distill.report.pictures import choose_scenes, draw_scenes
 from wsd_distill.report.table import gains, markdown_table
 from wsd_distill.report.throughput import images_per_second
@@ -129,7 +130,7 @@ def train(run: Run, threads: int) -> None:
     with (
         open(log, "a") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         ) as process,
         tqdm(desc=f"{run.output.parent.name} {run.name}", unit="it") as bar,
     ):
@@ -160,8 +161,8 @@ def load(run: Run) -> tuple[torch.nn.Module, list[dict]]:
     """The trained model of a run, and the first batch of its test set."""
     cfg = LazyConfig.load(str(run.output / "config.yaml"))
     register_from(cfg)
-    model = instantiate(cfg.model)
-    DetectionCheckpointer(model).load(str(run.weights))
+    model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
+    load_weights(model, str(run.weights))
     return model.eval(), cfg.dataloader.test.test.loader
 
 
@@ -190,7 +191,7 @@ def draw(runs: dict[str, Run], path: Path, how_many: int = 6, boxes: int = 5) ->
         scenes.append(
             {
                 "image": view["image"].permute(1, 2, 0).numpy(),
-                "boxes": found[best].numpy(),
+                "boxes": found[best].cpu().numpy(),
                 "labels": files[0]["labels"][i],
                 "scores": [f["scores"][i] for f in files],
             }
@@ -206,15 +207,17 @@ def default_jobs() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     datasets = sorted(path.parent.name for path in ROOT.glob("configs/*/stage2.py"))
+    datasets.remove("image_list")  # its files are named on the command line of each run
     parser.add_argument("--dataset", default="digit_scenes", choices=datasets)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 (default 3)")
     parser.add_argument("--output", type=Path, help="default: output/<dataset>")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (default %(default)s here)")
     arguments = parser.parse_args()
     output = (arguments.output or Path("output") / arguments.dataset).resolve()
+    os.chdir(ROOT)  # as the runs do, whose configs name data sets from there
 
     command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "generate_proposals.py"), "--config-file"]
-    subprocess.run([*command, str(ROOT / "configs" / arguments.dataset / "data.py")], check=True, cwd=ROOT)
+    subprocess.run([*command, str(ROOT / "configs" / arguments.dataset / "data.py")], check=True)
 
     seeds = [{run.name: run for run in plan(arguments.dataset, s, output)} for s in range(arguments.seeds)]
     train_all([run for runs in seeds for run in runs.values()], arguments.jobs)
@@ -222,12 +225,11 @@ def main() -> None:
     runs = seeds[0]
     for method, speed in measure_speed(runs).items():
         rows[method][0]["images/s"] = speed
-    draw(runs, output / "scenes.png")
-
     table = markdown_table(rows, METRICS)
     sentences = gains(rows, "mAP", [(TEACHER, PLAIN), (DISTILLED, PLAIN), (DISTILLED, LONG)])
     text = "\n".join([table, "", *(f"- {sentence}" for sentence in sentences), ""])
     (output / "table.md").write_text(text)
+    draw(runs, output / "scenes.png")
     print(f"\n{arguments.dataset}, test split, {arguments.seeds} seed(s), in percent:\n\n{text}")
     print(f"Table: {output / 'table.md'}\nPicture: {output / 'scenes.png'}")
 

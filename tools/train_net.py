@@ -7,32 +7,30 @@ python tools/train_net.py --config-file configs/digit_scenes/teacher.py [key=val
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
+import fcntl
 import json
 import logging
 from pathlib import Path
+from typing import TextIO
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import HookBase, default_argument_parser, default_setup, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from wsd_distill.data.datasets import register_from
-from wsd_distill.engine import apply_overrides, launch, scale_to_batch, wrap_for_ranks
+from wsd_distill.engine import apply_overrides, launch, place, scale_to_batch, share_buffers, wrap_for_ranks
+from wsd_distill.modeling.weights import load_weights
 
 logger = logging.getLogger("wsd_distill")
 
 
-def place(model: torch.nn.Module, cfg) -> torch.nn.Module:
-    """On the device and in the memory format that the config names."""
-    model.to(cfg.train.device)
-    return model.to(memory_format=torch.channels_last) if cfg.train.channels_last else model
-
-
 def do_test(cfg, model) -> dict:
     """Evaluate on every entry of ``dataloader.test``, in order; on the main process name -> metrics, else {}."""
+    share_buffers(model)
     results = {}
     for name, test in cfg.dataloader.test.items():
         result = inference_on_dataset(model, instantiate(test.loader), instantiate(test.evaluator))
@@ -40,12 +38,30 @@ def do_test(cfg, model) -> dict:
             logger.info("Results on %s", name)
             print_csv_format(result)
             results[name] = result
+    return results
+
+
+def write_results(cfg, results: dict) -> None:
+    """``results.json``, the last thing that a run writes: where it lies, the run is complete."""
     if comm.is_main_process():
         path = Path(cfg.train.output_dir) / "results.json"
         unfinished = path.with_suffix(".part")
         unfinished.write_text(json.dumps(results, indent=1))
         unfinished.replace(path)
-    return results
+
+
+def claim(folder: str) -> TextIO:
+    """A lock on the run's folder until this process ends, however that ends.
+
+    Raises:
+        RuntimeError: another process trains there.
+    """
+    lock = open(Path(folder) / "lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RuntimeError(f"another process trains in {folder}: wait for it or stop it") from error
+    return lock
 
 
 def make_schedule(cfg, optimizer) -> HookBase:
@@ -59,22 +75,28 @@ def do_train(cfg, model, resume: bool) -> None:
     if "distiller" in cfg:
         cfg.distiller.student = model
         learner = instantiate(cfg.distiller).to(cfg.train.device)
-        place(learner.teacher, cfg)
+        place(learner.teacher, cfg.train.device, cfg.train.channels_last)
     cfg.optimizer.params.model = learner
     optimizer = instantiate(cfg.optimizer)
     cfg.trainer.model = wrap_for_ranks(learner)
-    cfg.trainer.data_loader = instantiate(cfg.dataloader.train)
     cfg.trainer.optimizer = optimizer
     trainer = instantiate(cfg.trainer)
 
     checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
     main = comm.is_main_process()
+    lock = claim(cfg.train.output_dir) if main else None
+    latest = {}
+
+    def evaluate() -> dict:
+        latest.update(do_test(cfg, model))
+        return latest
+
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
             make_schedule(cfg, optimizer),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, lambda: do_test(cfg, model)),
+            hooks.EvalHook(cfg.train.eval_period, evaluate),
             hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
             if main
             else None,
@@ -82,7 +104,13 @@ def do_train(cfg, model, resume: bool) -> None:
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    if start > 0:  # a resumed run goes on with other images than those that it began with
+        seed_all_rng(cfg.train.seed + start + comm.get_rank())
+    trainer.data_loader = instantiate(cfg.dataloader.train)
     trainer.train(start, cfg.train.max_iter)
+    write_results(cfg, latest)
+    if lock is not None:
+        lock.close()
 
 
 def main(args) -> None:
@@ -91,10 +119,10 @@ def main(args) -> None:
     register_from(cfg)
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
-    model = place(instantiate(cfg.model), cfg)
+    model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
     if args.eval_only:
-        DetectionCheckpointer(model).load(cfg.train.init_checkpoint)
-        do_test(cfg, model)
+        load_weights(model, cfg.train.init_checkpoint)
+        write_results(cfg, do_test(cfg, model))
     else:
         do_train(cfg, model, args.resume)
 

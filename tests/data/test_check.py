@@ -36,19 +36,21 @@ def picture(path, seed=0, **options):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_good_images_of_every_kind(tmp_path, num_workers):
-    orientation = Image.Exif()
+    orientation, unknown = Image.Exif(), Image.Exif()
     orientation[0x0112] = 6  # the camera lay on its side: 40 x 20 as stored, 20 x 40 upright
+    unknown[0x0112] = 9  # no such orientation: upright, as in training
     records = [
         picture(tmp_path / "a.png"),
         picture(tmp_path / "b.jpg"),
         {**picture(tmp_path / "turned.jpg", exif=orientation), "height": 40, "width": 20},
+        picture(tmp_path / "unknown.jpg", exif=unknown),
         {key: value for key, value in picture(tmp_path / "no size.png").items() if key not in ("height", "width")},
     ]
     hashes, faults = read_images(records, num_workers)
     assert faults == []
     content = (tmp_path / "b.jpg").read_bytes()
     assert hashes[str(tmp_path / "b.jpg")] == hashlib.blake2b(content, digest_size=16).digest()
-    assert len(hashes) == 4
+    assert len(hashes) == 5
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -65,13 +67,21 @@ def test_files_that_are_no_whole_image_are_named(tmp_path, suffix):
     assert list(hashes) == [str(fine)]
     starts = [
         f"{cut} is unreadable: OSError",
-        f"{empty} is unreadable: UnidentifiedImageError",
+        f"{empty} is unreadable: EOFError: the file is empty",
         f"{gone} is missing",
         f"{text} is unreadable: UnidentifiedImageError",
-        f"{turned} is unreadable: ValueError: it is 40 x 20, not 20 x 40",
+        f"{turned} is 40 x 20, not 20 x 40",
     ]
     assert [fault[: len(start)] for fault, start in zip(faults, starts)] == starts
     assert len(faults) == 5
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_of_32_bits_are_found_which_training_would_refuse(tmp_path, kind):
+    Image.fromarray(np.zeros((20, 40), kind)).save(tmp_path / "depth.tif")
+    hashes, (fault,) = read_images([{"file_name": str(tmp_path / "depth.tif"), "image_id": "depth", "labels": []}], 0)
+    assert fault.startswith(f"{tmp_path}/depth.tif is unreadable: ValueError: pixels of 32 bits")
+    assert hashes == {}
 
 
 def test_counts_by_hand(register):

@@ -142,15 +142,22 @@ def test_a_store_closes_its_file(tmp_path):
     assert not os.path.exists(f"/proc/self/fd/{number}")
 
 
+TOOLS = (
+    r"tools/generate_proposals\.py \(with the --config-file that registers '{}', if one does\)"
+    r" or tools/convert_proposals\.py"
+)
+
+
 def test_missing_image_names_id_file_and_tool(tmp_path):
     store = ProposalStore(write(tmp_path / "s.arrow", [("a", [[0, 0, 1, 1]], [1])]))
-    with pytest.raises(KeyError, match=r"'b' in .*s\.arrow.*tools/generate_proposals\.py --dataset pets_train"):
+    with pytest.raises(KeyError, match=rf"'b' in .*s\.arrow.*, --overwrite, with {TOOLS.format('pets_train')}"):
         store["b"]
 
 
 def test_store_of_another_dataset_names_both(tmp_path):
     path = write(tmp_path / "s.arrow", [])
-    with pytest.raises(ValueError, match=r"s\.arrow holds proposals of 'pets_train', not of 'pets_val'"):
+    names = r"s\.arrow holds proposals of 'pets_train', not of 'pets_val'\."
+    with pytest.raises(ValueError, match=f"{names} Make them with {TOOLS.format('pets_val')}"):
         ProposalStore(path, "pets_val")
 
 
@@ -172,8 +179,11 @@ def test_every_cut_of_a_store_is_refused(tmp_path):
 
 
 def test_absent_file_and_other_arrow_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone\.arrow.*tools/generate_proposals\.py"):
+    tools = r"tools/generate_proposals\.py or tools/convert_proposals\.py"
+    with pytest.raises(FileNotFoundError, match=rf"gone\.arrow: make it with {tools}"):
         ProposalStore(tmp_path / "gone.arrow")
+    with pytest.raises(FileNotFoundError, match=rf"gone\.arrow: make it with {TOOLS.format('pets')}"):
+        ProposalStore(tmp_path / "gone.arrow", "pets")
     table = pa.table({"image_id": ["a"]})
     with pa.ipc.new_file(str(tmp_path / "other.arrow"), table.schema) as writer:
         writer.write_table(table)

@@ -16,8 +16,8 @@ from wsd_distill.distillation import (
     HardLabels,
     Objectives,
     RoIAware,
-    TeacherCheckpointError,
 )
+from wsd_distill.modeling.weights import CheckpointError
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_checkpoint_that_does_not_fit_names_every_key(checkpoint, tmp_path):
     content["model"]["det_branch.bias"] = torch.zeros(K + 1)
     path = str(tmp_path / "other.pth")
     torch.save(content, path)
-    with pytest.raises(TeacherCheckpointError) as error:
+    with pytest.raises(CheckpointError) as error:
         build(path)
     text = str(error.value)
     assert "missing: cls_branch.bias" in text and "unexpected: extra" in text
@@ -216,5 +216,5 @@ def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
     whole = Path(checkpoint).read_bytes()
     for part in (whole[: len(whole) // 2], b"", b"no checkpoint"):
         Path(checkpoint).write_bytes(part)
-        with pytest.raises(TeacherCheckpointError, match="teacher.pth is no whole checkpoint"):
+        with pytest.raises(CheckpointError, match="teacher.pth is no whole checkpoint"):
             build(checkpoint)

@@ -7,8 +7,9 @@ import torch
 from builders import PIXELS, K, make_student, make_teacher
 from detectron2.checkpoint import DetectionCheckpointer
 
-from wsd_distill.distillation import Distiller, Objectives, TeacherCheckpointError
+from wsd_distill.distillation import Distiller, Objectives
 from wsd_distill.modeling import CAFFE_BGR, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
+from wsd_distill.modeling.weights import CheckpointError
 
 OTHERS = [
     {"pixel_mean": [100.0, 110.0, 121.0]},
@@ -70,7 +71,7 @@ def distil(student, teacher, path):
 def test_a_teacher_of_other_pixels(tmp_path):
     teacher = make_teacher()
     teacher.pixel_mean += 20
-    with pytest.raises(TeacherCheckpointError, match="(?s)teacher.pth does not fit .*pixel_mean=.120.0, 130.0, 140.0"):
+    with pytest.raises(CheckpointError, match="(?s)teacher.pth does not fit .*pixel_mean=.120.0, 130.0, 140.0"):
         distil(make_student(), teacher, tmp_path / "teacher.pth")
 
 

@@ -27,6 +27,11 @@ def test_json_round_trip_and_pycocotools_reads_what_is_written(tmp_path):
     assert len(loaded.anns) == 6
 
 
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps([RESULT]), encoding="utf-8-sig")
+    assert [part.tolist() for part in read_json(str(tmp_path / "p.json"))["1"]] == [[[0, 0, 1, 1]], [0.5]]
+
+
 def test_predictions_round_trip(tmp_path):
     path = str(tmp_path / "p.pth")
     write_predictions(path, rows())

@@ -2,6 +2,7 @@ import logging
 
 import numpy as np
 import pytest
+from PIL import Image
 from proposal_files import BOXES, RECORDS
 
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
@@ -47,6 +48,15 @@ def test_boxes_are_sorted_clipped_dropped_and_counted(caplog):
     assert "3 images, 5 boxes" in caplog.text
     assert "cut at the edge of the image: 2 boxes; dropped, without area: 2" in caplog.text
     assert "1 images have no box" in caplog.text
+
+
+def test_images_of_no_given_size_are_asked_for_it(tmp_path):
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # the camera lay on its side: 40 x 30 as stored, 30 x 40 upright
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=orientation)
+    records = [{"image_id": name, "file_name": str(tmp_path / "a.jpg")} for name in ("a", "b")]
+    converter = Converter(source({"a": ([[0, 0, 50, 50]], [1])}), records, missing="whole-image")
+    assert [boxes.tolist() for _, boxes, _ in converter.rows()] == [[[0, 0, 30, 40]]] * 2
 
 
 def test_top_takes_the_best_and_sigmoid_makes_probabilities(caplog):

@@ -32,7 +32,9 @@ def test_scenes_are_those_on_which_the_students_differ():
     second = first.copy()
     second[[7, 31]] = [0.9, 0.8, 0.1, 0.7]
     second[5] = [0.7, 0.8, 0.9, 0.1]  # another order of the same three
-    assert choose_scenes([first, second], how_many=6).tolist() == [7, 31]
+    assert choose_scenes([first, second], how_many=2).tolist() == [7, 31]
+    filled = choose_scenes([first, second], how_many=6).tolist()
+    assert {7, 31} < set(filled) and len(set(filled)) == 6 and filled == sorted(filled)
 
 
 def test_draws_a_picture(tmp_path):

@@ -1,11 +1,20 @@
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
+TOOL, CONFIG = "tools/check_dataset.py", "configs/image_list/data.py"
+
+
+def check(*arguments):
+    command = [sys.executable, "-W", "ignore", TOOL, "--config-file", CONFIG, "--num-workers", "0", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def test_a_users_own_images(tmp_path):
@@ -14,21 +23,30 @@ def test_a_users_own_images(tmp_path):
         (tmp_path / f"{number}.csv").write_text(f"file,labels\n{number}.png,cat\n")
     (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes())
     files = [f"dataset.files.{split}={tmp_path}/{i}.csv" for i, split in enumerate(("train", "val", "test"))]
-    command = [sys.executable, "-W", "ignore", "tools/check_dataset.py", "--config-file", "configs/image_list/data.py"]
-    command += ["--num-workers", "0", "dataset.name=pets", *files]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = check("dataset.name=pets", *files)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "pets_train: 1 images, 1 labels" in done.stdout
     assert f"FAULT {tmp_path}/2.png of pets_test is in pets_val too, as {tmp_path}/1.png" in done.stdout
     assert done.stdout.endswith("1 faults\n")
-    done = subprocess.run(
-        [*command, "pets_train", "pets_val"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = check("dataset.name=pets", *files, "pets_train", "pets_val")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "all is well"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ([], "Missing mandatory value: dataset.files.train"),
+        (["dataset.files.train=gone.csv"], "gone.csv is missing: datasets/README.md shows"),
+        (["dataset.files.train={}/empty.txt"], "empty.txt are none"),
+    ],
+)
+def test_a_training_list_that_is_left_out_or_wrong_is_a_fault(tmp_path, files, message, capsys, monkeypatch, forget):
+    (tmp_path / "empty.txt").write_text("")
+    files = [file.format(tmp_path) for file in files]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [TOOL, "--config-file", CONFIG, "dataset.name=pets", *files])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(TOOL, run_name="__main__")
+    fault, summary = capsys.readouterr().out.splitlines()
+    assert fault.startswith(f"FAULT {CONFIG}: ") and message in fault
+    assert (caught.value.code, summary) == (1, "1 faults")

@@ -1,6 +1,7 @@
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -8,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
+from PIL import Image
 from proposal_files import RECORDS, content
 from scipy.io import savemat
 
 from wsd_distill.data.proposal_store import ProposalStore
 from wsd_distill.proposals.convert import read
 
-TOOL = str(Path(__file__).parent.parent.parent / "tools" / "convert_proposals.py")
+ROOT = Path(__file__).parent.parent.parent
+TOOL = str(ROOT / "tools" / "convert_proposals.py")
 
 
 @pytest.fixture
@@ -54,11 +57,24 @@ def test_options_reach_the_files(convert, tmp_path):
     assert found["100"] == ([], [])
 
 
+def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path, forget):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
+    result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 20, 5], "score": 0.5}
+    (tmp_path / "p.json").write_text(json.dumps([result]))
+    config = ["--config-file", ROOT / "configs" / "image_list" / "data.py", "dataset.name=convert_own"]
+    files = [f"dataset.files.{split}={tmp_path / 'list.csv'}" for split in ("train", "val", "test")]
+    convert(tmp_path / "p.json", tmp_path / "p.arrow", *config, *files, dataset="convert_own_val")
+    store = ProposalStore(tmp_path / "p.arrow", "convert_own_val")
+    assert [part.tolist() for part in store["a.png"]] == [[[30, 20, 40, 25]], [0.5]]
+
+
 def test_unknown_data_sets_and_files_that_are_there_are_refused(convert, tmp_path, capsys):
     (tmp_path / "p.pkl").write_text("dear")
     for arguments, more, message in (
         (("a.mat", tmp_path / "p.pkl"), {}, "p.pkl is there already: give --overwrite"),
         (("a.mat", tmp_path / "q.pkl"), {"dataset": "nobody"}, "not registered: nobody; there are"),
+        (("a.mat", tmp_path / "q.pkl", "dataset.name=x"), {}, "dataset.name=x: without --config-file there is nothing"),
         (("a.mat", tmp_path / "q.pkl", "--top", 0), {}, "--top 0: has to be 1 or more"),
     ):
         with pytest.raises(SystemExit):

@@ -163,3 +163,10 @@ def test_a_part_named_by_hand_gets_the_store_of_its_whole(tool, tmp_path):
         MetadataCatalog.remove("two_of_three")
     store = ProposalStore(tmp_path / "out.arrow")
     assert (len(store), store.metadata.dataset_name) == (3, "three_pictures")
+
+
+def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys):
+    config = str(PATH.parents[1] / "configs" / "voc5" / "data.py")
+    with pytest.raises(SystemExit):
+        tool("--config-file", config, "proposals.method=detector")
+    assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err

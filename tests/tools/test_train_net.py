@@ -1,6 +1,8 @@
 """The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,7 +100,7 @@ def test_resume_goes_on_where_it_was(data, tmp_path):
     done = train("student", tmp_path, "train.max_iter=15", data=data, flags=["--resume"])
     assert "Starting training from iteration 10" in done.stdout
     iterations = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.json").read_text().splitlines()]
-    assert sorted(set(iterations)) == list(range(16)) or max(iterations) == 15
+    assert max(iterations) == 15 and len(set(iterations)) >= 15
 
 
 def test_two_processes_over_gloo(data, tmp_path):
@@ -115,7 +117,7 @@ def test_a_mistyped_key_stops_before_anything_is_written(data, tmp_path):
 
 def test_a_teacher_without_a_checkpoint_stops_the_run(data, tmp_path):
     done = train("stage2", tmp_path, "distiller.teacher_checkpoint=none.pth", data=data, check=False)
-    assert done.returncode != 0 and "Train T-WDet first" in done.stderr
+    assert done.returncode != 0 and "distiller.teacher_checkpoint" in done.stderr
 
 
 def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
@@ -133,3 +135,20 @@ def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
     state = torch.load(tmp_path / "out" / "model_final.pth", map_location="cpu", weights_only=True)["trainer"]
     assert state["hooks"]["LowerOnPlateau"]["last_epoch"] == 2
     assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-4)
+
+
+def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, tmp_path):
+    done = train("student", tmp_path, data=data, flags=["--eval-only"], check=False)
+    assert done.returncode != 0 and "train.init_checkpoint" in done.stderr
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_folder_takes_one_training_at_a_time(tmp_path):
+    spec = importlib.util.spec_from_file_location("train_net", Path(__file__).parents[2] / "tools" / "train_net.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    lock = tool.claim(tmp_path)
+    with pytest.raises(RuntimeError, match="another process trains in"):
+        tool.claim(tmp_path)
+    lock.close()
+    tool.claim(tmp_path).close()

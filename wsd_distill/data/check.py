@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections import Counter
@@ -11,17 +10,16 @@ from contextlib import closing
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
 from .build import get_dataset_dicts
+from .image import ImageError, ImageFile
 from .workers import check_stopped, run_jobs
 
 logger = logging.getLogger(__name__)
 
 _IMAGES_PER_JOB = 64
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
 
 
 def check_datasets(names: list[str], num_workers: int) -> list[str]:
@@ -113,26 +111,21 @@ def _read_some(records: list[dict]) -> tuple[dict[str, bytes], list[str]]:
     hashes, faults = {}, []
     for record in records:
         check_stopped()
+        name = record["file_name"]
         try:
-            hashes[record["file_name"]] = _read(record)
-        except FileNotFoundError:
-            faults.append(f"{record['file_name']} is missing")
-        except Exception as error:  # whatever Pillow raises on a file that is no whole image
-            faults.append(f"{record['file_name']} is unreadable: {type(error).__name__}: {error}")
+            image = ImageFile(name)
+            image.pixels(at_least=1)  # a JPEG at an eighth of its size: all bytes are read, most work is spared
+        except ImageError as error:
+            cause = error.__cause__
+            missing = isinstance(cause, FileNotFoundError)
+            faults.append(f"{name} is missing" if missing else f"{name} is unreadable: {type(cause).__name__}: {cause}")
+            continue
+        height, width = image.shape
+        if "height" in record and image.shape != (record["height"], record["width"]):
+            faults.append(f"{name} is {width} x {height}, not {record['width']} x {record['height']}")
+        else:
+            hashes[name] = image.digest
     return hashes, faults
-
-
-def _read(record: dict) -> bytes:
-    """Hash of the file's bytes, after decoding all of them."""
-    with open(record["file_name"], "rb") as file:
-        content = file.read()
-    with Image.open(io.BytesIO(content)) as image:
-        size = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) >= 5 else image.size
-        if "width" in record and size != (record["width"], record["height"]):
-            raise ValueError(f"it is {size[0]} x {size[1]}, not {record['width']} x {record['height']}")
-        image.draft("RGB", (1, 1))  # a JPEG at an eighth of its size: all bytes are read, most of the work is spared
-        image.load()
-    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _shared(name: str, hashes: dict[str, bytes], owners: dict[bytes, tuple[str, str]]) -> list[str]:

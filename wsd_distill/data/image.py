@@ -7,6 +7,7 @@ pixels are Pillow's in less time; anything else, and any JPEG that OpenCV refuse
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,11 @@ class ImageFile:
             self._turn = UPRIGHT.get(_orientation(header), (False, 1, 1))
             width, height = header.size
             self.shape = (width, height) if self._turn[0] else (height, width)
+
+    @property
+    def digest(self) -> bytes:
+        """Hash of the file's bytes, the same for copies."""
+        return hashlib.blake2b(self._data, digest_size=16).digest()
 
     def pixels(self, at_least: int | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB, to be read only.

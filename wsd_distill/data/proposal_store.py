@@ -72,14 +72,14 @@ class ProposalStore:
         self.path = os.path.abspath(os.fspath(path))
         self._dataset_name = dataset_name
         if not os.path.isfile(self.path):
-            raise FileNotFoundError(f"no proposal store {self.path}: make it with tools/generate_proposals.py")
+            raise FileNotFoundError(f"no proposal store {self.path}: make it with {_tools(dataset_name)}")
         self._file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
         self._ids, self._places, self.metadata = _contents(self.path, self._file)
         if dataset_name is not None and self.metadata.dataset_name != dataset_name:
             raise ValueError(
                 f"{self.path} holds proposals of '{self.metadata.dataset_name}', not of '{dataset_name}'. "
-                f"Make them with: python tools/generate_proposals.py --dataset {dataset_name}"
+                f"Make them with {_tools(dataset_name)}"
             )
 
     def __reduce__(self) -> tuple:
@@ -110,8 +110,7 @@ class ProposalStore:
         if row is None:
             raise KeyError(
                 f"no proposals for image '{image_id}' in {self.path}: make them again for the present "
-                "images with python tools/generate_proposals.py "
-                f"--dataset {self.metadata.dataset_name} --overwrite"
+                f"images, --overwrite, with {_tools(self.metadata.dataset_name)}"
             )
         return row
 
@@ -195,6 +194,12 @@ class ProposalStoreWriter:
         columns = [pa.array(ids, pa.string()), pa.ListArray.from_arrays(offsets, flat)]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
         self._rows.clear()
+
+
+def _tools(dataset_name: str | None) -> str:
+    """What makes a store, for messages."""
+    config = f" (with the --config-file that registers '{dataset_name}', if one does)" if dataset_name else ""
+    return f"tools/generate_proposals.py{config} or tools/convert_proposals.py"
 
 
 def _contents(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:

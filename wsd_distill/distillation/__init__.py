@@ -1,6 +1,6 @@
 """T-WDet's knowledge into S-Cls: the Distiller, what it minimises, and its trainer."""
 
-from .distiller import Distiller, TeacherCheckpointError, freeze, load_teacher
+from .distiller import Distiller, freeze
 from .gate import PoorTeacherError, TeacherGate
 from .objectives import ClassAware, HardLabels, LayerPair, Objectives, RoIAware, StudentView, Temperatures
 from .trainer import DistillTrainer
@@ -15,9 +15,7 @@ __all__ = [
     "PoorTeacherError",
     "RoIAware",
     "StudentView",
-    "TeacherCheckpointError",
     "TeacherGate",
     "Temperatures",
     "freeze",
-    "load_teacher",
 ]

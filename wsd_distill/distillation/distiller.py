@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-
 import torch
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
+from wsd_distill.modeling.weights import load_weights
 
 from .objectives import Objectives, StudentView
-
-
-class TeacherCheckpointError(RuntimeError):
-    """The teacher's checkpoint cannot be read, or does not fill exactly the teacher's parameters and buffers."""
-
-
-def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
-    """Load ``checkpoint`` into ``teacher``, every key matched, and freeze it.
-
-    Raises:
-        FileNotFoundError: no such file. TeacherCheckpointError: names every missing, unexpected or misshapen key,
-            or the file where it cannot be read.
-    """
-    state, own = _read(checkpoint), teacher.state_dict()
-    problems = [f"missing: {key}" for key in own if key not in state]
-    problems += [f"unexpected: {key}" for key in state if key not in own]
-    problems += [
-        f"shape of {key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if problems:
-        raise TeacherCheckpointError(
-            f"{checkpoint} does not fit the teacher of this config:\n  " + "\n  ".join(problems)
-        )
-    try:
-        teacher.load_state_dict(state)
-    except RuntimeError as error:
-        raise TeacherCheckpointError(f"{checkpoint} does not fit the teacher of this config: {error}") from error
-    freeze(teacher)
-
-
-def _read(checkpoint: str) -> dict[str, torch.Tensor]:
-    """The weights in a file that Detectron2's checkpointer or ``torch.save`` wrote."""
-    path = PathManager.get_local_path(checkpoint) if checkpoint else ""
-    if not PathManager.isfile(path):
-        raise FileNotFoundError(
-            f"The teacher's checkpoint {checkpoint!r} is not a file. Train T-WDet first and give the file that it "
-            "wrote as distiller.teacher_checkpoint=...; a distillation from a teacher without weights is worthless."
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise TeacherCheckpointError(f"{checkpoint} is no whole checkpoint, train T-WDet again: {error}") from error
-    return content.get("model", content)
 
 
 def freeze(module: nn.Module) -> None:
@@ -93,7 +46,8 @@ class Distiller(nn.Module):
                 f"the teacher expects {teacher.image_format} images and the student {student.image_format}, but both "
                 "see the same: give them weights of one image_format"
             )
-        load_teacher(teacher, teacher_checkpoint)
+        load_weights(teacher, teacher_checkpoint)
+        freeze(teacher)
         self._outside = (teacher,)  # a tuple is no submodule
         self.student = student
         self.objectives = objectives

@@ -40,6 +40,19 @@ def _cpu_worker(rank: int, processes: int, url: str, main: Callable, args: tuple
     dist.destroy_process_group()
 
 
+def share_buffers(model: nn.Module) -> None:
+    """Rank 0's BatchNorm statistics for every rank, before an evaluation; those are what the checkpoint gets."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def place(model: nn.Module, device: str, channels_last: bool) -> nn.Module:
+    """On the device and in the memory format that a config names in ``train``."""
+    model.to(device)
+    return model.to(memory_format=torch.channels_last) if channels_last else model
+
+
 def wrap_for_ranks(model: nn.Module) -> nn.Module:
     """DistributedDataParallel where there are several processes; otherwise ``model`` itself."""
     if comm.get_world_size() == 1:

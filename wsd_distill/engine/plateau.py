@@ -14,6 +14,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from wsd_distill.losses import image_level_bce
 
+from .launch import share_buffers
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +69,7 @@ class LowerOnPlateau(HookBase):
     @torch.no_grad()
     def validation_loss(self) -> float:
         model, total, images = self.trainer.learner, 0.0, 0
+        share_buffers(model)
         with inference_context(model):
             for batch in self.loader:
                 scores = torch.stack([x["image_scores"] for x in model(batch)])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from detectron2.structures import BoxMode
 
+from ..data.datasets import files
 from .files import ProposalFile, Rows
 
 CATEGORY = 1  # of what is written; proposals have no class
@@ -24,11 +25,7 @@ def read_json(path: str) -> ProposalFile:
     Raises:
         ValueError: no JSON, or no list of results with image_id, bbox and score.
     """
-    with open(path, encoding="utf-8") as file:
-        try:
-            results = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error})") from error
+    results = files.read_json(path)
     if not isinstance(results, list):
         raise ValueError(f"{path} holds a {type(results).__name__}, not the list of a detector's results")
     per_image = defaultdict(list)

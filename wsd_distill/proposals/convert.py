@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from ..data.image import ImageFile
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from . import coco_results, detectron2_pickle, mat_files
 from .boxes import clip_boxes
@@ -28,7 +29,7 @@ class Converter:
 
     Args:
         source: what a reader gave.
-        dataset_dicts: with image_id, file_name, height, width.
+        dataset_dicts: with image_id, file_name and, unless the image is to be asked, height and width.
         top: how many of an image's best to keep; None: all.
         sigmoid: the scores are logits, make probabilities of them.
 
@@ -90,7 +91,7 @@ class Converter:
                 raise ValueError(f"two images of the data set are called '{name}': {files[0]} and {files[1]}")
 
     def _clean(self, record: dict) -> tuple:
-        height, width = record["height"], record["width"]
+        height, width = _size(record)
         if str(record["image_id"]) in self._missing:
             found = [[0, 0, width, height]] if self._fill else []
             boxes, scores = np.array(found, dtype=np.float32).reshape(-1, 4), np.ones(len(found), dtype=np.float32)
@@ -101,6 +102,11 @@ class Converter:
         order = np.argsort(-scores, kind="stable")
         boxes, scores, counts = clip_boxes(boxes[order], scores[order], height, width)
         return boxes[: self.top], scores[: self.top], counts
+
+
+def _size(record: dict) -> tuple[int, int]:
+    """Height and width of an image; of its file where the dataset dict has none."""
+    return (record["height"], record["width"]) if "height" in record else ImageFile(record["file_name"]).shape
 
 
 def _check(where: str, boxes: np.ndarray, scores: np.ndarray) -> None:

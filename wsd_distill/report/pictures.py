@@ -11,15 +11,15 @@ MARKS = {1: ("✓", "#1f4fd8"), 0: ("✗", "#d0312d"), -1: ("~", "#777777")}
 
 
 def choose_scenes(scores: list[np.ndarray], how_many: int, seed: int = 0) -> np.ndarray:
-    """Indices of scenes, drawn at random among those on whose three best classes the two students differ.
+    """Indices of scenes, drawn at random, first among those on whose three best classes the two students differ.
 
     Args:
         scores: of each student, (N, K).
     """
     first, second = (np.sort(np.argsort(-s, axis=1)[:, :3], axis=1) for s in scores)
-    differing = np.flatnonzero((first != second).any(axis=1))
-    chosen = np.random.default_rng(seed).permutation(differing)[:how_many]
-    return np.sort(chosen)
+    agree = (first == second).all(axis=1)
+    shuffled = np.random.default_rng(seed).permutation(len(agree))
+    return np.sort(shuffled[np.argsort(agree[shuffled], kind="stable")][:how_many])
 
 
 def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str], class_names: list[str]) -> None:
