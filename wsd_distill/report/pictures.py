@@ -37,7 +37,9 @@ def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str]
 
     columns = min(3, len(scenes))
     rows = -(-len(scenes) // columns)
-    figure, axes = plt.subplots(rows, columns * 2, figsize=(4.6 * columns, 2.5 * rows + 0.5), squeeze=False)
+    grid = {"width_ratios": [1, 1.2] * columns}
+    size = (4.8 * columns, 2.2 * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns * 2, figsize=size, squeeze=False, gridspec_kw=grid)
     for axis in axes.flat:
         axis.axis("off")
     for i, scene in enumerate(scenes):
@@ -47,7 +49,7 @@ def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str]
     figure.suptitle(
         "T-WDet's most confident boxes; top-3 labels of each student: ✓ blue right, ✗ red wrong", fontsize=10
     )
-    figure.tight_layout(rect=(0, 0, 1, 0.98))
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=1 - 0.4 / size[1], wspace=0.06, hspace=0.06)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
