@@ -11,7 +11,7 @@ from builders import K, make_batch, make_pair, make_student, make_teacher
 from torch import nn
 
 from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAware
-from wsd_distill.engine import Trainer, wrap_for_ranks
+from wsd_distill.engine import Trainer, leave_gloo, wrap_for_ranks
 
 KINDS = ["teacher", "distiller", "stage1"]
 
@@ -111,7 +111,7 @@ def rank_main(folder: str, rank: int) -> None:
     except FloatingPointError as error:
         text = f"{str(error).split(' at ')[0]}; weight {model.weight.item()}"
         Path(folder, f"poisoned-{rank}.txt").write_text(text)
-    dist.destroy_process_group()
+    leave_gloo()
 
 
 class Poisoned(nn.Module):

@@ -18,6 +18,7 @@ def worker(rank: int, directory: Path) -> None:
     from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
     from detectron2.structures import Boxes, BoxMode, Instances
 
+    from wsd_distill.engine import leave_gloo
     from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator
 
     annotation = {"category_id": 0, "bbox": BOX, "bbox_mode": BoxMode.XYXY_ABS}
@@ -37,7 +38,7 @@ def worker(rank: int, directory: Path) -> None:
     for case, loader in {"one": [] if rank else [[image]], "padded": [[image]]}.items():
         results[case] = inference_on_dataset(model, loader, evaluators)
     (directory / f"rank{rank}.json").write_text(json.dumps(results))
-    dist.destroy_process_group()
+    leave_gloo()
 
 
 def test_one_image_on_two_ranks(tmp_path):

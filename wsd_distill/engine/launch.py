@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from collections.abc import Callable
 
 import torch
@@ -37,7 +39,19 @@ def _cpu_worker(rank: int, processes: int, url: str, main: Callable, args: tuple
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     dist.init_process_group("gloo", init_method=url, world_size=processes, rank=rank)
     main(*args)
-    dist.destroy_process_group()
+    leave_gloo()
+
+
+def leave_gloo() -> None:
+    """End this process of a gloo group, with exit code 0, when all the others have come so far.
+
+    Nothing is torn down: gloo's threads, alive until then, now and then abort a process that is ("terminate called
+    without an active exception"), after all its work has been done.
+    """
+    dist.barrier()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def share_buffers(model: nn.Module) -> None:
