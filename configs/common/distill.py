@@ -18,7 +18,9 @@ from wsd_distill.distillation import (
     LayerPair,
     Objectives,
     RoIAware,
+    TeacherCache,
     TeacherGate,
+    cache_beside,
 )
 
 
@@ -28,19 +30,31 @@ def layer_pair(teacher, student):
     return L(LayerPair)(teacher=teacher[0], student=student[0], teacher_shape=shapes[0], student_shape=shapes[1])
 
 
+def show_teacher(dataloader, side, **mapper):
+    """Give each training image its proposals and a view for the teacher, ``side`` pixels wide and high."""
+    dataloader.train.proposals = "${proposals.train}"
+    dataloader.train.mapper.update(teacher_sides=[side], teacher_cached="${distiller.use_cache}", **mapper)
+
+
+def teacher_mapper(**options):
+    """Images as the teacher sees them, for a test loader."""
+    return L(MultiLabelMapper)(
+        is_train=False,
+        num_classes="${dataset.num_classes}",
+        sides="${dataloader.train.mapper.teacher_sides}",
+        image_format="${dataloader.train.mapper.image_format}",
+        num_proposals="${dataloader.train.mapper.num_proposals}",
+        fast="${dataloader.train.mapper.fast}",
+        **options,
+    )
+
+
 gate = L(TeacherGate)(
     loader=L(build_test_loader)(
         dataset="${dataset.val}",
         first=200,
         proposals="${proposals.val}",
-        mapper=L(MultiLabelMapper)(
-            is_train=False,
-            num_classes="${dataset.num_classes}",
-            sides="${dataloader.train.mapper.teacher_sides}",
-            image_format="${dataloader.train.mapper.image_format}",
-            num_proposals="${dataloader.train.mapper.num_proposals}",
-            fast="${dataloader.train.mapper.fast}",
-        ),
+        mapper=teacher_mapper(),
         batch_size=8,
         num_workers=0,
     ),
@@ -57,6 +71,16 @@ trainer = L(DistillTrainer)(
     gate=gate,
 )
 
+# Off: the maps of 82,081 photos of COCO, as they are and mirrored, take 300 GB, the logits alone 50 GB.
+cache = L(TeacherCache)(
+    folder=L(cache_beside)(checkpoint="${distiller.teacher_checkpoint}"),
+    dataset="${dataset.train}",
+    proposals="${dataloader.train.proposals}",
+    mapper=teacher_mapper(flip_prob="${dataloader.train.mapper.flip_prob}", average_views=True),
+    batch_size=8,
+    num_workers="${dataloader.train.num_workers}",
+)
+
 stage1 = L(Distiller)(
     student=None,
     teacher=None,
@@ -71,6 +95,8 @@ stage1 = L(Distiller)(
         )
     ),
     frozen=["head", "classifier"],
+    use_cache=False,
+    cache=cache,
 )
 
 stage2 = L(Distiller)(
@@ -86,4 +112,6 @@ stage2 = L(Distiller)(
         ),
     ),
     frozen=[],
+    use_cache=False,
+    cache=cache,
 )

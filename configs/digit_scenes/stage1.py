@@ -1,6 +1,6 @@
 """Distillation on digit_scenes, stage 1: RoI-aware features (Eq. 3-4) into the student's convolutions."""
 
-from ..common.distill import layer_pair, trainer
+from ..common.distill import layer_pair, show_teacher, trainer
 from ..common.distill import stage1 as distiller
 from .data import proposals
 from .models import teacher
@@ -11,10 +11,10 @@ train.max_iter = 1500  # 8 epochs
 
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
+distiller.use_cache = True
 _roi = distiller.objectives.loss_roi
 _roi.layers = [layer_pair(("conv2", 32, 2), ("conv3", 64, 4))]
 _roi.num_proposals = 32
 
-dataloader.train.proposals = "${proposals.train}"
-dataloader.train.mapper.teacher_sides = [128]
+show_teacher(dataloader, 128)
 dataloader.test = {}  # the classifier has not been trained yet

@@ -1,7 +1,7 @@
 """Distillation on digit_scenes, stage 2: class-aware softened predictions (Eq. 5-11), S-Cls (w/)."""
 
+from ..common.distill import show_teacher, trainer
 from ..common.distill import stage2 as distiller
-from ..common.distill import trainer
 from .data import proposals
 from .models import teacher
 from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
@@ -11,6 +11,6 @@ train.init_checkpoint = "output/digit_scenes/stage1/model_final.pth"
 
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
+distiller.use_cache = True
 
-dataloader.train.proposals = "${proposals.train}"
-dataloader.train.mapper.teacher_sides = [128]
+show_teacher(dataloader, 128)

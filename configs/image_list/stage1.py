@@ -1,6 +1,6 @@
 """Distillation on your own images, stage 1: RoI-aware features (Eq. 3-4) into the student's convolutions."""
 
-from ..common.distill import layer_pair, trainer
+from ..common.distill import layer_pair, show_teacher, trainer
 from ..common.distill import stage1 as distiller
 from .data import proposals
 from .models import teacher
@@ -11,9 +11,8 @@ train.max_iter = 375  # 5 epochs of 1,200 images / 16
 
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
+distiller.use_cache = True
 distiller.objectives.loss_roi.layers = [layer_pair(("stride32", 320, 32), ("stride32", 320, 32))]
 
-dataloader.train.proposals = "${proposals.train}"
-dataloader.train.mapper.num_proposals = 100
-dataloader.train.mapper.teacher_sides = [224]
+show_teacher(dataloader, 224, num_proposals=100)
 dataloader.test = {}  # the classifier has not been trained yet

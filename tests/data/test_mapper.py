@@ -168,7 +168,17 @@ def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
             assert torch.equal(ours["image"], theirs["image"])
             assert torch.equal(ours["proposals"].proposal_boxes.tensor, theirs["proposals"].proposal_boxes.tensor)
             assert torch.equal(ours["proposals"].scores, theirs["proposals"].scores)
-        assert set(out) == {"file_name", "image_id", "height", "width", "image", "proposals", "teacher", "labels"}
+        assert set(out) == {
+            "file_name",
+            "image_id",
+            "height",
+            "width",
+            "flip",
+            "image",
+            "proposals",
+            "teacher",
+            "labels",
+        }
         assert set(out["teacher"]) == {"image", "proposals"}
         assert out["labels"].tolist() == [1, 0, 1]
 
@@ -221,3 +231,19 @@ def test_an_unreadable_image_is_named(jpeg):
 def test_an_unknown_channel_order_is_an_error():
     with pytest.raises(ValueError, match="image_format is RGB or BGR, not 'L'"):
         build(image_format="L")
+
+
+def test_a_cached_teacher_needs_no_pixels_but_the_same_boxes_and_random_numbers(picture):
+    options = {"num_proposals": 1, "teacher_sides": [20, 30], "flip_prob": 0.5}
+    picture.update(propose([4, 2, 20, 10]))
+    for seed in range(4):
+        np.random.seed(seed)
+        plain = build(**options)(picture)
+        np.random.seed(seed)
+        cached = build(**options, teacher_cached=True)(picture)
+        teacher = cached["teacher"]
+        assert set(teacher) == {"image_id", "flip", "proposals"} and teacher["image_id"] == "a"
+        assert teacher["flip"] == plain["flip"] and torch.equal(cached["image"], plain["image"])
+        assert torch.equal(
+            teacher["proposals"].proposal_boxes.tensor, plain["teacher"]["proposals"].proposal_boxes.tensor
+        )

@@ -21,10 +21,10 @@ class MultiLabelMapper:
     The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32 (1, 0, or -1 for what is neither: the dict's
     ``ignore_labels``), ``proposals`` where the dataset dict has Detectron2's ``proposal_boxes`` and
     ``proposal_objectness_logits`` (the best first; the loader puts them there), and the dataset dict's file_name,
-    image_id, height and width. With ``teacher_sides`` it also has ``teacher``, a dict of the same image at the
-    teacher's side, with its own ``proposals``. One flip holds for both views. With ``average_views`` it also has
-    ``views``, over which a model averages: dicts with an ``image`` and the same ``proposals``, each made from the
-    file's pixels (resized again, a resized image would blur). No annotation gets out.
+    image_id, height and width, and ``flip``, whether it is mirrored. With ``teacher_sides`` it also has ``teacher``, a
+    dict of the same image at the teacher's side, with its own ``proposals``. One flip holds for both views. With
+    ``average_views`` it also has ``views``, over which a model averages: dicts with an ``image`` and the same
+    ``proposals``, each made from the file's pixels (resized again, a resized image would blur). No annotation gets out.
 
     ValueErrors, which name the file: an image that cannot be read (ImageError) or is not of its dict's size; a label
     that is no class index; ``teacher_sides`` and no proposals.
@@ -37,6 +37,7 @@ class MultiLabelMapper:
         flip_prob: probability of a horizontal flip.
         num_proposals: how many an image gets: the best of them, recycled from the best where there are fewer.
         teacher_sides: as ``sides``, for the teacher's view.
+        teacher_cached: the teacher's view comes without its ``image``, for a Distiller that reads a teacher cache.
         fast: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where neither side gets below the view's, and PyTorch
             resizes; False gives the pixels of Detectron2's own mapper (docs/data_loading.md). Has to be the same in
             training and at test time.
@@ -54,6 +55,7 @@ class MultiLabelMapper:
         flip_prob: float = 0.5,
         num_proposals: int = 500,
         teacher_sides: list[int] | None = None,
+        teacher_cached: bool = False,
         fast: bool = True,
         average_views: bool = False,
     ):
@@ -66,6 +68,7 @@ class MultiLabelMapper:
         self.flip_prob = flip_prob
         self.num_proposals = num_proposals
         self.teacher_sides = list(teacher_sides) if teacher_sides else None
+        self.teacher_cached = teacher_cached
         self.fast = fast
         self.average_views = average_views
 
@@ -74,11 +77,12 @@ class MultiLabelMapper:
         output = {key: copy.copy(dataset_dict[key]) for key in kept if key in dataset_dict}
         file = ImageFile(dataset_dict["file_name"])
         utils.check_image_size(output, file)
-        flip = self.is_train and np.random.rand() < self.flip_prob
+        flip = bool(self.is_train and np.random.rand() < self.flip_prob)
         boxes_and_scores = self._chosen_proposals(dataset_dict, file.shape)
         output.update(self._view(file, boxes_and_scores, self._side(self.sides), flip))
         if self.teacher_sides:
-            output["teacher"] = self._view(file, boxes_and_scores, self._side(self.teacher_sides), flip)
+            view = self._view(file, boxes_and_scores, self._side(self.teacher_sides), flip, not self.teacher_cached)
+            output["teacher"] = {**view, "image_id": output["image_id"]}
         if self.average_views and not self.is_train:
             flips = (False, True) if self.flip_prob else (False,)
             output["views"] = [self._view(file, boxes_and_scores, s, f) for s in self.sides for f in flips]
@@ -114,9 +118,11 @@ class MultiLabelMapper:
         return int(np.random.choice(sides)) if self.is_train else sides[0]
 
     def _view(
-        self, file: ImageFile, boxes_and_scores: tuple | None, side: int, flip: bool
-    ) -> dict[str, torch.Tensor | Instances]:
-        view = {"image": self._pixels(file, side, flip)}
+        self, file: ImageFile, boxes_and_scores: tuple | None, side: int, flip: bool, with_image: bool = True
+    ) -> dict[str, torch.Tensor | Instances | bool]:
+        view = {"flip": flip}
+        if with_image:
+            view["image"] = self._pixels(file, side, flip)
         if boxes_and_scores is not None:
             boxes, scores = boxes_and_scores
             steps = [T.ResizeTransform(*file.shape, side, side)]

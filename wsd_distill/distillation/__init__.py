@@ -3,6 +3,7 @@
 from .distiller import Distiller, freeze
 from .gate import PoorTeacherError, TeacherGate
 from .objectives import ClassAware, HardLabels, LayerPair, Objectives, RoIAware, StudentView, Temperatures
+from .teacher_cache import StaleCacheError, TeacherCache, cache_beside
 from .trainer import DistillTrainer
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "Objectives",
     "PoorTeacherError",
     "RoIAware",
+    "StaleCacheError",
     "StudentView",
+    "TeacherCache",
     "TeacherGate",
     "Temperatures",
+    "cache_beside",
     "freeze",
 ]

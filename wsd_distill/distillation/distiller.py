@@ -9,6 +9,7 @@ from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.weights import load_weights
 
 from .objectives import Objectives, StudentView
+from .teacher_cache import TeacherCache
 
 
 def freeze(module: nn.Module) -> None:
@@ -29,6 +30,9 @@ class Distiller(nn.Module):
         teacher_checkpoint: file that T-WDet's training wrote.
         objectives: what the student minimises, the sum of all.
         frozen: names of the student's submodules that this stage leaves alone, BatchNorm's statistics too.
+        use_cache: in training the teacher's word is read from ``cache``, which the trainer fills before the first step;
+            otherwise the teacher looks at every batch.
+        cache: where what it says of the training images is kept.
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class Distiller(nn.Module):
         teacher_checkpoint: str,
         objectives: Objectives,
         frozen: list[str] | None = None,
+        use_cache: bool = False,
+        cache: TeacherCache | None = None,
     ):
         super().__init__()
         if teacher.image_format != student.image_format:
@@ -54,6 +60,7 @@ class Distiller(nn.Module):
         self.frozen = [student.get_submodule(name) for name in frozen or []]
         for module in self.frozen:
             freeze(module)
+        self.cache = cache if use_cache else None
 
     @property
     def teacher(self) -> WSDDN:
@@ -71,9 +78,24 @@ class Distiller(nn.Module):
             return self.student(batched_inputs)
         for module in self.frozen:
             module.eval()  # train() has reached it, this module's or, after an evaluation, the student's
-        teacher = self.teach([x["teacher"] for x in batched_inputs])
+        teacher = self._word_of_the_teacher([x["teacher"] for x in batched_inputs])
         student = StudentView(self.student, batched_inputs, self.student.features(batched_inputs))
         return {name: objective(student, teacher) for name, objective in self.objectives.items()}
+
+    @property
+    def teacher_features(self) -> list[str]:
+        """The teacher's maps that the objectives compare with."""
+        return sorted({name for objective in self.objectives.values() for name in objective.teacher_features})
+
+    def fill_cache(self) -> None:
+        """Let the teacher look at the training images that its cache does not know."""
+        if self.cache is not None:
+            self.cache.fill(self.teacher, self.teacher_features)
+
+    def _word_of_the_teacher(self, views: list[dict]) -> WSDDNOutput:
+        if self.cache is None:
+            return self.teach(views)
+        return self.cache.read(views, self.teacher_features, self.student.device)
 
     @torch.no_grad()
     def teach(self, batched_inputs: list[dict]) -> WSDDNOutput:

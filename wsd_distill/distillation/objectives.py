@@ -1,6 +1,7 @@
 """What the student minimises, one module for each of the paper's terms, to be combined in a Distiller.
 
-Each is called with the student's and the teacher's view of the same N images and returns one scalar.
+Each is called with the student's and the teacher's view of the same N images and returns one scalar. Its
+``teacher_features`` are the teacher's maps that it compares with.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Objectives(nn.ModuleDict):
 class HardLabels(nn.Module):
     """L_p, Eq. 10: the student's own loss on the image-level labels."""
 
+    teacher_features: list[str] = []
+
     def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
         (loss,) = student.model.losses(student.logits, student.batched_inputs).values()
         return loss
@@ -88,6 +91,8 @@ class ClassAware(nn.Module):
         num_classes: K. num_proposals: the most proposals that an image can have.
         weight: lambda of Eq. 11.
     """
+
+    teacher_features: list[str] = []
 
     def __init__(self, *, num_classes: int, num_proposals: int, weight: float = 1.0):
         super().__init__()
@@ -156,6 +161,10 @@ class RoIAware(nn.Module):
             self.adapters.append(nn.Identity() if mine == wanted else Conv2d(mine, wanted, 1))
             self.teacher_poolers.append(ROIPooler(pooler_size, [1 / pair.teacher_shape.stride], 0, "ROIPool"))
             self.student_poolers.append(ROIPooler(pooler_size, [1 / pair.student_shape.stride], 0, "ROIPool"))
+
+    @property
+    def teacher_features(self) -> list[str]:
+        return [pair.teacher for pair in self.layers]
 
     def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
         kept = [self._keep(boxes.tensor, s) for boxes, s in zip(teacher.boxes, teacher.objectness)]

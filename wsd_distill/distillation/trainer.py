@@ -8,7 +8,7 @@ from wsd_distill.engine import Trainer
 
 
 class DistillTrainer(Trainer):
-    """Trainer of a Distiller: checks the teacher first, logs temperatures, keeps what the student does not have.
+    """Trainer of a Distiller: checks the teacher, fills its cache, logs temperatures, keeps what the student has not.
 
     The student's weights are the checkpoint's ``model``; objectives with weights of their own (temperatures, adapters)
     go into this trainer's state, so that the file of a stage is a file of a plain S-Cls.
@@ -24,6 +24,7 @@ class DistillTrainer(Trainer):
 
     def before_train(self) -> None:
         self.gate(self.learner.teacher.to(self.learner.student.device))
+        self.learner.fill_cache()
         super().before_train()
 
     def run_step(self) -> None:

@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+import torch
+from builders import K, make_pair, make_student, make_teacher
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from wsd_distill.data.build import build_train_loader
+from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
+from wsd_distill.distillation import ClassAware, Distiller, Objectives, RoIAware, StaleCacheError, TeacherCache
+
+IMAGES, SIDE = 6, 32
+
+
+def write_proposals(path, seed=0):
+    rng = np.random.default_rng(seed)
+    with ProposalStoreWriter(str(path), StoreMetadata("cached", "test")) as writer:
+        for i in sorted(map(str, range(IMAGES))):
+            corner = rng.random((5, 2), dtype=np.float32) * 20
+            writer.write(i, np.hstack([corner, corner + 15]), np.linspace(1, 0.2, 5, dtype=np.float32))
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path, forget):
+    """Six pictures of noise, registered as "cached", their proposals and a teacher's checkpoint."""
+    rng = np.random.default_rng(0)
+    records = []
+    for i in range(IMAGES):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+        records.append({"file_name": str(path), "image_id": str(i), "height": 40, "width": 60, "labels": [i % K]})
+    DatasetCatalog.register("cached", lambda: records)
+    MetadataCatalog.get("cached").thing_classes = list("abc")
+    write_proposals(tmp_path / "proposals.arrow")
+    torch.save({"model": make_teacher().state_dict()}, tmp_path / "teacher.pth")
+    return tmp_path
+
+
+def mapper(**options):
+    settings = {"num_classes": K, "sides": [SIDE], "num_proposals": 7, "fast": False}
+    return MultiLabelMapper(**{**settings, **options})
+
+
+def make_cache(folder, sides=(SIDE,), proposals="proposals.arrow", flip_prob=0.5, name="cache"):
+    looks = mapper(is_train=False, sides=list(sides), flip_prob=flip_prob, average_views=True)
+    return TeacherCache(
+        str(folder / name), dataset="cached", proposals=str(folder / proposals), mapper=looks, batch_size=2
+    )
+
+
+def make_distiller(folder, **options):
+    torch.manual_seed(1)
+    objectives = Objectives(
+        loss_roi=RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3),
+        loss_class_aware=ClassAware(num_classes=K, num_proposals=7),
+    )
+    teacher = make_teacher()
+    checkpoint = str(folder / "teacher.pth")
+    return Distiller(
+        student=make_student(), teacher=teacher, teacher_checkpoint=checkpoint, objectives=objectives, **options
+    ).train()
+
+
+def batches(folder, steps=4, **options):
+    """The same images and flips at every call: the training loader, seeded."""
+    np.random.seed(0)
+    looks = mapper(is_train=True, sides=[16], teacher_sides=[SIDE], **options)
+    loader = iter(
+        build_train_loader(
+            "cached", mapper=looks, total_batch_size=3, proposals=str(folder / "proposals.arrow"), num_workers=0
+        )
+    )
+    return [next(loader) for _ in range(steps)]
+
+
+def losses_and_gradients(distiller, batch):
+    losses = distiller(batch)
+    sum(losses.values()).backward()
+    return {**losses, **{name: p.grad for name, p in distiller.named_parameters()}}
+
+
+def filled(folder, **options):
+    distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder, **options))
+    distiller.fill_cache()
+    return distiller
+
+
+def test_losses_and_gradients_agree_with_the_uncached_run(folder, monkeypatch):
+    cached, plain = filled(folder), make_distiller(folder)
+    monkeypatch.setattr(cached.teacher, "extract", None)  # it is not asked any more
+    flips = set()
+    for batch, whole in zip(batches(folder, teacher_cached=True), batches(folder)):
+        assert [x["image_id"] for x in batch] == [x["image_id"] for x in whole]
+        assert "image" not in batch[0]["teacher"] and "image" in whole[0]["teacher"]
+        flips |= {x["flip"] for x in batch}
+        found, wanted = losses_and_gradients(cached, batch), losses_and_gradients(plain, whole)
+        for name, value in wanted.items():  # features come back in half precision: 11 bits
+            torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-5)
+    assert flips == {False, True}
+
+
+def test_logits_come_back_to_the_bit(folder):
+    distiller = filled(folder)
+    (whole,) = batches(folder, steps=1)
+    views = [x["teacher"] for x in whole]
+    wanted = [distiller.teacher.extract([view]) for view in views]
+    found = distiller.cache.read(views, [], torch.device("cpu"))
+    for i, output in enumerate(wanted):  # rows of one matrix product, of other sizes: the last bits may differ
+        torch.testing.assert_close(found.cls_logits[i], output.cls_logits[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.det_logits[i], output.det_logits[0], rtol=1e-5, atol=1e-6)
+    assert found.features == {}
+
+
+def test_it_is_written_once_and_goes_on_after_a_kill(folder, monkeypatch):
+    """What was written before the kill, two of three batches, is not made again."""
+    distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder))
+    extract, seen = distiller.teacher.extract, []
+
+    def count(views):
+        seen.append(len(views))
+        if len(seen) == 4:  # one view to learn the shapes, then two batches
+            raise KeyboardInterrupt
+        return extract(views)
+
+    monkeypatch.setattr(distiller.teacher, "extract", count)
+    with pytest.raises(KeyboardInterrupt):
+        distiller.fill_cache()
+    assert seen == [1, 4, 4, 4]
+    again = make_distiller(folder, use_cache=True, cache=make_cache(folder))
+    seen.clear()
+    monkeypatch.setattr(again.teacher, "extract", lambda views: (seen.append(len(views)), extract(views))[1])
+    again.fill_cache()
+    assert seen == [4]  # two images, each as it is and mirrored
+    again.fill_cache()
+    assert seen == [4]
+
+
+def test_maps_are_added_to_the_logits_of_another_stage(folder):
+    cache = make_cache(folder)
+    teacher = filled(folder, name="cache").teacher
+    assert not (folder / "cache" / "conv1.npy").exists()
+    cache.fill(teacher, ["conv1"])
+    assert np.load(folder / "cache" / "conv1.npy").shape == (2 * IMAGES, 4, SIDE, SIDE)
+    assert np.load(folder / "cache" / "conv2.npy").dtype == np.float16
+
+
+def test_without_mirroring_one_row_an_image_is_enough(folder):
+    distiller = filled(folder, flip_prob=0.0)
+    (batch,) = batches(folder, steps=1, flip_prob=0.0, teacher_cached=True)
+    assert all(torch.isfinite(loss) for loss in distiller(batch).values())
+    assert np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy")).tolist() == [0, 2, 4, 6, 8, 10]
+
+
+def test_the_cache_of_another_teacher_is_an_error(folder):
+    filled(folder)
+    torch.save({"model": make_teacher().state_dict()}, folder / "teacher.pth")
+    with pytest.raises(StaleCacheError, match="cache is the cache of another teacher"):
+        filled(folder)
+
+
+@pytest.mark.parametrize("change", ["proposals", "side"])
+def test_other_proposals_or_another_side_are_an_error_that_names_the_image(folder, change):
+    distiller = filled(folder)
+    if change == "proposals":
+        write_proposals(folder / "proposals.arrow", seed=1)
+        (batch,) = batches(folder, steps=1, teacher_cached=True)
+    else:
+        (batch,) = batches(folder, steps=1, teacher_cached=True)
+        for x in batch:
+            x["teacher"]["proposals"]._image_size = (SIDE + 1, SIDE + 1)
+    with pytest.raises(StaleCacheError, match="other proposals of image '[0-5]'"):
+        distiller(batch)
+
+
+def test_several_sides_of_the_teacher_are_an_error(folder):
+    with pytest.raises(ValueError, match="one side"):
+        filled(folder, sides=[SIDE, 40])
+
+
+def test_an_image_that_cannot_be_read_is_left_out(folder):
+    (folder / "2.png").write_bytes(b"no picture")
+    distiller = filled(folder)
+    rows = np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy") == 0)
+    assert rows.tolist() == [4, 5]
+    for batch in batches(folder, teacher_cached=True):
+        distiller(batch)

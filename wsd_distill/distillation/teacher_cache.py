@@ -1,0 +1,242 @@
+"""What the frozen teacher says of every training image, on disk: written once, read in every later epoch and stage.
+
+A folder with one NumPy file for the logits of both branches and one for each feature map that an objective wants. A
+row is a view of an image: as it is, and, where training mirrors, mirrored. Beside each file lies another with a
+checksum for each row, of the proposals that the row was made for; 0 is a row that is still to come.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.data
+from detectron2.utils import comm
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wsd_distill.data.build import build_test_loader, get_dataset_dicts
+from wsd_distill.data.image import ImageError
+from wsd_distill.modeling import WSDDN, WSDDNOutput
+
+logger = logging.getLogger(__name__)
+
+LOGITS = "logits"
+
+
+class StaleCacheError(RuntimeError):
+    """A cache is that of another teacher, or of other views."""
+
+
+class TeacherCache:
+    """Reads and writes a folder of what T-WDet says of a data set.
+
+    The key is a digest of the teacher's weights and pixels, and of the side and the proposals of each view: what was
+    made by another teacher, or for other views, is an error. Logits are kept as they are (float32), feature maps in
+    half precision.
+
+    Args:
+        folder: made where it is not there; belongs to one teacher.
+        dataset: a registered name, as the training loader's. proposals: file of its store.
+        mapper: a MultiLabelMapper that gives ``views`` at the one side of the teacher (``average_views=True``).
+        batch_size: images that the teacher looks at together, each in all its views. num_workers: of the loader.
+    """
+
+    def __init__(
+        self, folder: str, *, dataset: str, proposals: str, mapper: Callable, batch_size: int = 8, num_workers: int = 0
+    ):
+        self.folder, self.dataset, self.proposals = Path(folder), dataset, proposals
+        self.mapper, self.batch_size, self.num_workers = mapper, batch_size, num_workers
+        self._files: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    @cached_property
+    def _rows(self) -> dict[Any, int]:
+        """image_id -> row of the image as it is; the next one is of the mirrored image."""
+        return {record["image_id"]: 2 * i for i, record in enumerate(get_dataset_dicts(self.dataset))}
+
+    def fill(self, teacher: WSDDN, features: Sequence[str] = ()) -> None:
+        """Write what is missing: logits and the named feature maps, for the views of all images.
+
+        Ranks share the work; another process that fills the same folder is waited for. An image that cannot be read
+        is left out, as training leaves it out.
+
+        Raises:
+            StaleCacheError: the folder is that of another teacher.
+            ValueError: the teacher has several sides.
+        """
+        names = [LOGITS, *features]
+        if comm.is_main_process():
+            with _locked(self.folder):
+                self._agree(_digest(teacher))
+                self._create(names, teacher)
+        comm.synchronize()
+        self._files = {name: self._open(name, "r+") for name in names}
+        with _locked(self.folder, f"rank{comm.get_rank()}"):
+            self._write_missing(teacher, names)
+        comm.synchronize()
+
+    def read(self, views: list[dict], features: Sequence[str], device: torch.device) -> WSDDNOutput:
+        """What the teacher says of views that the mapper has made, without the teacher.
+
+        Raises:
+            StaleCacheError: a view's side or proposals are not those that the cache was made for (names the image).
+        """
+        rows = [self._row(view["image_id"], view["flip"]) for view in views]
+        for name in [LOGITS, *features]:
+            checksums = self._files[name][1]
+            for view, row in zip(views, rows):
+                if checksums[row] != _checksum(view):
+                    raise StaleCacheError(
+                        f"{self.folder} knows other proposals of image {view['image_id']!r}, or it at another side, or "
+                        "does not know it: delete the folder, or name another one in distiller.cache.folder"
+                    )
+        logits, *maps = (torch.from_numpy(self._files[n][0][rows]).to(device).float() for n in [LOGITS, *features])
+        boxes = [view["proposals"].proposal_boxes.to(device) for view in views]
+        return WSDDNOutput(dict(zip(features, maps)), boxes, list(logits[:, 0]), list(logits[:, 1]))
+
+    def _row(self, image_id, flip: bool) -> int:
+        if image_id not in self._rows:
+            raise StaleCacheError(f"image {image_id!r} is not in the data set that {self.folder} is of")
+        return self._rows[image_id] + flip
+
+    def _agree(self, teacher: str) -> None:
+        path = self.folder / "key.json"
+        key = {"teacher": teacher, "images": len(self._rows)}
+        if not path.exists():
+            path.write_text(json.dumps(key))
+        elif json.loads(path.read_text()) != key:
+            raise StaleCacheError(
+                f"{self.folder} is the cache of another teacher or of other images: delete it, or name another folder "
+                "in distiller.cache.folder"
+            )
+
+    def _create(self, names: list[str], teacher: WSDDN) -> None:
+        """Empty files, where there are none; they take their room on the disk as they are filled."""
+        missing = [name for name in names if not self._checksums(name).exists()]
+        if not missing:
+            return
+        views = next(views for views in self._views(range(len(self._rows))) if views)
+        output = self._of(teacher, views[:1], missing)
+        for name in missing:
+            array = output[name]
+            shape = (2 * len(self._rows), *array.shape[1:])
+            np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", array.dtype, shape)
+            np.lib.format.open_memmap(self._checksums(name), "w+", np.uint32, shape[:1])
+
+    def _checksums(self, name: str) -> Path:
+        return self.folder / f"{name}.checksums.npy"
+
+    def _open(self, name: str, mode: str) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(np.load(path, mmap_mode=mode) for path in (self.folder / f"{name}.npy", self._checksums(name)))
+
+    def _write_missing(self, teacher: WSDDN, names: list[str]) -> None:
+        wanted = np.zeros(len(self._rows), dtype=bool)
+        for name in names:
+            wanted |= self._files[name][1][::2] == 0
+        indices = np.flatnonzero(wanted)[comm.get_rank() :: comm.get_world_size()]
+        loader = torch.utils.data.DataLoader(
+            self._views(indices),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=_joined,
+        )
+        if len(indices):
+            logger.info("the teacher looks at %d images for %s", len(indices), self.folder)
+        for views in tqdm(loader, "teacher cache", unit="batch", disable=not (comm.is_main_process() and len(indices))):
+            if views:
+                self._write(views, self._of(teacher, views, names))
+
+    def _views(self, indices: Sequence[int]) -> _Views:
+        images = build_test_loader(self.dataset, mapper=self.mapper, proposals=self.proposals).dataset
+        return _Views(images, indices)
+
+    def _write(self, views: list[dict], output: dict[str, np.ndarray]) -> None:
+        rows = [self._row(view["image_id"], view["flip"]) for view in views]
+        for name, array in output.items():
+            data, checksums = self._files[name]
+            data[rows] = array
+            checksums[rows] = [_checksum(view) for view in views]  # after the data: a row that is marked is whole
+
+    @torch.no_grad()
+    def _of(self, teacher: WSDDN, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
+        """Name -> array with a row for each view, as it goes to the disk."""
+        output = teacher.extract(views)
+        logits = torch.stack([torch.stack(output.cls_logits), torch.stack(output.det_logits)], dim=1).float()
+        found = {LOGITS: logits, **{name: _half(output.features[name], name) for name in names if name != LOGITS}}
+        return {name: found[name].cpu().numpy() for name in names}
+
+
+class _Views(torch.utils.data.Dataset):
+    """Views of some images, each with its image_id; none of an image that cannot be read."""
+
+    def __init__(self, images: torch.utils.data.Dataset, indices: Sequence[int]):
+        self.images, self.indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> list[dict]:
+        if i >= len(self):
+            raise IndexError(i)
+        try:
+            image = self.images[int(self.indices[i])]
+        except ImageError as error:
+            logger.warning("left out of the teacher cache: %s", error)
+            return []
+        if len({view["proposals"].image_size for view in image["views"]}) > 1:
+            raise ValueError("a teacher cache holds one side of the teacher: set one in mapper.teacher_sides")
+        return [{**view, "image_id": image["image_id"]} for view in image["views"]]
+
+
+def _joined(images: list[list[dict]]) -> list[dict]:
+    return [view for views in images for view in views]
+
+
+def _half(x: Tensor, name: str) -> Tensor:
+    half = x.half()
+    if not torch.isfinite(half).all():
+        raise ValueError(f"the teacher's map {name} has values beyond half precision: set distiller.use_cache=False")
+    return half
+
+
+def _checksum(view: dict) -> int:
+    """Of a view's side and proposals; never 0."""
+    proposals = view["proposals"]
+    start = zlib.crc32(str(proposals.image_size).encode())
+    return zlib.crc32(proposals.scores.numpy(), zlib.crc32(proposals.proposal_boxes.tensor.numpy(), start)) or 1
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(folder: Path, name: str = "lock") -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / name, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process fills %s: waiting for it", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def cache_beside(checkpoint: str) -> str:
+    """Folder of the cache of a teacher's checkpoint, for configs: a teacher and what it says stay together."""
+    return os.path.join(os.path.dirname(checkpoint), "teacher_cache")
