@@ -2,15 +2,31 @@
 
 from .distiller import Distiller, freeze
 from .gate import PoorTeacherError, TeacherGate
-from .objectives import ClassAware, HardLabels, LayerPair, Objectives, RoIAware, StudentView, Temperatures
+from .objectives import (
+    AttentionTransfer,
+    ClassAware,
+    HardLabels,
+    Hint,
+    Hinton,
+    LayerPair,
+    Objective,
+    Objectives,
+    RoIAware,
+    StudentView,
+    Temperatures,
+)
 from .trainer import DistillTrainer
 
 __all__ = [
+    "AttentionTransfer",
     "ClassAware",
     "DistillTrainer",
     "Distiller",
     "HardLabels",
+    "Hint",
+    "Hinton",
     "LayerPair",
+    "Objective",
     "Objectives",
     "PoorTeacherError",
     "RoIAware",
