@@ -1,67 +1,15 @@
+import numpy as np
 import pytest
 import torch
-from builders import K, make_batch, make_pair, make_student, make_teacher
+from builders import make_batch, make_pair, make_student, make_teacher
+from detectron2.layers import ShapeSpec
 from torchvision.ops import roi_pool
 
-from wsd_distill import losses
-from wsd_distill.distillation import ClassAware, HardLabels, RoIAware, StudentView
-
-
-@pytest.fixture
-def views():
-    """A student's and a teacher's view of the same four images, which have 4, 5, 6 and 7 proposals."""
-    student, batch = make_student(), make_batch(4)
-    with torch.no_grad():
-        teacher = make_teacher().eval().extract([x["teacher"] for x in batch])
-    return StudentView(student, batch, student.features(batch)), teacher
+from wsd_distill.distillation import AttentionTransfer, Hint, LayerPair, RoIAware, StudentView
 
 
 def build(**options):
     return RoIAware(**{"layers": [make_pair()], "pooler_size": 3, "num_proposals": 3, **options})
-
-
-def test_hard_labels_is_the_students_own_loss(views):
-    student, teacher = views
-    labels = torch.stack([x["labels"] for x in student.batched_inputs])
-    torch.testing.assert_close(HardLabels()(student, teacher), losses.hard_label_loss(student.logits, labels))
-
-
-def test_temperatures_are_one_at_first_and_learnable(views):
-    objective = ClassAware(num_classes=K, num_proposals=7)
-    t = objective.temperatures
-    assert t.t_cls.tolist() == [1] * K and t.t_det.tolist() == [1] * 7 and t.t_student.tolist() == [1] * K
-    optimizer = torch.optim.SGD(objective.parameters(), lr=1.0)
-    before = objective(*views)
-    for _ in range(5):
-        optimizer.zero_grad()
-        objective(*views).backward(retain_graph=True)
-        optimizer.step()
-    assert objective(*views) < before
-    for value in (t.t_cls, t.t_det, t.t_student):
-        assert (value != 1).all() and (value > 0).all()
-    with torch.no_grad():
-        for parameter in t.parameters():
-            parameter.sub_(50)  # a step however large leaves them positive
-    assert all((value > 0).all() for value in (t.t_cls, t.t_det, t.t_student))
-
-
-def test_class_aware_with_temperature_one_compares_plain_predictions(views):
-    student, teacher = views
-    objective = ClassAware(num_classes=K, num_proposals=7, weight=2.5)
-    expected = 2.5 * losses.class_aware_loss(teacher.image_scores, student.logits.sigmoid())
-    torch.testing.assert_close(objective(student, teacher), expected)
-    assert objective.scalars() == {"temperature/t_cls": 1, "temperature/t_det": 1, "temperature/t_student": 1}
-
-
-def test_images_with_fewer_proposals_use_the_first_temperatures():
-    """All four images have at most 7 proposals: temperatures of ranks 8 and 9 get no gradient, those before do."""
-    student, batch = make_student(), make_batch(4)
-    with torch.no_grad():
-        teacher = make_teacher().eval().extract([x["teacher"] for x in batch])
-    objective = ClassAware(num_classes=K, num_proposals=9)
-    objective(StudentView(student, batch, student.features(batch)), teacher).backward()
-    gradient = objective.temperatures.log_t_det.grad
-    assert (gradient[:7] != 0).all() and gradient[7:].tolist() == [0, 0]
 
 
 def test_roi_aware_by_plain_loops(views):
@@ -120,3 +68,80 @@ def test_psi_is_learned_where_channels_differ():
     assert [tuple(p.shape) for p in objective.parameters()] == [(6, 5, 1, 1), (6,)]
     assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
     assert list(build().parameters()) == []
+
+
+def test_without_weighting_every_kept_proposal_counts_as_one(views):
+    """Each of an image's three proposals has 1/3 and the factor 1, where s' would enter squared."""
+    student, teacher = views
+    objective, total = build(weighted=False), 0.0
+    for i, (boxes, s) in enumerate(zip(teacher.boxes, teacher.objectness)):
+        for r in objective._keep(boxes.tensor, s).tolist():
+            mine = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
+            wanted = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
+            total += ((wanted - mine) ** 2).sum() / 3
+    torch.testing.assert_close(objective(student, teacher), total / (2 * 4))
+    assert objective(student, teacher) > 4 * build()(student, teacher)
+
+
+def pooled(features, side):
+    """Means over squares: (N, C, h, w) of a side that is a multiple of ``side`` -> numpy's (N, C, side, side)."""
+    x = features.detach().double().numpy()
+    step = x.shape[-1] // side
+    return x.reshape(*x.shape[:2], side, step, side, step).mean((3, 5))
+
+
+def test_hint_by_numpy(views):
+    """The teacher's 16 x 16 cells in squares of four, the student's 8 x 8 after a matrix product over channels."""
+    student, teacher = views
+    objective = Hint(layer=make_pair(), weight=0.5)
+    weight, bias = (p.detach().double().numpy() for p in objective.regressor.parameters())
+    mine = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], student.features["conv2"].detach().double().numpy())
+    difference = pooled(teacher.features["conv2"], 8) - mine - bias[:, None, None]
+    assert difference.shape == (4, 6, 8, 8)
+    expected = 0.5 * (difference**2).sum() / (4 * 6 * 8 * 8) / 2
+    assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_hint_reaches_the_guided_layer_and_what_is_before_it(views):
+    student, teacher = views
+    pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
+    objective = Hint(layer=pair)
+    objective(student, teacher).backward()
+    reached = {name.split(".")[1] for name, p in student.model.named_parameters() if p.grad is not None}
+    assert reached == {"conv1"}
+    assert [tuple(p.shape) for p in objective.parameters()] == [(6, 4, 1, 1), (6,)]
+    assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
+    assert not teacher.features["conv2"].requires_grad
+
+
+def test_attention_transfer_by_numpy(views):
+    """Eq. 2 written out for two layers; the teacher's maps have 32 x 32 and 16 x 16 cells, the student's a quarter."""
+    student, teacher = views
+    first = LayerPair("conv1", "conv1", ShapeSpec(channels=4, stride=1), ShapeSpec(channels=4, stride=1))
+    objective, total = AttentionTransfer(layers=[first, make_pair()], beta=10.0), 0.0
+    for name, side in (("conv1", 16), ("conv2", 8)):
+        mine = (student.features[name].detach().double().numpy() ** 2).sum(1)
+        wanted = pooled((teacher.features[name] ** 2).sum(1, keepdim=True), side)[:, 0]
+        for a, b in zip(mine, wanted):
+            distance = a / np.linalg.norm(a) - b / np.linalg.norm(b)
+            total += (distance**2).sum() / side**2 / 4
+    assert objective(student, teacher).item() == pytest.approx(10 / 2 * total, rel=1e-5)
+    assert list(objective.parameters()) == []
+
+
+def test_attention_needs_no_equal_channels_and_ignores_the_scale(views):
+    student, teacher = views
+    pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
+    objective = AttentionTransfer(layers=[pair])
+    before = objective(student, teacher)
+    scaled = {name: 7 * value for name, value in student.features.items()}
+    torch.testing.assert_close(objective(StudentView(student.model, student.batched_inputs, scaled), teacher), before)
+    before.backward()
+    assert student.model.backbone.conv1[0].weight.grad.abs().sum() > 0
+
+
+def test_names_of_the_teachers_maps():
+    pairs = [LayerPair(name, "conv2", *[ShapeSpec(channels=6, stride=2)] * 2) for name in ("conv2", "conv1", "conv2")]
+    assert build(layers=pairs).teacher_features == ["conv2", "conv1"]
+    assert AttentionTransfer(layers=pairs).teacher_features == ["conv2", "conv1"]
+    assert Hint(layer=pairs[1]).teacher_features == ["conv1"]

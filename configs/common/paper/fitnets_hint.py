@@ -1,0 +1,18 @@
+"""FitNets on VGG16 (Section 4.2), first conv3_3's hint. The paper gives it no schedule: it has that of stage 1."""
+
+from ..distill import fitnets_hint as distiller
+from ..distill import trainer
+from ..models.vgg16 import teacher
+from ..optim import constant as lr_multiplier
+from .student import dataloader, model, optimizer, train
+
+train.output_dir = "output/${dataset.name}/fitnets_hint_vgg16_${proposals.method}"
+optimizer.lr = 1e-5
+
+distiller.teacher = teacher
+distiller.teacher_checkpoint = "output/${dataset.name}/teacher_vgg16_${proposals.method}/model_final.pth"
+
+dataloader.train.mapper.teacher_sides = [672]
+dataloader.train.mapper.num_proposals = 500
+dataloader.train.proposals = "${proposals.train}"
+dataloader.test = {}  # the classifier has not been trained yet
