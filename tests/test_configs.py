@@ -7,6 +7,7 @@ import torch
 from detectron2.config import instantiate
 
 from wsd_distill.data.datasets import register_from
+from wsd_distill.distillation import Hint
 from wsd_distill.engine import LowerOnPlateau
 
 ROOT = Path(__file__).parent.parent / "configs"
@@ -18,6 +19,7 @@ RUNS = sorted(
 )
 PAPER = ["coco", "nus_wide", "voc"]
 OWN = "dataset.name=pets dataset.files.train={0} dataset.files.val={0} dataset.files.test={0}"
+METHODS = ["hinton", "fitnets_hint", "fitnets", "attention_transfer"]
 EPOCH = {"coco": 80_000 / 32, "nus_wide": 148_000 / 32, "voc": 4_480 / 32}
 
 
@@ -44,9 +46,10 @@ def test_all_configs_are_there():
     files = [
         f"{kind}_vgg16_{way}.py" for kind in ("teacher", "stage1", "stage2") for way in ("edgeboxes", "fasterrcnn")
     ]
+    files += [f"{kind}_vgg16_edgeboxes.py" for kind in METHODS]
     wanted = {f"{name}/{file}" for name in PAPER for file in [*files, "student_vgg16.py"]}
     small = ("digit_scenes", "image_list", "voc5")
-    wanted |= {f"{name}/{kind}.py" for name in small for kind in ("teacher", "student", "stage1", "stage2")}
+    wanted |= {f"{name}/{kind}.py" for name in small for kind in ("teacher", "student", "stage1", "stage2", *METHODS)}
     assert set(RUNS) == wanted
 
 
@@ -66,10 +69,15 @@ def test_everything_but_the_data_can_be_built(load, name):
         teacher, objectives = build(cfg.distiller.teacher), instantiate(cfg.distiller.objectives)
         assert (teacher.num_classes, teacher.image_format) == (K, model.image_format)
         assert all(loss.startswith("loss_") for loss in objectives)
-        for pair in cfg.distiller.objectives.get("loss_roi", {"layers": []})["layers"]:
-            for side, net in (("teacher", teacher), ("student", model)):
-                shape, found = pair[f"{side}_shape"], net.backbone.output_shape()[pair[side]]
-                assert (shape.channels, shape.stride) == (found.channels, found.stride)
+        for objective in objectives.values():
+            for pair in [objective.layer] if isinstance(objective, Hint) else getattr(objective, "layers", []):
+                for name, shape, net in (
+                    (pair.teacher, pair.teacher_shape, teacher),
+                    (pair.student, pair.student_shape, model),
+                ):
+                    found = net.backbone.output_shape()[name]
+                    assert (shape.channels, shape.stride) == (found.channels, found.stride)
+        assert all(model.get_submodule(name) for name in cfg.distiller.frozen)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -112,6 +120,40 @@ def test_what_is_distilled(load, name):
     K = {"coco": 80, "nus_wide": 81, "voc": 20}[name]
     assert objective.temperatures.t_cls.tolist() == [1] * K and objective.temperatures.t_det.tolist() == [1] * 500
     assert second.train.init_checkpoint == f"{first.train.output_dir}/model_final.pth"
+
+
+@pytest.mark.parametrize("name, temperatures", [("coco", (1, 5)), ("nus_wide", (2, 5)), ("voc", (1, 5))])
+def test_compared_methods_of_section_4_2(load, name, temperatures):
+    hinton, hint, fitnets, attention = (load(f"{name}/{kind}_vgg16_edgeboxes.py") for kind in METHODS)
+    for cfg in (hinton, fitnets, attention):
+        loss = cfg.distiller.objectives.loss_hinton
+        assert (loss.t_teacher, loss.t_student) == temperatures
+        assert cfg.distiller.objectives.loss_hard
+        assert (cfg.train.max_iter, cfg.optimizer.lr) == (30 * EPOCH[name], 1e-4)
+    assert hinton.train.init_checkpoint == attention.train.init_checkpoint == hint.train.init_checkpoint
+    assert fitnets.train.init_checkpoint == f"{hint.train.output_dir}/model_final.pth"
+    (loss,) = instantiate(hint.distiller.objectives).values()
+    assert loss.teacher_features == ["conv3_3"]
+    maps = instantiate(attention.distiller.objectives)["loss_attention"].teacher_features
+    assert maps == ["conv3_3", "conv4_3", "conv5_3"]
+    model = build(hint.model)
+    for frozen in hint.distiller.frozen:
+        model.get_submodule(frozen).requires_grad_(False)
+    trained = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"}
+    for kind, cfg in zip(METHODS, (hinton, hint, fitnets, attention)):
+        assert cfg.train.output_dir == f"output/{name}/{kind}_vgg16_edge_boxes"
+        assert cfg.dataloader.train.mapper.teacher_sides == [672]
+
+
+@pytest.mark.parametrize("kind", ["fitnets_hint", "attention_transfer"])
+def test_one_more_map_changes_no_weights(load, kind):
+    cfg, plain = load(f"voc5/{kind}.py"), load("voc5/stage2.py")
+    for method, wanted in ((cfg.model, plain.model), (cfg.distiller.teacher, plain.distiller.teacher)):
+        method, wanted = build(method), build(wanted)
+        assert "stride8" in method.backbone.output_shape() and "stride8" not in wanted.backbone.output_shape()
+        shapes = [{name: value.shape for name, value in x.state_dict().items()} for x in (method, wanted)]
+        assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -94,6 +94,67 @@ def test_roi_feature_loss_by_hand():
     assert loss.item() == pytest.approx((0.5 * (1.0 + 0.16) + 36) / 4, rel=1e-5)
 
 
+def test_soft_label_loss_by_hand():
+    """sigmoid(m / t) = 3/4, 1/5 and 1/2, 1/2; -(q ln p + (1 - q) ln(1 - p)) over both classes, for two images."""
+    logits = torch.tensor([[2 * math.log(3), -math.log(4)], [0.0, 0.0]])
+    target = torch.tensor([[0.5, 0.1], [1.0, 0.3]])
+    image_one = 0.5 * math.log(3 / 4) + 0.5 * math.log(1 / 4) + 0.1 * math.log(1 / 5) + 0.9 * math.log(4 / 5)
+    expected = -(image_one + 2 * math.log(1 / 2)) / 2
+    assert losses.soft_label_loss(target, logits, torch.tensor([2.0, 1.0])).item() == pytest.approx(expected, rel=1e-6)
+    over = losses.soft_label_loss(torch.tensor([[1 + 1e-3]]), torch.zeros(1, 1), 1.0)
+    assert over.item() == pytest.approx(math.log(2), rel=1e-6)  # a target above 1 is 1
+
+
+def test_soft_label_divergence_is_zero_where_both_agree_and_finite_at_the_ends():
+    logits = torch.tensor([[2.0, -1.0, 0.5]])
+    agreed = losses.soft_label_divergence((logits / 3).sigmoid(), logits, 3.0)
+    assert agreed.item() == pytest.approx(0, abs=1e-6)
+    q, p = torch.tensor([[0.2]]), torch.tensor([[0.6]])
+    by_hand = 0.2 * math.log(0.2 / 0.6) + 0.8 * math.log(0.8 / 0.4)
+    assert losses.soft_label_divergence(q, torch.logit(p), 1.0).item() == pytest.approx(by_hand, rel=1e-5)
+    ends = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    loss = losses.soft_label_divergence(ends, torch.zeros(1, 2), 1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * math.log(2), rel=2e-3) and ends.grad.tolist() == [[0, 0]]
+
+
+def test_hint_loss_by_hand():
+    """Differences 1, 2, 3 and 4 in the four cells of one channel, 0 in those of the other: 30 / 8 / 2."""
+    student = torch.randn(1, 2, 2, 2)
+    difference = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert losses.hint_loss(student + difference, student).item() == pytest.approx(30 / 16, rel=1e-5)
+
+
+def test_attention_by_hand():
+    """Channels (1, -2) and (2, 0) make 5 and 4 of two cells; maps (3, 4) and (4, 3) differ by (1/5)^2 in both cells."""
+    features = torch.tensor([[[[1.0, 2.0]], [[-2.0, 0.0]]]])
+    assert losses.attention_map(features).tolist() == [[[5.0, 4.0]]]
+    teacher, student = torch.tensor([[[3.0, 4.0]], [[1.0, 0.0]]]), torch.tensor([[[40.0, 30.0]], [[2.0, 0.0]]])
+    assert losses.attention_loss(teacher, student).item() == pytest.approx((0.04 + 0.04) / 4, rel=1e-5)
+
+
+def test_an_empty_map_of_attention_is_no_division_by_zero():
+    student = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    loss = losses.attention_loss(torch.ones(1, 2, 2), losses.attention_map(student))
+    loss.backward()
+    assert loss.item() == pytest.approx(1 / 4) and torch.isfinite(student.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_comparisons_survive_autocast(dtype):
+    target, logits = torch.tensor([[1.0, 0.0]], dtype=dtype), torch.tensor([[9.0, -9.0]], dtype=dtype)
+    large = torch.full((1, 2, 2, 2), 300.0, dtype=dtype)  # its square is no number in float16
+    with torch.autocast("cpu", dtype=dtype):
+        soft = losses.soft_label_loss(target, logits, 1.0)
+        divergence = losses.soft_label_divergence(target, logits, 1.0)
+        attention = losses.attention_map(large)
+        hint = losses.hint_loss(large, torch.zeros_like(large))
+    assert {x.dtype for x in (soft, divergence, attention, hint)} == {torch.float32}
+    assert soft.item() == pytest.approx(2 * math.log1p(math.exp(-9)), rel=1e-2) and torch.isfinite(divergence)
+    assert attention.flatten().tolist() == pytest.approx([2 * large[0, 0, 0, 0].item() ** 2] * 4)
+    assert hint.item() == pytest.approx(large[0, 0, 0, 0].item() ** 2 / 2)
+
+
 def test_eq9_gradients_of_the_sigmoid():
     """Eq. 9 with m_hat = m / t: dL/dm = dL/dm_hat / t and dL/dt_k = sum over images of dL/dm_hat * (-m / t^2)."""
     m = torch.randn(4, 3, dtype=torch.float32, requires_grad=True)
@@ -133,8 +194,16 @@ def test_eq9_gradients_of_both_softmaxes():
         (lambda m: losses.softened_sigmoid(m, 2 * ONE(3)), [(4, 3)]),
         (losses.class_aware_loss, [(4, 3), (4, 3)]),
         (lambda t, s, w: losses.roi_feature_loss(t, s, w, [3, 1]), [(4, 2, 2, 2), (4, 2, 2, 2), (4,)]),
+        (lambda q, m: losses.soft_label_loss(q, m, 5.0), [(4, 3), (4, 3)]),
+        (lambda q, m: losses.soft_label_divergence(q, m, 2 * ONE(3)), [(4, 3), (4, 3)]),
+        (losses.hint_loss, [(4, 2, 2, 2), (4, 2, 2, 2)]),
+        (losses.attention_map, [(4, 2, 2, 2)]),
+        (losses.attention_loss, [(4, 2, 2), (4, 2, 2)]),
     ],
-    ids=["fused", "softened", "hard", "sigmoid", "class_aware", "roi"],
+    ids=[
+        *["fused", "softened", "hard", "sigmoid", "class_aware", "roi"],
+        *["soft_label", "divergence", "hint", "attention_map", "attention"],
+    ],
 )
 def test_half_precision_goes_in_and_float32_comes_out(function, shapes, dtype):
     halves = [torch.randn(*shape).to(dtype) for shape in shapes]
@@ -153,8 +222,15 @@ def test_half_precision_goes_in_and_float32_comes_out(function, shapes, dtype):
         (lambda m, t: losses.softened_sigmoid(m, t.exp()), [(4, 3), (3,)]),
         (losses.class_aware_loss, [(4, 3), (4, 3)]),
         (lambda s, w: losses.roi_feature_loss(torch.ones(3, 2, 2, 2), s, w, [2, 1]), [(3, 2, 2, 2), (3,)]),
+        (lambda q, m, t: losses.soft_label_loss(q.sigmoid(), m, t.exp()), [(4, 3), (4, 3), (3,)]),
+        (lambda q, m, t: losses.soft_label_divergence(q.sigmoid(), m, t.exp()), [(4, 3), (4, 3), (3,)]),
+        (losses.hint_loss, [(3, 2, 2, 2), (3, 2, 2, 2)]),
+        (lambda a, b: losses.attention_loss(*map(losses.attention_map, (a, b))), [(3, 2, 2, 2), (3, 4, 2, 2)]),
     ],
-    ids=["fused", "softened", "bce", "hard", "sigmoid", "class_aware", "roi"],
+    ids=[
+        *["fused", "softened", "bce", "hard", "sigmoid", "class_aware", "roi"],
+        *["soft_label", "divergence", "hint", "attention"],
+    ],
 )
 def test_gradcheck(function, inputs):
     tensors = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in inputs]

@@ -1,4 +1,6 @@
-"""The paper's formulas as pure functions of tensors. N images, R proposals, K classes, C channels.
+"""The paper's formulas, and those of what it compares with, as pure functions of tensors.
+
+N images, R proposals, K classes, C channels. A source is named where it is not the paper.
 
 Everything here is computed in float32 at least, whatever autocast says: products of two softmaxes and ``1 - p`` have no
 digits to spare in half precision.
@@ -76,6 +78,60 @@ def softened_sigmoid(logits: Tensor, t: Tensor) -> Tensor:
 def class_aware_loss(teacher: Tensor, student: Tensor) -> Tensor:
     """Eq. 5: half the squared distance of softened predictions p'^T and p'^S, both (N, K), divided by images."""
     return (_full(teacher) - _full(student)).square().sum() / (2 * len(teacher))
+
+
+def soft_label_loss(teacher: Tensor, logits: Tensor, t: Tensor | float) -> Tensor:
+    """Cross-entropy of sigmoid(m / t) against soft targets, summed over classes, divided by images.
+
+    Hinton, Vinyals and Dean (2015), Section 2, with a sigmoid for each class in the place of their softmax.
+
+    Args:
+        teacher: (N, K) softened predictions. logits: (N, K) m. t: (K,) temperatures, or one for all classes.
+    """
+    logits = _full(logits) / t
+    target = _full(teacher).clamp(0, 1)  # a sum of products of softmaxes may exceed 1 by rounding
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
+
+
+def soft_label_divergence(teacher: Tensor, logits: Tensor, t: Tensor | float, eps: float = 1e-4) -> Tensor:
+    """``soft_label_loss`` less the entropy of its targets: 0 where both predictions agree.
+
+    To the student it is the same. Learned temperatures of the teacher, however, would lower the cross-entropy alone by
+    making targets certain, right or wrong.
+
+    Args:
+        eps: targets are clamped to [eps, 1 - eps]. Others as ``soft_label_loss``.
+    """
+    q = _full(teacher).clamp(eps, 1 - eps)
+    entropy = -(q * q.log() + (1 - q) * (1 - q).log()).sum() / len(q)
+    return soft_label_loss(q, logits, t) - entropy
+
+
+def hint_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """FitNets (Romero et al. 2015), Eq. 3: half the squared distance, as a mean over images, channels and cells.
+
+    Args:
+        teacher, student: (N, C, h, w) the hint and the regressor's output.
+    """
+    return (_full(teacher) - _full(student)).square().mean() / 2
+
+
+def attention_map(features: Tensor) -> Tensor:
+    """Zagoruyko and Komodakis (2017), Eq. 1 with p = 2: (N, C, h, w) -> (N, h, w), squares summed over channels."""
+    return _full(features).square().sum(1)
+
+
+def attention_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """Zagoruyko and Komodakis (2017), a term of the sum in Eq. 2 without beta / 2.
+
+    The equation has the distance of maps of length 1; here, as in the code that its authors published, it is squared
+    and averaged over cells and images.
+
+    Args:
+        teacher, student: (N, h, w) maps of attention.
+    """
+    target, mimic = (F.normalize(_full(x).flatten(1)) for x in (teacher, student))
+    return (target - mimic).square().mean()
 
 
 def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: list[int]) -> Tensor:

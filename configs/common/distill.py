@@ -1,7 +1,8 @@
-"""Both stages of the paper: a Distiller, its trainer and the gate that its teacher has to pass.
+"""Both stages of the paper and the methods that it compares with: Distillers, their trainer and their teacher's gate.
 
 Stage 1 (Section 3.2, feature level) trains the student's convolutions alone on ``loss_roi``; stage 2 (prediction level)
-trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's checkpoint.
+trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's checkpoint. The others are Section 4.2's:
+``hinton``; FitNets, which is ``fitnets_hint`` and then ``hinton`` from its checkpoint; ``attention_transfer``.
 """
 
 import torch
@@ -11,10 +12,13 @@ from detectron2.layers import ShapeSpec
 from wsd_distill.data.build import build_test_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.distillation import (
+    AttentionTransfer,
     ClassAware,
     Distiller,
     DistillTrainer,
     HardLabels,
+    Hint,
+    Hinton,
     LayerPair,
     Objectives,
     RoIAware,
@@ -22,6 +26,7 @@ from wsd_distill.distillation import (
     TeacherGate,
     cache_beside,
 )
+from wsd_distill.modeling.backbone.vgg import conv_names
 
 
 def layer_pair(teacher, student):
@@ -81,37 +86,59 @@ cache = L(TeacherCache)(
     num_workers="${dataloader.train.num_workers}",
 )
 
-stage1 = L(Distiller)(
-    student=None,
-    teacher=None,
-    teacher_checkpoint="",
-    objectives=L(Objectives)(
-        loss_roi=L(RoIAware)(
-            layers=[layer_pair(("conv5_3", 512, 16), ("conv5_3", 512, 16))],
-            pooler_size=7,
-            nms_thresh=0.4,
-            num_proposals=100,
-            weight=1.0,
-        )
+
+def distill(frozen=(), **objectives):
+    """A Distiller of these losses, whose teacher a config names."""
+    return L(Distiller)(
+        student=None,
+        teacher=None,
+        teacher_checkpoint="",
+        objectives=L(Objectives)(**objectives),
+        frozen=list(frozen),
+        use_cache=False,
+        cache=cache,
+    )
+
+
+stage1 = distill(
+    loss_roi=L(RoIAware)(
+        layers=[layer_pair(("conv5_3", 512, 16), ("conv5_3", 512, 16))],
+        pooler_size=7,
+        nms_thresh=0.4,
+        num_proposals=100,
+        weight=1.0,
+        weighted=True,
     ),
     frozen=["head", "classifier"],
-    use_cache=False,
-    cache=cache,
 )
 
-stage2 = L(Distiller)(
-    student=None,
-    teacher=None,
-    teacher_checkpoint="",
-    objectives=L(Objectives)(
-        loss_hard=L(HardLabels)(),
-        loss_class_aware=L(ClassAware)(
-            num_classes="${dataset.num_classes}",
-            num_proposals="${dataloader.train.mapper.num_proposals}",
-            weight=1.0,
-        ),
+stage2 = distill(
+    loss_hard=L(HardLabels)(),
+    loss_class_aware=L(ClassAware)(
+        num_classes="${dataset.num_classes}",
+        num_proposals="${dataloader.train.mapper.num_proposals}",
+        weight=1.0,
+        temperatures="per_class",
+        initial=1.0,
+        distance="l2",
     ),
-    frozen=[],
-    use_cache=False,
-    cache=cache,
+)
+
+# Temperatures of MS-COCO; those of NUS-WIDE are 2 and 5.
+_soft_labels = dict(loss_hard=L(HardLabels)(), loss_hinton=L(Hinton)(t_teacher=1.0, t_student=5.0, weight=1.0))
+
+hinton = distill(**_soft_labels)
+
+fitnets_hint = distill(
+    loss_hint=L(Hint)(layer=layer_pair(("conv3_3", 256, 4), ("conv3_3", 256, 4)), weight=1.0),
+    # What follows the guided layer has no part in the loss.
+    frozen=[f"backbone.{name}" for block in (4, 5) for name in conv_names(block)] + ["head", "classifier"],
+)
+
+attention_transfer = distill(
+    **_soft_labels,
+    loss_attention=L(AttentionTransfer)(
+        layers=[layer_pair(layer, layer) for layer in (("conv3_3", 256, 4), ("conv4_3", 512, 8), ("conv5_3", 512, 16))],
+        beta=1000.0,
+    ),
 )

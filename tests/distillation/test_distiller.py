@@ -6,14 +6,19 @@ import pytest
 import torch
 from builders import K, make_batch, make_pair, make_student, make_teacher
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.layers import ShapeSpec
 from PIL import Image
 
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.distillation import (
+    AttentionTransfer,
     ClassAware,
     Distiller,
     DistillTrainer,
     HardLabels,
+    Hint,
+    Hinton,
+    LayerPair,
     Objectives,
     RoIAware,
 )
@@ -34,6 +39,13 @@ def build(checkpoint, stage=2, **options):
     if stage == 1:
         objectives = Objectives(loss_roi=RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3))
         options.setdefault("frozen", ["head", "classifier"])
+    elif stage == "hint":
+        pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
+        objectives = Objectives(loss_hint=Hint(layer=pair))
+        options.setdefault("frozen", ["backbone.conv2", "head", "classifier"])
+    elif stage == "attention":
+        soft, attention = Hinton(t_teacher=1, t_student=5), AttentionTransfer(layers=[make_pair()])
+        objectives = Objectives(loss_hard=HardLabels(), loss_hinton=soft, loss_attention=attention)
     else:
         objectives = Objectives(loss_hard=HardLabels(), loss_class_aware=ClassAware(num_classes=K, num_proposals=7))
     teacher = options.pop("teacher", None) or make_teacher(norm="BN", dropout=0.5)
@@ -55,7 +67,17 @@ def train(distiller, steps=4):
         optimizer.step()
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [1, 2, "hint", "attention"])
+def test_every_parameter_that_is_trained_has_a_gradient(checkpoint, stage):
+    """DistributedDataParallel stops at one that has none."""
+    distiller = build(checkpoint, stage).train()
+    sum(distiller(make_batch()).values()).backward()
+    named = {name: p for name, p in distiller.named_parameters() if p.requires_grad}
+    assert named and all(p.grad is not None for p in named.values())
+    assert all(torch.isfinite(p.grad).all() for p in named.values())
+
+
+@pytest.mark.parametrize("stage", [1, 2, "hint", "attention"])
 def test_the_teacher_is_bit_identical_after_training(checkpoint, stage):
     distiller = build(checkpoint, stage)
     wanted = torch.load(checkpoint, weights_only=True)["model"]

@@ -2,16 +2,32 @@
 
 from .distiller import Distiller, freeze
 from .gate import PoorTeacherError, TeacherGate
-from .objectives import ClassAware, HardLabels, LayerPair, Objectives, RoIAware, StudentView, Temperatures
+from .objectives import (
+    AttentionTransfer,
+    ClassAware,
+    HardLabels,
+    Hint,
+    Hinton,
+    LayerPair,
+    Objective,
+    Objectives,
+    RoIAware,
+    StudentView,
+    Temperatures,
+)
 from .teacher_cache import StaleCacheError, TeacherCache, cache_beside
 from .trainer import DistillTrainer
 
 __all__ = [
+    "AttentionTransfer",
     "ClassAware",
     "DistillTrainer",
     "Distiller",
     "HardLabels",
+    "Hint",
+    "Hinton",
     "LayerPair",
+    "Objective",
     "Objectives",
     "PoorTeacherError",
     "RoIAware",

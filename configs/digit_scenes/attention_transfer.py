@@ -1,0 +1,19 @@
+"""Attention transfer on digit_scenes, together with Hinton's distillation."""
+
+from ..common.distill import attention_transfer as distiller
+from ..common.distill import layer_pair, show_teacher, trainer
+from .data import proposals
+from .models import teacher
+from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+train.output_dir = "output/digit_scenes/attention_transfer"
+
+distiller.teacher = teacher
+distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
+distiller.use_cache = True
+distiller.objectives.loss_attention.layers = [
+    layer_pair(("conv1", 16, 1), ("conv2", 32, 2)),
+    layer_pair(("conv2", 32, 2), ("conv3", 64, 4)),
+]
+
+show_teacher(dataloader, 128)

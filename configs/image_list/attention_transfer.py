@@ -1,0 +1,21 @@
+"""Attention transfer on your own images, together with Hinton's distillation."""
+
+from ..common.distill import attention_transfer as distiller
+from ..common.distill import layer_pair, show_teacher, trainer
+from .data import proposals
+from .models import teacher
+from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+train.output_dir = "output/${dataset.name}/attention_transfer"
+
+for _model in (teacher, model):
+    _model.backbone.out_features = ["stride8", "stride16", "stride32"]  # the same weights, one more map
+distiller.teacher = teacher
+distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
+distiller.use_cache = True
+distiller.objectives.loss_attention.layers = [
+    layer_pair((f"stride{stride}", channels, stride), (f"stride{stride}", channels, stride))
+    for stride, channels in ((8, 40), (16, 112), (32, 320))
+]
+
+show_teacher(dataloader, 224, num_proposals=100)

@@ -1,0 +1,22 @@
+"""FitNets on your own images, the hint."""
+
+from ..common.distill import fitnets_hint as distiller
+from ..common.distill import layer_pair, show_teacher, trainer
+from .data import proposals
+from .models import teacher
+from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
+
+train.output_dir = "output/${dataset.name}/fitnets_hint"
+train.max_iter = 375  # 5 epochs of 1,200 images / 16
+
+for _model in (teacher, model):
+    _model.backbone.out_features = ["stride8", "stride16", "stride32"]  # the same weights, one more map
+distiller.teacher = teacher
+distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
+distiller.use_cache = True
+distiller.objectives.loss_hint.layer = layer_pair(("stride8", 40, 8), ("stride8", 40, 8))
+# stride8 is what blocks.2 gives
+distiller.frozen = [*(f"backbone.net.blocks.{i}" for i in range(3, 7)), "head", "classifier"]
+
+show_teacher(dataloader, 224, num_proposals=100)
+dataloader.test = {}  # the classifier has not been trained yet

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from builders import make_batch, make_pair, make_student, make_teacher
+from detectron2.layers import ShapeSpec
+from torchvision.ops import roi_pool
+
+from wsd_distill.distillation import AttentionTransfer, Hint, LayerPair, RoIAware, StudentView
+
+
+def build(**options):
+    return RoIAware(**{"layers": [make_pair()], "pooler_size": 3, "num_proposals": 3, **options})
+
+
+def test_roi_aware_by_plain_loops(views):
+    """Eq. 3-4 written out: keep, recycle, pool each box of both networks, weight, square, average."""
+    student, teacher = views
+    total = 0.0
+    for i, (record, boxes, s) in enumerate(zip(student.batched_inputs, teacher.boxes, teacher.objectness)):
+        order, kept = s.argsort(descending=True).tolist(), []
+        for r in order:
+            if all(iou(boxes.tensor[r], boxes.tensor[other]) <= 0.4 for other in kept):
+                kept.append(r)
+        kept = (kept[:3] * 3)[:3]
+        for r in kept:
+            mine = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
+            wanted = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
+            total += (s[r] * wanted - s[r] * mine).square().sum() / 3
+        assert torch.allclose(record["proposals"].proposal_boxes.tensor * 2, boxes.tensor)
+    torch.testing.assert_close(build()(student, teacher), total / (2 * 4))
+
+
+def iou(a, b):
+    w, h = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    inside = max(w, 0) * max(h, 0)
+    return inside / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inside)
+
+
+def test_keeps_the_most_confident_and_recycles_from_the_best():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 50, 50]])
+    objectness = torch.tensor([0.2, 0.9, 0.5, 0.6])
+    assert build(num_proposals=2)._keep(boxes, objectness).tolist() == [1, 3]
+    assert build(num_proposals=7)._keep(boxes, objectness).tolist() == [1, 3, 2, 1, 3, 2, 1]
+    assert build(num_proposals=4, nms_thresh=0.95)._keep(boxes, objectness).tolist() == [1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("percent, kept", [(39, [0, 1]), (41, [0])])
+def test_an_overlap_above_0_4_is_left_out(percent, kept):
+    """The lower box is the upper part of the first: their IoU is its height in percent."""
+    boxes = torch.tensor([[0.0, 0, 100, 100], [0, 0, 100, percent]])
+    indices = build(num_proposals=2)._keep(boxes, torch.tensor([0.6, 0.4])).tolist()
+    assert sorted(set(indices)) == kept
+
+
+def test_several_layers_are_summed(views):
+    one, both = build(), build(layers=[make_pair(), make_pair()])
+    torch.testing.assert_close(both(*views), 2 * one(*views))
+    torch.testing.assert_close(build(weight=0.25)(*views), one(*views) / 4)
+
+
+def test_psi_is_learned_where_channels_differ():
+    student, batch = make_student(channels=5), make_batch(2)
+    with torch.no_grad():
+        teacher = make_teacher().eval().extract([x["teacher"] for x in batch])
+    objective = build(layers=[make_pair(teacher_channels=6, student_channels=5)])
+    view = StudentView(student, batch, student.features(batch))
+    objective(view, teacher).backward()
+    assert [tuple(p.shape) for p in objective.parameters()] == [(6, 5, 1, 1), (6,)]
+    assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
+    assert list(build().parameters()) == []
+
+
+def test_without_weighting_every_kept_proposal_counts_as_one(views):
+    """Each of an image's three proposals has 1/3 and the factor 1, where s' would enter squared."""
+    student, teacher = views
+    objective, total = build(weighted=False), 0.0
+    for i, (boxes, s) in enumerate(zip(teacher.boxes, teacher.objectness)):
+        for r in objective._keep(boxes.tensor, s).tolist():
+            mine = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
+            wanted = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
+            total += ((wanted - mine) ** 2).sum() / 3
+    torch.testing.assert_close(objective(student, teacher), total / (2 * 4))
+    assert objective(student, teacher) > 4 * build()(student, teacher)
+
+
+def pooled(features, side):
+    """Means over squares: (N, C, h, w) of a side that is a multiple of ``side`` -> numpy's (N, C, side, side)."""
+    x = features.detach().double().numpy()
+    step = x.shape[-1] // side
+    return x.reshape(*x.shape[:2], side, step, side, step).mean((3, 5))
+
+
+def test_hint_by_numpy(views):
+    """The teacher's 16 x 16 cells in squares of four, the student's 8 x 8 after a matrix product over channels."""
+    student, teacher = views
+    objective = Hint(layer=make_pair(), weight=0.5)
+    weight, bias = (p.detach().double().numpy() for p in objective.regressor.parameters())
+    mine = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], student.features["conv2"].detach().double().numpy())
+    difference = pooled(teacher.features["conv2"], 8) - mine - bias[:, None, None]
+    assert difference.shape == (4, 6, 8, 8)
+    expected = 0.5 * (difference**2).sum() / (4 * 6 * 8 * 8) / 2
+    assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_hint_reaches_the_guided_layer_and_what_is_before_it(views):
+    student, teacher = views
+    pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
+    objective = Hint(layer=pair)
+    objective(student, teacher).backward()
+    reached = {name.split(".")[1] for name, p in student.model.named_parameters() if p.grad is not None}
+    assert reached == {"conv1"}
+    assert [tuple(p.shape) for p in objective.parameters()] == [(6, 4, 1, 1), (6,)]
+    assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
+    assert not teacher.features["conv2"].requires_grad
+
+
+def test_attention_transfer_by_numpy(views):
+    """Eq. 2 written out for two layers; the teacher's maps have 32 x 32 and 16 x 16 cells, the student's a quarter."""
+    student, teacher = views
+    first = LayerPair("conv1", "conv1", ShapeSpec(channels=4, stride=1), ShapeSpec(channels=4, stride=1))
+    objective, total = AttentionTransfer(layers=[first, make_pair()], beta=10.0), 0.0
+    for name, side in (("conv1", 16), ("conv2", 8)):
+        mine = (student.features[name].detach().double().numpy() ** 2).sum(1)
+        wanted = pooled((teacher.features[name] ** 2).sum(1, keepdim=True), side)[:, 0]
+        for a, b in zip(mine, wanted):
+            distance = a / np.linalg.norm(a) - b / np.linalg.norm(b)
+            total += (distance**2).sum() / side**2 / 4
+    assert objective(student, teacher).item() == pytest.approx(10 / 2 * total, rel=1e-5)
+    assert list(objective.parameters()) == []
+
+
+def test_attention_needs_no_equal_channels_and_ignores_the_scale(views):
+    student, teacher = views
+    pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
+    objective = AttentionTransfer(layers=[pair])
+    before = objective(student, teacher)
+    scaled = {name: 7 * value for name, value in student.features.items()}
+    torch.testing.assert_close(objective(StudentView(student.model, student.batched_inputs, scaled), teacher), before)
+    before.backward()
+    assert student.model.backbone.conv1[0].weight.grad.abs().sum() > 0
+
+
+def test_names_of_the_teachers_maps():
+    pairs = [LayerPair(name, "conv2", *[ShapeSpec(channels=6, stride=2)] * 2) for name in ("conv2", "conv1", "conv2")]
+    assert build(layers=pairs).teacher_features == ["conv2", "conv1"]
+    assert AttentionTransfer(layers=pairs).teacher_features == ["conv2", "conv1"]
+    assert Hint(layer=pairs[1]).teacher_features == ["conv1"]

@@ -1,0 +1,139 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from builders import K, make_batch, make_student, make_teacher
+from scipy.special import expit, rel_entr, softmax, xlogy
+
+from wsd_distill import losses
+from wsd_distill.distillation import ClassAware, HardLabels, Hinton, StudentView, Temperatures
+
+
+def test_hard_labels_is_the_students_own_loss(views):
+    student, teacher = views
+    labels = torch.stack([x["labels"] for x in student.batched_inputs])
+    torch.testing.assert_close(HardLabels()(student, teacher), losses.hard_label_loss(student.logits, labels))
+
+
+def test_temperatures_are_one_at_first_and_learnable(views):
+    objective = ClassAware(num_classes=K, num_proposals=7)
+    t = objective.temperatures
+    assert t.t_cls.tolist() == [1] * K and t.t_det.tolist() == [1] * 7 and t.t_student.tolist() == [1] * K
+    optimizer = torch.optim.SGD(objective.parameters(), lr=1.0)
+    before = objective(*views)
+    for _ in range(5):
+        optimizer.zero_grad()
+        objective(*views).backward(retain_graph=True)
+        optimizer.step()
+    assert objective(*views) < before
+    for value in (t.t_cls, t.t_det, t.t_student):
+        assert (value != 1).all() and (value > 0).all()
+    with torch.no_grad():
+        for parameter in t.parameters():
+            parameter.sub_(50)  # a step however large leaves them positive
+    assert all((value > 0).all() for value in (t.t_cls, t.t_det, t.t_student))
+
+
+def test_class_aware_with_temperature_one_compares_plain_predictions(views):
+    student, teacher = views
+    objective = ClassAware(num_classes=K, num_proposals=7, weight=2.5)
+    expected = 2.5 * losses.class_aware_loss(teacher.image_scores, student.logits.sigmoid())
+    torch.testing.assert_close(objective(student, teacher), expected)
+    assert objective.scalars() == {"temperature/t_cls": 1, "temperature/t_det": 1, "temperature/t_student": 1}
+
+
+def test_images_with_fewer_proposals_use_the_first_temperatures():
+    """All four images have at most 7 proposals: temperatures of ranks 8 and 9 get no gradient, those before do."""
+    student, batch = make_student(), make_batch(4)
+    with torch.no_grad():
+        teacher = make_teacher().eval().extract([x["teacher"] for x in batch])
+    objective = ClassAware(num_classes=K, num_proposals=9)
+    objective(StudentView(student, batch, student.features(batch)), teacher).backward()
+    gradient = objective.temperatures.log_t_det.grad
+    assert (gradient[:7] != 0).all() and gradient[7:].tolist() == [0, 0]
+
+
+def double(x):
+    return x.detach().double().numpy()
+
+
+def softened(teacher, t):
+    """Eq. 6 with one temperature, by SciPy: (N, K)."""
+    both = zip(map(double, teacher.cls_logits), map(double, teacher.det_logits))
+    return np.stack([(softmax(c / t, axis=1) * softmax(d / t, axis=0)).sum(0) for c, d in both])
+
+
+@pytest.mark.parametrize("t_teacher, t_student", [(1, 5), (2, 5), (3, 1)])
+def test_hinton_by_scipy(views, t_teacher, t_student):
+    student, teacher = views
+    q, p = softened(teacher, t_teacher), expit(double(student.logits) / t_student)
+    expected = -(xlogy(q, p) + xlogy(1 - q, 1 - p)).sum() / 4 * t_student**2 * 0.5
+    objective = Hinton(t_teacher=t_teacher, t_student=t_student, weight=0.5)
+    assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+    assert list(objective.parameters()) == [] and objective.teacher_features == []
+
+
+def test_hintons_gradient_keeps_its_size_when_temperatures_are_high(views):
+    """Of sigmoid(m / t) and sigmoid(x / t), t^2 times the loss has the gradient (m - x) / 4, whatever the large t."""
+    m, x = torch.tensor([[1.0, -2.0, 0.5]], requires_grad=True), torch.tensor([[0.0, 1.0, -1.0]])
+    for t in (50.0, 200.0):
+        (gradient,) = torch.autograd.grad(t**2 * losses.soft_label_loss((x / t).sigmoid(), m, t), m)
+        torch.testing.assert_close(gradient, (m.detach() - x) / 4, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("objective", [HardLabels(), Hinton(t_teacher=1, t_student=5)], ids=["hard", "hinton"])
+def test_predictions_reach_all_of_the_student_and_nothing_of_the_teacher(views, objective):
+    student, teacher = views
+    objective(student, teacher).backward()
+    assert all(p.grad.abs().sum() > 0 for p in student.model.parameters())
+    assert not any(logits.requires_grad for logits in [*teacher.cls_logits, *teacher.det_logits])
+
+
+def test_cross_entropy_in_the_place_of_the_square_by_scipy(views):
+    """Bernoulli's Kullback-Leibler divergence, summed over classes, divided by the four images."""
+    student, teacher = views
+    objective = ClassAware(
+        num_classes=K, num_proposals=7, weight=2.0, distance="bce", temperatures="fixed", initial=3.0
+    )
+    q, p = softened(teacher, 3), expit(double(student.logits) / 3)
+    expected = 2 * (rel_entr(q, p) + rel_entr(1 - q, 1 - p)).sum() / 4
+    assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_cross_entropy_trains_all_temperatures(views):
+    objective = ClassAware(num_classes=K, num_proposals=7, distance="bce")
+    objective(*views).backward()
+    assert all((p.grad != 0).all() for p in objective.parameters())
+
+
+@pytest.mark.parametrize("kind, sizes", [("per_class", [K, 7, K]), ("shared", [1, 1, 1]), ("fixed", [])])
+def test_kinds_of_temperatures(views, kind, sizes):
+    objective = ClassAware(num_classes=K, num_proposals=7, temperatures=kind, initial=2.0)
+    assert [len(p) for p in objective.parameters()] == sizes
+    assert list(objective.state_dict()) == [f"temperatures.log_t_{x}" for x in ("cls", "det", "student")][: len(sizes)]
+    t = objective.temperatures
+    assert [len(value) for value in (t.t_cls, t.t_det, t.t_student)] == [K, 7, K]
+    assert objective.scalars() == pytest.approx({f"temperature/t_{x}": 2 for x in ("cls", "det", "student")})
+    if sizes:
+        objective(*views).backward()
+        torch.optim.SGD(objective.parameters(), lr=1.0).step()
+        values = [len(set(value.tolist())) for value in (t.t_cls, t.t_det, t.t_student)]
+        assert values == sizes  # as many different ones as are learned
+        assert not math.isclose(objective.scalars()["temperature/t_student"], 2)
+
+
+def test_fixed_temperatures_follow_the_module_to_a_device():
+    t = Temperatures(K, 7, "fixed").to("meta")
+    assert {value.device.type for value in (t.t_cls, t.t_det, t.t_student)} == {"meta"}
+
+
+def test_a_mistyped_option_is_an_error():
+    with pytest.raises(ValueError, match="not 'per_proposal'"):
+        ClassAware(num_classes=K, num_proposals=7, temperatures="per_proposal")
+    with pytest.raises(ValueError, match="not 'l1'"):
+        ClassAware(num_classes=K, num_proposals=7, distance="l1")
+
+
+def test_predictions_look_at_no_map():
+    assert HardLabels().teacher_features == ClassAware(num_classes=K, num_proposals=7).teacher_features == []

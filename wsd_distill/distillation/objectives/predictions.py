@@ -1,0 +1,132 @@
+"""Objectives on predictions: the image-level labels and T-WDet's softened scores."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from wsd_distill import losses
+from wsd_distill.modeling import WSDDNOutput
+
+from .base import Objective, StudentView
+
+
+class HardLabels(Objective):
+    """L_p, Eq. 10: the student's own loss on the image-level labels."""
+
+    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+        (loss,) = student.model.losses(student.logits, student.batched_inputs).values()
+        return loss
+
+
+class Temperatures(nn.Module):
+    """Softmax and sigmoid temperatures, kept positive as exponentials.
+
+    Args:
+        num_classes: K. num_proposals: the most proposals that an image can have.
+        kind: "per_class": one to learn for each class and proposal, as in the paper; "shared": one to learn for each of
+            t^c, t^d and t; "fixed": none to learn.
+        initial: value of all of them at first.
+    """
+
+    def __init__(self, num_classes: int, num_proposals: int, kind: str = "per_class", initial: float = 1.0):
+        super().__init__()
+        if kind not in ("per_class", "shared", "fixed"):
+            raise ValueError(f'temperatures are "per_class", "shared" or "fixed", not {kind!r}')
+        self.num_classes, self.num_proposals = num_classes, num_proposals
+        sizes = {"log_t_cls": num_classes, "log_t_det": num_proposals, "log_t_student": num_classes}
+        for name, size in sizes.items():
+            value = torch.full((size if kind == "per_class" else 1,), math.log(initial))
+            if kind == "fixed":
+                self.register_buffer(name, value, persistent=False)
+            else:
+                self.register_parameter(name, nn.Parameter(value))
+
+    @property
+    def t_cls(self) -> Tensor:
+        """(K,) t^c of Eq. 7."""
+        return self.log_t_cls.exp().expand(self.num_classes)
+
+    @property
+    def t_det(self) -> Tensor:
+        """(R,) t^d of Eq. 7, by rank of the proposal."""
+        return self.log_t_det.exp().expand(self.num_proposals)
+
+    @property
+    def t_student(self) -> Tensor:
+        """(K,) t of Eq. 8."""
+        return self.log_t_student.exp().expand(self.num_classes)
+
+
+class ClassAware(Objective):
+    """lambda * L_p', Eq. 5-8: softened predictions of both networks, a temperature for each class and proposal.
+
+    Args:
+        num_classes: K. num_proposals: the most proposals that an image can have.
+        weight: lambda of Eq. 11.
+        temperatures, initial: ``kind`` and ``initial`` of Temperatures.
+        distance: "l2", Eq. 5; "bce", the cross-entropy that the authors' code has in its place.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_proposals: int,
+        weight: float = 1.0,
+        temperatures: str = "per_class",
+        initial: float = 1.0,
+        distance: str = "l2",
+    ):
+        super().__init__()
+        if distance not in ("l2", "bce"):
+            raise ValueError(f'distance is "l2" or "bce", not {distance!r}')
+        self.temperatures = Temperatures(num_classes, num_proposals, temperatures, initial)
+        self.weight, self.distance = weight, distance
+
+    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+        t = self.temperatures
+        target = torch.stack(
+            [
+                losses.softened_scores(c, d, t.t_cls, t.t_det[: len(d)]).sum(0)  # (K,): Eq. 6
+                for c, d in zip(teacher.cls_logits, teacher.det_logits)
+            ]
+        )
+        if self.distance == "bce":
+            return self.weight * losses.soft_label_divergence(target, student.logits, t.t_student)
+        return self.weight * losses.class_aware_loss(target, losses.softened_sigmoid(student.logits, t.t_student))
+
+    def scalars(self) -> dict[str, float]:
+        """Means of the temperatures, for the log."""
+        t = self.temperatures
+        named = {"t_cls": t.t_cls, "t_det": t.t_det, "t_student": t.t_student}
+        return {f"temperature/{name}": value.mean().item() for name, value in named.items()}
+
+
+class Hinton(Objective):
+    """Distillation of Hinton, Vinyals and Dean (2015), Section 2, one of the methods that the paper compares with.
+
+    Soft targets are Eq. 6 with one fixed temperature throughout. A temperature of t divides the gradient of the
+    student's logits by about t^2, so that the loss is multiplied by it, as that section wants: the share of the soft
+    targets in the sum with the hard labels then hardly depends on t.
+
+    Args:
+        t_teacher: every t^c and t^d of Eq. 7. t_student: every t of Eq. 8.
+        weight: factor of the loss.
+    """
+
+    def __init__(self, *, t_teacher: float, t_student: float, weight: float = 1.0):
+        super().__init__()
+        self.t_teacher, self.t_student, self.weight = t_teacher, t_student, weight
+
+    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+        t = self.t_teacher
+        target = torch.stack(
+            [
+                losses.fused_scores(c.float() / t, d.float() / t).sum(0)  # (K,): Eq. 6
+                for c, d in zip(teacher.cls_logits, teacher.det_logits)
+            ]
+        )
+        return self.weight * self.t_student**2 * losses.soft_label_loss(target, student.logits, self.t_student)
