@@ -12,13 +12,15 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from .read_ahead import ReadAhead
+
 
 class Trainer(TrainerBase):
     """One optimizer, one loader, one dict of losses a step; the losses are added and each is logged by its name.
 
     Args:
         model: called with a batch in training mode, gives name -> scalar loss.
-        data_loader: endless; a micro-batch at each turn.
+        data_loader: endless; a micro-batch at each turn, which is read during the turn before.
         optimizer: over the parameters to train.
         accumulate: micro-batches of one step. A step has the gradient of their mean, so that N images give the same
             gradient as one batch, as several micro-batches of equal size, or on several ranks.
@@ -67,10 +69,19 @@ class Trainer(TrainerBase):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
+    def after_train(self) -> None:
+        self._pause_reading()
+        super().after_train()
+
     def _next_batch(self) -> list[dict]:
-        if self._batches is None:
-            self._batches = iter(self.data_loader)
+        if self._batches is None or self._batches.loader is not self.data_loader:
+            self._pause_reading()
+            self._batches = ReadAhead(self.data_loader)
         return next(self._batches)
+
+    def _pause_reading(self) -> None:
+        if self._batches is not None:
+            self._batches.pause()
 
     def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
         """Add this micro-batch's gradients; ranks exchange them with the last one only."""
