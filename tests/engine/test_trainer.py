@@ -156,6 +156,42 @@ def test_losses_are_summed_logged_and_clipped():
     assert (latest["loss_a"], latest["loss_b"], latest["total_loss"]) == (3, 4, 7)
 
 
+class Wrapped(nn.Module):
+    """As DistributedDataParallel holds a model."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch):
+        return self.module(batch)
+
+
+class WithIdleLayers(Linear):
+    """Two layers that no loss reaches, one of them frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.student = nn.ModuleDict({"deep": nn.Sequential(nn.Linear(2, 2)), "head": nn.Linear(2, 2)})
+        self.student["head"].requires_grad_(False)
+
+
+def test_several_processes_name_the_parameters_that_no_loss_reaches():
+    message = (
+        "no loss depends on student.deep.0.weight, student.deep.0.bias, but several processes share the gradients of "
+        "all parameters: add to distiller.frozen deep.0$"
+    )
+    model = WithIdleLayers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(RuntimeError, match=message):
+        Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
+    assert model.weight.item() == 1  # no step was made with gradients of one process
+    Trainer(model, [[]], optimizer).train(0, 1)  # alone, a process needs no other's gradients
+    assert model.weight.item() == -6
+    model.student.requires_grad_(False)
+    Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
+
+
 class Noisy(nn.Module):
     """A loss with dropout (PyTorch's random numbers) of the mean of a batch."""
 

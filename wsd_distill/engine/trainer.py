@@ -12,6 +12,7 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from .launch import check_gradients
 from .read_ahead import ReadAhead
 
 
@@ -61,6 +62,8 @@ class Trainer(TrainerBase):
             data_time += time.perf_counter() - start
             for name, value in self._backward(batch, last=micro_step + 1 == self.accumulate).items():
                 totals[name] = totals.get(name, 0.0) + value / self.accumulate
+        if self.iter == self.start_iter and self.learner is not self.model:
+            check_gradients(self.learner)
         if self.clip_norm is not None:
             self.grad_scaler.unscale_(self.optimizer)
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
