@@ -21,7 +21,15 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from wsd_distill.data.datasets import register_from
-from wsd_distill.engine import apply_overrides, launch, place, scale_to_batch, share_buffers, wrap_for_ranks
+from wsd_distill.engine import (
+    TidyCheckpointer,
+    apply_overrides,
+    launch,
+    place,
+    scale_to_batch,
+    share_buffers,
+    wrap_for_ranks,
+)
 from wsd_distill.files import locked, written_whole
 from wsd_distill.modeling.weights import load_weights
 
@@ -83,7 +91,7 @@ def do_train(cfg, model, resume: bool) -> None:
         [
             hooks.IterationTimer(),
             make_schedule(cfg, optimizer),
-            hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+            TidyCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             hooks.EvalHook(cfg.train.eval_period, evaluate),
             hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
             if main
