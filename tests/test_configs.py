@@ -80,6 +80,22 @@ def test_everything_but_the_data_can_be_built(load, name):
         assert all(model.get_submodule(name) for name in cfg.distiller.frozen)
 
 
+@pytest.mark.parametrize(
+    "kind, reading", [("teacher", "all"), ("student", "none"), ("stage1", "train"), ("stage2", "train")]
+)
+def test_which_loaders_read_the_proposals_of_their_split(load, kind, reading):
+    """T-WDet's all do; S-Cls is trained, without distillation, and tested without any."""
+    for name in (name for name in RUNS if Path(name).stem.split("_")[0] == kind):
+        cfg = load(name)
+        loaders = {"train": cfg.dataloader.train, **{split: test.loader for split, test in cfg.dataloader.test.items()}}
+        for split, loader in loaders.items():
+            wanted = reading in ("all", split)
+            assert instantiate(loader.proposals) == (instantiate(cfg.proposals[split]) if wanted else None), (
+                name,
+                split,
+            )
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_numbers_of_section_3_3(load, name):
     for kind in ("teacher", "student", "stage1", "stage2"):

@@ -15,17 +15,14 @@ import argparse
 import logging
 import os
 
-from detectron2.config import LazyConfig
-from detectron2.data import DatasetCatalog
-
-from wsd_distill.data.datasets import register_from
-from wsd_distill.engine import apply_overrides
+from wsd_distill.engine.command_line import add_config_options, choose_datasets, load_datasets, parse_with_config
 from wsd_distill.proposals.convert import MISSING, Converter, read, write
 from wsd_distill.proposals.files import FORMATS
 from wsd_distill.proposals.mat_files import ORDERS
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
+    """Arguments, and the dataset dicts that the proposals are for."""
     parser = argparse.ArgumentParser(
         description="Convert object proposals. Formats: " + ", ".join(f"{v} ({k})" for k, v in FORMATS.items()),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -33,9 +30,8 @@ def parse_arguments() -> argparse.Namespace:
     kinds = list(FORMATS.values())
     parser.add_argument("input", help="file, or folder with a .mat file for each image")
     parser.add_argument("output", help="file to write")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="what to change in the config")
     parser.add_argument("--dataset", required=True, metavar="NAME", help="registered data set that they are for")
-    parser.add_argument("--config-file", help="a config, to know the data sets that it registers")
+    add_config_options(parser, "a config, to know the data sets that it registers")
     parser.add_argument("--from", dest="source_format", choices=kinds, help="format of the input; default: by suffix")
     parser.add_argument("--to", dest="format", choices=kinds, help="format of the output; default: by suffix")
     parser.add_argument("--missing", choices=MISSING, default="error", help="what images get that the input lacks")
@@ -43,30 +39,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sigmoid", action="store_true", help="scores are logits (an RPN's): make probabilities")
     parser.add_argument("--mat-order", choices=ORDERS, default=ORDERS[0], help="columns of boxes in .mat files")
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
-    arguments = parser.parse_intermixed_args()
-    if arguments.config_file:
-        register_from(apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides))
-    elif arguments.overrides:
-        parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
-    if arguments.dataset not in DatasetCatalog.list():
-        parser.error(f"not registered: {arguments.dataset}; there are {', '.join(sorted(DatasetCatalog.list()))}")
+    arguments, cfg = parse_with_config(parser)
+    choose_datasets(parser, [arguments.dataset], cfg)
     if os.path.exists(arguments.output) and not arguments.overwrite:
         parser.error(f"{arguments.output} is there already: give --overwrite")
     if arguments.top is not None and arguments.top < 1:
         parser.error(f"--top {arguments.top}: has to be 1 or more")
-    return arguments
+    return arguments, load_datasets(parser, [arguments.dataset])[arguments.dataset]
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments, dataset_dicts = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     source = read(arguments.input, arguments.dataset, arguments.source_format, arguments.mat_order)
     converter = Converter(
-        source,
-        DatasetCatalog.get(arguments.dataset),
-        missing=arguments.missing,
-        top=arguments.top,
-        sigmoid=arguments.sigmoid,
+        source, dataset_dicts, missing=arguments.missing, top=arguments.top, sigmoid=arguments.sigmoid
     )
     write(arguments.output, converter, arguments.dataset, arguments.format, arguments.mat_order)
     logging.info("wrote %s", arguments.output)

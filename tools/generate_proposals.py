@@ -20,13 +20,17 @@ import inspect
 import logging
 import os
 
-from detectron2.config import LazyConfig, instantiate
-from detectron2.data import DatasetCatalog
-from omegaconf import DictConfig
+from detectron2.config import instantiate
 
-from wsd_distill.data.datasets import register_from, source_of, splits_of
+from wsd_distill.data.datasets import source_of
 from wsd_distill.data.proposal_store import default_store_path
-from wsd_distill.engine import apply_overrides
+from wsd_distill.engine.command_line import (
+    add_config_options,
+    choose_datasets,
+    errors_in_one_line,
+    load_datasets,
+    parse_with_config,
+)
 from wsd_distill.proposals.detector import Detector
 from wsd_distill.proposals.edge_boxes import EdgeBoxes
 from wsd_distill.proposals.generate import Proposer, generate
@@ -44,20 +48,15 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, list[dict]], Propos
     )
     which = "data sets; a part counts as its whole; default: those of the config"
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help=which)
-    parser.add_argument("--config-file", help="a config: its data sets and, without --method, its on_image.proposer")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="what to change in the config")
+    add_config_options(parser, "a config: its data sets and, without --method, its on_image.proposer")
     parser.add_argument("--method", choices=[*METHODS], help="generator (without a config: edge_boxes)")
     parser.add_argument("--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one")
     parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help="do the I-th of N shares, from 1")
     parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
     options = add_method_options(parser)
-    arguments = parser.parse_intermixed_args()
-    words = arguments.dataset or []
-    arguments.overrides += [word for word in words if "=" in word]  # --dataset takes all that stands behind it
-    cfg = load_config(parser, arguments)
-    names = [word for word in words if "=" not in word] or (splits_of(cfg) if cfg else [])
-    names = choose_datasets(parser, names, arguments.output)
+    arguments, cfg = parse_with_config(parser, "dataset")
+    names = wholes_of(parser, choose_datasets(parser, arguments.dataset, cfg), arguments.output)
     given = {option.dest: option.option_strings[0] for option in options if hasattr(arguments, option.dest)}
     if cfg is None or arguments.method:
         proposer = build_proposer(parser, arguments, options, given)
@@ -71,38 +70,12 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, list[dict]], Propos
     return arguments, load_datasets(parser, names), proposer
 
 
-def load_config(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> DictConfig | None:
-    """The config, if one is given, with its data sets registered."""
-    if arguments.config_file:
-        cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.overrides)
-        try:
-            register_from(cfg)
-        except (ValueError, FileNotFoundError) as error:
-            parser.error(str(error))
-        return cfg
-    if arguments.overrides:
-        parser.error(f"{' '.join(arguments.overrides)}: without --config-file there is nothing to change")
-    return None
-
-
-def choose_datasets(parser: argparse.ArgumentParser, names: list[str], output: str | None) -> list[str]:
-    """Registered data sets, each once; for a part its whole, whose store it uses."""
-    if not names:
-        parser.error("name data sets with --dataset, or a config with --config-file")
-    unknown = sorted(set(names) - set(DatasetCatalog.list()))
-    if unknown:
-        parser.error(f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}")
+def wholes_of(parser: argparse.ArgumentParser, names: list[str], output: str | None) -> list[str]:
+    """Each once; for a part its whole, whose store it uses."""
     wholes = list(dict.fromkeys(map(source_of, names)))
     if output and len(wholes) > 1:
         parser.error("--output names one store: give it with one --dataset")
     return wholes
-
-
-def load_datasets(parser: argparse.ArgumentParser, names: list[str]) -> dict[str, list[dict]]:
-    try:
-        return {name: DatasetCatalog.get(name) for name in names}
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
 
 
 def shard(text: str) -> Shard:
@@ -161,10 +134,8 @@ def build_proposer(
     lacking = [flags[name] for name in known if known[name].default is known[name].empty and name not in given]
     if lacking:
         parser.error(f"--method {name} needs {', '.join(lacking)}")
-    try:
+    with errors_in_one_line(parser):
         return method(**{name: getattr(arguments, name) for name in given})
-    except (ValueError, KeyError, FileNotFoundError) as error:
-        parser.error(str(error))
 
 
 def main() -> None:

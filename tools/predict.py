@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What T-WDet or S-Cls sees in photos, as JSON lines and as pictures.
 
-    python tools/predict.py --config-file configs/digit_scenes/teacher.py --weights model_final.pth --input a.jpg b.jpg
+    python tools/predict.py --config-file configs/digit_scenes/teacher.py --weights FILE --input a.jpg [key=value ...]
 
 A line has the file, the labels whose score p is above --threshold, the best first, and T-WDet's best boxes of each of
 them with their entries of S. T-WDet finds the proposals of --input itself; without --input it is a whole split of the
@@ -19,20 +19,20 @@ import sys
 from pathlib import Path
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
+from omegaconf import DictConfig
 
-from wsd_distill.data.datasets import register_from
 from wsd_distill.data.image import read_rgb
-from wsd_distill.engine import apply_overrides
+from wsd_distill.engine.command_line import add_config_options, choose_datasets, parse_with_config
 from wsd_distill.modeling.weights import load_weights
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> tuple[argparse.Namespace, DictConfig]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="LazyConfig of the model")
+    add_config_options(parser, "LazyConfig of the model", required=True)
     parser.add_argument("--weights", required=True, help="checkpoint that tools/train_net.py wrote")
     parser.add_argument("--input", nargs="+", metavar="FILE", help="photos; default: all of --split")
     parser.add_argument("--split", default="test", help="entry of dataloader.test whose mapper reads (default test)")
@@ -40,8 +40,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw each photo with what was found")
     parser.add_argument("--threshold", type=float, default=0.5, help="labels above are found (default 0.5)")
     parser.add_argument("--boxes-per-label", type=int, default=1, metavar="N", help="(default 1)")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="overrides: key=value ...")
-    return parser.parse_args()
+    arguments, cfg = parse_with_config(parser, "input")
+    if arguments.split not in cfg.dataloader.test:
+        parser.error(f"--split {arguments.split}: dataloader.test of the config has {list(cfg.dataloader.test)}")
+    choose_datasets(parser, [cfg.dataset[arguments.split]], cfg)
+    return arguments, cfg
 
 
 def load_model(cfg, weights: str) -> torch.nn.Module:
@@ -50,9 +53,9 @@ def load_model(cfg, weights: str) -> torch.nn.Module:
     return model
 
 
-def read_batches(test, files: list[str] | None):
+def read_batches(test, files: list[str]):
     """Batches of what the mapper makes of each file, or of the whole split."""
-    if files is None:
+    if not files:
         return instantiate(test.loader)
     mapper = instantiate(test.loader.mapper)
     return ([mapper({"file_name": file, "image_id": file, "labels": []})] for file in files)
@@ -89,9 +92,7 @@ def draw(file: str, p: torch.Tensor, boxes: Instances | None, line: dict, metada
 
 @torch.no_grad()
 def main() -> None:
-    arguments = parse_arguments()
-    cfg = apply_overrides(LazyConfig.load(arguments.config_file), arguments.opts)
-    register_from(cfg)
+    arguments, cfg = parse_arguments()
     model, metadata = load_model(cfg, arguments.weights), MetadataCatalog.get(cfg.dataset[arguments.split])
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,10 @@ python tools/train_net.py --config-file configs/digit_scenes/teacher.py [key=val
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
-import fcntl
 import json
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TextIO
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
@@ -22,7 +21,16 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from wsd_distill.data.datasets import register_from
-from wsd_distill.engine import apply_overrides, launch, place, scale_to_batch, share_buffers, wrap_for_ranks
+from wsd_distill.engine import (
+    TidyCheckpointer,
+    apply_overrides,
+    launch,
+    place,
+    scale_to_batch,
+    share_buffers,
+    wrap_for_ranks,
+)
+from wsd_distill.files import locked, written_whole
 from wsd_distill.modeling.weights import load_weights
 
 logger = logging.getLogger("wsd_distill")
@@ -44,24 +52,13 @@ def do_test(cfg, model) -> dict:
 def write_results(cfg, results: dict) -> None:
     """``results.json``, the last thing that a run writes: where it lies, the run is complete."""
     if comm.is_main_process():
-        path = Path(cfg.train.output_dir) / "results.json"
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps(results, indent=1))
-        unfinished.replace(path)
+        with written_whole(Path(cfg.train.output_dir) / "results.json") as unfinished:
+            unfinished.write_text(json.dumps(results, indent=1))
 
 
-def claim(folder: str) -> TextIO:
-    """A lock on the run's folder until this process ends, however that ends.
-
-    Raises:
-        RuntimeError: another process trains there.
-    """
-    lock = open(Path(folder) / "lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RuntimeError(f"another process trains in {folder}: wait for it or stop it") from error
-    return lock
+def one_training_in(folder: str) -> AbstractContextManager:
+    """Keeps a second training out of the run's folder; the main process does so for all ranks."""
+    return locked(Path(folder) / "lock") if comm.is_main_process() else nullcontext()
 
 
 def make_schedule(cfg, optimizer) -> HookBase:
@@ -84,7 +81,6 @@ def do_train(cfg, model, resume: bool) -> None:
 
     checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
     main = comm.is_main_process()
-    lock = claim(cfg.train.output_dir) if main else None
     latest = {}
 
     def evaluate() -> dict:
@@ -95,7 +91,7 @@ def do_train(cfg, model, resume: bool) -> None:
         [
             hooks.IterationTimer(),
             make_schedule(cfg, optimizer),
-            hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+            TidyCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             hooks.EvalHook(cfg.train.eval_period, evaluate),
             hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
             if main
@@ -109,8 +105,6 @@ def do_train(cfg, model, resume: bool) -> None:
     trainer.data_loader = instantiate(cfg.dataloader.train)
     trainer.train(start, cfg.train.max_iter)
     write_results(cfg, latest)
-    if lock is not None:
-        lock.close()
 
 
 def main(args) -> None:
@@ -124,7 +118,8 @@ def main(args) -> None:
         load_weights(model, cfg.train.init_checkpoint)
         write_results(cfg, do_test(cfg, model))
     else:
-        do_train(cfg, model, args.resume)
+        with one_training_in(cfg.train.output_dir):
+            do_train(cfg, model, args.resume)
 
 
 if __name__ == "__main__":

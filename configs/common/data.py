@@ -1,8 +1,8 @@
 """Loaders of any data set that has image-level labels.
 
 A data set's config names ``dataset``; ``proposals`` are the files of its stores; everything else refers to them.
-A config that needs proposals sets ``dataloader.train.proposals``, for one, to ``"${proposals.train}"``. ``on_image``
-makes them as the stores' are made, for a T-WDet that is given photos of no data set.
+A T-WDet's config has ``read_proposals``; one that distils sets ``dataloader.train.proposals`` alone, for its student
+is tested without. ``on_image`` makes them as the stores' are made, for a T-WDet that is given photos of no data set.
 """
 
 from detectron2.config import LazyCall as L
@@ -77,3 +77,10 @@ dataloader = dict(
     # In this order: the threshold of the test split comes from the scores of the validation split.
     test=dict(val=test_split("val", None), test=test_split("test", "val")),
 )
+
+
+def read_proposals(loaders):
+    """Let the loaders of ``dataloader``, of training and of every test, read the proposals of their split."""
+    loaders.train.proposals = "${proposals.train}"
+    for split, test in loaders.test.items():
+        test.loader.proposals = f"${{proposals.{split}}}"

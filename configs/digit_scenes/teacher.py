@@ -1,5 +1,6 @@
 """T-WDet on digit_scenes."""
 
+from ..common.data import read_proposals
 from ..common.localization import evaluate_boxes
 from ..common.optim import adamw as optimizer
 from ..common.optim import cosine as lr_multiplier
@@ -15,7 +16,5 @@ train.checkpointer.period = 200
 optimizer.lr = 1e-2
 
 dataloader.train.mapper.sides = [128]
-dataloader.train.proposals = "${proposals.train}"
-for _split, _test in dataloader.test.items():
-    _test.loader.proposals = f"${{proposals.{_split}}}"
+read_proposals(dataloader)
 evaluate_boxes(dataloader.test)

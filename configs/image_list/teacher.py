@@ -1,5 +1,6 @@
 """T-WDet on your own images."""
 
+from ..common.data import read_proposals
 from ..common.optim import adamw as optimizer
 from ..common.optim import cosine as lr_multiplier
 from ..common.train import train, trainer
@@ -17,6 +18,4 @@ optimizer.lr = 3e-4
 dataloader.train.total_batch_size = 16
 dataloader.train.mapper.sides = [224]
 dataloader.train.mapper.num_proposals = 100
-dataloader.train.proposals = "${proposals.train}"
-for _split, _test in dataloader.test.items():
-    _test.loader.proposals = f"${{proposals.{_split}}}"
+read_proposals(dataloader)

@@ -1,10 +1,13 @@
 """The training loop, and that images give the same gradient in whatever portions they come."""
 
+import itertools
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import K, make_batch, make_pair, make_student, make_teacher
@@ -151,6 +154,124 @@ def test_losses_are_summed_logged_and_clipped():
     assert model.weight.item() == pytest.approx(0.5)  # a gradient of 7 cut to 0.5
     latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
     assert (latest["loss_a"], latest["loss_b"], latest["total_loss"]) == (3, 4, 7)
+
+
+class Wrapped(nn.Module):
+    """As DistributedDataParallel holds a model."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch):
+        return self.module(batch)
+
+
+class WithIdleLayers(Linear):
+    """Two layers that no loss reaches, one of them frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.student = nn.ModuleDict({"deep": nn.Sequential(nn.Linear(2, 2)), "head": nn.Linear(2, 2)})
+        self.student["head"].requires_grad_(False)
+
+
+def test_several_processes_name_the_parameters_that_no_loss_reaches():
+    message = (
+        "no loss depends on student.deep.0.weight, student.deep.0.bias, but several processes share the gradients of "
+        "all parameters: add to distiller.frozen deep.0$"
+    )
+    model = WithIdleLayers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(RuntimeError, match=message):
+        Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
+    assert model.weight.item() == 1  # no step was made with gradients of one process
+    Trainer(model, [[]], optimizer).train(0, 1)  # alone, a process needs no other's gradients
+    assert model.weight.item() == -6
+    model.student.requires_grad_(False)
+    Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
+
+
+class Noisy(nn.Module):
+    """A loss with dropout (PyTorch's random numbers) of the mean of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, batch):
+        return {"loss": (nn.functional.dropout(self.weight, 0.5) * torch.tensor(batch).mean()).sum()}
+
+
+def augmented():
+    """Endless batches that depend on NumPy's random numbers, as the mapper's do."""
+    while True:
+        time.sleep(0.002)
+        yield np.random.rand(3)
+
+
+def seeded(run):
+    torch.manual_seed(3)
+    np.random.seed(3)
+    return run(Noisy())
+
+
+def test_a_seeded_run_is_that_of_a_loop_that_reads_nothing_ahead():
+    def plain(model):
+        losses, optimizer = [], torch.optim.SGD(model.parameters(), lr=0.1)
+        for batch in itertools.islice(augmented(), 20):
+            optimizer.zero_grad()
+            losses.append(model(batch)["loss"])
+            losses[-1].backward()
+            optimizer.step()
+        return [loss.item() for loss in losses]
+
+    def ours(model):
+        trainer = Trainer(model, augmented(), torch.optim.SGD(model.parameters(), lr=0.1))
+        trainer.train(0, 20)
+        return [value for value, _ in trainer.storage.history("loss").values()]
+
+    expected = seeded(plain)
+    assert len(set(expected)) == 20
+    assert seeded(ours) == seeded(ours) == expected
+
+
+def test_training_on_takes_the_batch_that_was_read_and_a_new_loader_its_first():
+    seen = []
+
+    class Keeper(Linear):
+        def forward(self, batch):
+            seen.append(batch)
+            return super().forward(batch)
+
+    model = Keeper()
+    trainer = Trainer(model, itertools.count(), torch.optim.SGD(model.parameters(), lr=0.0))
+    trainer.train(0, 2)
+    trainer.train(2, 4)
+    trainer.data_loader = itertools.count(100)
+    trainer.train(4, 6)
+    assert seen == [0, 1, 2, 3, 100, 101]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_is_read_any_more_after_an_error(error):
+    reading = []
+
+    def loader():
+        while True:
+            reading.append(1)
+            time.sleep(0.05)
+            reading.pop()
+            yield []
+
+    class Failing(Linear):
+        def forward(self, batch):
+            raise error
+
+    model = Failing()
+    with pytest.raises(error):
+        Trainer(model, loader(), torch.optim.SGD(model.parameters(), lr=0.0)).train(0, 5)
+    assert reading == []
 
 
 def test_amp_without_a_gpu_is_an_error():

@@ -38,7 +38,7 @@ def weights(load_config, tmp_path):
 def command(config, weights, *arguments):
     configs = TESTS.parent / "configs" / "digit_scenes"
     chosen = ["--config-file", configs / f"{config}.py", "--weights", weights]
-    return [TESTS.parent / "tools" / "predict.py", *chosen, *arguments, "--opts", "train.device=cpu"]
+    return [TESTS.parent / "tools" / "predict.py", *chosen, *arguments, "train.device=cpu"]
 
 
 @pytest.fixture
@@ -92,3 +92,9 @@ def test_a_classifier_gives_labels_alone(weights, predict, tmp_path):
 def test_weights_of_another_model_are_an_error(weights, predict, tmp_path):
     with pytest.raises(CheckpointError, match="missing: head.fc6.weight"):
         predict("teacher", weights("student"), "--input", tmp_path / "a.png")
+
+
+def test_a_split_that_the_config_does_not_have_is_an_error_of_the_arguments(predict, capsys):
+    with pytest.raises(SystemExit):
+        predict("stage1", "none.pth", "--split", "test")
+    assert "error: --split test: dataloader.test of the config has []" in capsys.readouterr().err

@@ -1,13 +1,13 @@
 """The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from running import run
+
+from wsd_distill.files import locked
 
 SMALL = [
     "dataloader.train.total_batch_size=4",
@@ -143,12 +143,8 @@ def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, t
     assert not (tmp_path / "results.json").exists()
 
 
-def test_a_folder_takes_one_training_at_a_time(tmp_path):
-    spec = importlib.util.spec_from_file_location("train_net", Path(__file__).parents[2] / "tools" / "train_net.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    lock = tool.claim(tmp_path)
-    with pytest.raises(RuntimeError, match="another process trains in"):
-        tool.claim(tmp_path)
-    lock.close()
-    tool.claim(tmp_path).close()
+def test_a_folder_takes_one_training_at_a_time(data, tmp_path):
+    with locked(tmp_path / "lock"):
+        done = train("student", tmp_path, data=data, check=False)
+    assert f"another process is at work in {tmp_path}: wait for it or stop it" in done.stderr
+    assert not (tmp_path / "metrics.json").exists()

@@ -15,11 +15,13 @@ import os
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
+from ..files import written_whole
 from .root import datasets_root
 
 FORMAT_VERSION = 2
@@ -141,28 +143,25 @@ class ProposalStoreWriter:
     def __init__(self, path: str | os.PathLike, metadata: StoreMetadata) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self.metadata = metadata
-        self._unfinished = f"{self.path}.{os.getpid()}.unfinished"
         self._rows: list[tuple[str, np.ndarray]] = []
         self._last_id: str | None = None
 
     def __enter__(self) -> ProposalStoreWriter:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self._schema = _COLUMNS.with_metadata({_METADATA_KEY: json.dumps(asdict(self.metadata))})
-        self._file = open(self._unfinished, "wb")
-        self._writer = pa.ipc.new_file(self._file, self._schema)
+        with ExitStack() as stack:
+            file = stack.enter_context(open(stack.enter_context(written_whole(self.path)), "wb"))
+            self._writer = pa.ipc.new_file(file, self._schema)
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, error_type: type | None, *_: object) -> None:
-        try:
-            if error_type is None:
-                self._flush()
-                self._writer.close()
-                self._file.close()
-                os.replace(self._unfinished, self.path)
-        finally:
-            self._file.close()
-            if os.path.exists(self._unfinished):
-                os.remove(self._unfinished)
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
+
+    def _finish(self, error_type: type | None, *_: object) -> None:
+        if error_type is None:
+            self._flush()
+            self._writer.close()
 
     def write(self, image_id: int | str, boxes: np.ndarray, scores: np.ndarray) -> None:
         """Add an image; images come in ascending order of ``str(image_id)``, boxes of an image in any order.

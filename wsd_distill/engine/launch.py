@@ -73,3 +73,18 @@ def wrap_for_ranks(model: nn.Module) -> nn.Module:
         return model
     device = next(model.parameters()).device
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def check_gradients(model: nn.Module) -> None:
+    """After the first backward pass of several processes, each of which waits for every trained parameter's gradient.
+
+    Raises:
+        RuntimeError: parameters on which no loss depends; names them.
+    """
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if idle:
+        modules = dict.fromkeys(name.removeprefix("student.").rpartition(".")[0] for name in idle)
+        raise RuntimeError(
+            f"no loss depends on {', '.join(idle)}, but several processes share the gradients of all parameters: "
+            f"add to distiller.frozen {', '.join(modules)}"
+        )

@@ -12,13 +12,16 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from .launch import check_gradients
+from .read_ahead import ReadAhead
+
 
 class Trainer(TrainerBase):
     """One optimizer, one loader, one dict of losses a step; the losses are added and each is logged by its name.
 
     Args:
         model: called with a batch in training mode, gives name -> scalar loss.
-        data_loader: endless; a micro-batch at each turn.
+        data_loader: endless; a micro-batch at each turn, which is read during the turn before.
         optimizer: over the parameters to train.
         accumulate: micro-batches of one step. A step has the gradient of their mean, so that N images give the same
             gradient as one batch, as several micro-batches of equal size, or on several ranks.
@@ -59,6 +62,8 @@ class Trainer(TrainerBase):
             data_time += time.perf_counter() - start
             for name, value in self._backward(batch, last=micro_step + 1 == self.accumulate).items():
                 totals[name] = totals.get(name, 0.0) + value / self.accumulate
+        if self.iter == self.start_iter and self.learner is not self.model:
+            check_gradients(self.learner)
         if self.clip_norm is not None:
             self.grad_scaler.unscale_(self.optimizer)
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -67,10 +72,19 @@ class Trainer(TrainerBase):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
+    def after_train(self) -> None:
+        self._pause_reading()
+        super().after_train()
+
     def _next_batch(self) -> list[dict]:
-        if self._batches is None:
-            self._batches = iter(self.data_loader)
+        if self._batches is None or self._batches.loader is not self.data_loader:
+            self._pause_reading()
+            self._batches = ReadAhead(self.data_loader)
         return next(self._batches)
+
+    def _pause_reading(self) -> None:
+        if self._batches is not None:
+            self._batches.pause()
 
     def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
         """Add this micro-batch's gradients; ranks exchange them with the last one only."""

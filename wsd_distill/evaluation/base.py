@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
+
+from wsd_distill.files import written_whole
 
 
 class PerImageEvaluator(DatasetEvaluator, ABC):
@@ -75,15 +76,8 @@ class PerImageEvaluator(DatasetEvaluator, ABC):
 
 
 def save_npz(path: Path, **arrays: Any) -> None:
-    """Writes ``arrays`` to ``path`` in one step: a reader sees the old file or the new, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as unfinished, open(unfinished, "wb") as file:  # given a name, NumPy would change it
+        np.savez(file, **arrays)
 
 
 def per_class_table(class_names: Sequence[str], values: Sequence[float], metric: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.image import ImageFile
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+from ..files import written_whole
 from . import coco_results, detectron2_pickle, mat_files
 from .boxes import clip_boxes
 from .files import ProposalFile, Row, guess_format
@@ -166,13 +167,8 @@ def write(
         "coco": coco_results.write_json,
         "predictions": coco_results.write_predictions,
     }
-    unfinished = f"{path}.{os.getpid()}.unfinished"
-    try:
-        writers[kind](unfinished, converter.rows())
-        os.replace(unfinished, path)
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
+    with written_whole(path) as unfinished:
+        writers[kind](str(unfinished), converter.rows())
 
 
 def _write_store(path: str, converter: Converter, dataset_name: str) -> None:

@@ -6,7 +6,6 @@ whoever finds every part there puts the store together. Locks are ``flock``'s, w
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+from ..files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ def claimed(folder: str, wanted: dict, shard: Shard) -> Iterator[bool]:
         RuntimeError: another process is at work on the same shard.
     """
     os.makedirs(folder, exist_ok=True)
-    with _locked(os.path.join(folder, f"shard{shard.number}.lock"), wait=False):
-        with _locked(os.path.join(folder, "run.json"), wait=True) as file:
+    with locked(os.path.join(folder, f"shard{shard.number}.lock")):
+        with locked(os.path.join(folder, "run.json"), wait=True) as file:
             _agree(file, {**wanted, "shards": shard.count}, folder)
         yield os.path.isdir(folder)
 
@@ -91,7 +91,7 @@ def merge_when_complete(
         RuntimeError: every image failed.
     """
     try:
-        with _locked(os.path.join(folder, "run.json"), wait=True):
+        with locked(os.path.join(folder, "run.json"), wait=True):
             missing = {os.path.basename(part) for part in parts}.difference(os.listdir(folder))
             if not missing:
                 return _merge(folder, parts, output, metadata, images)
@@ -105,17 +105,6 @@ def merge_when_complete(
         output,
     )
     return None
-
-
-@contextmanager
-def _locked(path: str, wait: bool) -> Iterator[TextIO]:
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # ends with this process, at the latest
-        except BlockingIOError as error:
-            folder = os.path.dirname(path)
-            raise RuntimeError(f"another process is at work in {folder}: wait for it or stop it") from error
-        yield file
 
 
 def _agree(file: TextIO, wanted: dict, folder: str) -> None:

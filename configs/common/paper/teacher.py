@@ -1,5 +1,6 @@
 """T-WDet on VGG16 with the numbers of Section 3.3, which names no learning rate for it: that of stage 2."""
 
+from ..data import read_proposals
 from ..models.vgg16 import teacher as model
 from .student import dataloader, lr_multiplier, optimizer, train, trainer
 
@@ -8,8 +9,7 @@ trainer.accumulate = 8  # 4 images of up to 832 pixels at once
 
 dataloader.train.mapper.sides = [480, 576, 672, 736, 832]
 dataloader.train.mapper.num_proposals = 500
-dataloader.train.proposals = "${proposals.train}"
-for _split, _test in dataloader.test.items():
+read_proposals(dataloader)
+for _test in dataloader.test.values():
     _test.loader.mapper.sides = [672]
-    _test.loader.proposals = f"${{proposals.{_split}}}"
     _test.loader.batch_size = 4

@@ -10,6 +10,8 @@ import torch
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler, get_cache_dir
 
+from wsd_distill.files import written_whole
+
 from .convert import read_weights, timm_parts
 
 
@@ -59,10 +61,8 @@ class PretrainedHandler(PathHandler):
                 "(train.init_checkpoint=..., MODEL.WEIGHTS in YAML), or no path at all for random weights"
             ) from error
         local = os.path.join(get_cache_dir(), "wsd_distill", f"{name}.pth")
-        os.makedirs(os.path.dirname(local), exist_ok=True)
-        unfinished = f"{local}.{os.getpid()}"
-        torch.save(content, unfinished)
-        os.replace(unfinished, local)
+        with written_whole(local) as unfinished:
+            torch.save(content, unfinished)
         return local
 
 

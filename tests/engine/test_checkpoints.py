@@ -1,0 +1,68 @@
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from wsd_distill.engine import TidyCheckpointer, Trainer
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, batch):
+        return {"loss": self.weight.sum()}
+
+
+@pytest.fixture
+def train(tmp_path):
+    """A function: goes on from an iteration to another, with a file at each -> names of all files in the folder."""
+
+    def run(start, stop, **options):
+        model = Model()
+        trainer = Trainer(model, [[]] * 20, torch.optim.SGD(model.parameters(), lr=0.1))
+        checkpointer = DetectionCheckpointer(model, str(tmp_path), trainer=trainer)
+        trainer.register_hooks([TidyCheckpointer(checkpointer, **{"period": 1, "max_to_keep": 1, **options})])
+        trainer.train(start, stop)
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    return run
+
+
+ALWAYS = ["last_checkpoint", "model_final.pth"]
+
+
+def test_each_resume_leaves_as_many_as_are_to_be_kept(train):
+    assert train(0, 3) == [ALWAYS[0], "model_0000002.pth", ALWAYS[1]]
+    assert train(3, 5) == [ALWAYS[0], "model_0000004.pth", ALWAYS[1]]
+    assert train(5, 8, max_to_keep=2) == [ALWAYS[0], "model_0000006.pth", "model_0000007.pth", ALWAYS[1]]
+
+
+def test_what_several_resumes_had_left_goes_before_the_first_step(train, tmp_path):
+    for name in ("model_0000001.pth", "model_0000002.pth", "model_0000003.pth"):
+        (tmp_path / name).write_text("")
+    train(4, 5, period=100)
+    assert sorted(path.name for path in tmp_path.glob("model_0*")) == ["model_0000003.pth"]
+
+
+def test_other_files_stay(train, tmp_path):
+    """A later iteration's, by a run that this one replaces; a user's; those of a run that starts anew."""
+    others = [
+        "model_0000009.pth",
+        "model_best.pth",
+        "model_000001.pth",
+        "model_0000001.pth.bak",
+        "my_model_0000001.pth",
+    ]
+    for name in (*others, "model_0000001.pth"):
+        (tmp_path / name).write_text("")
+    train(0, 1, period=100)
+    assert {path.name for path in tmp_path.iterdir()} == {*ALWAYS, *others, "model_0000001.pth"}
+    train(2, 4)
+    assert {path.name for path in tmp_path.iterdir()} == {*ALWAYS, *others, "model_0000003.pth"}
+
+
+def test_all_are_kept_where_no_number_is_given(train, tmp_path):
+    train(0, 2, max_to_keep=None)
+    assert train(2, 3, max_to_keep=None)[1:4] == [f"model_000000{i}.pth" for i in range(3)]

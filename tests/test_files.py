@@ -1,0 +1,41 @@
+import fcntl
+
+import pytest
+
+from wsd_distill.files import locked, written_whole
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    for text in ("first", "second"):
+        with written_whole(path) as unfinished:
+            unfinished.write_text(text)
+            assert not path.exists() if text == "first" else path.read_text() == "first"
+        assert path.read_text() == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_ends_early_changes_nothing_and_leaves_nothing(tmp_path, error):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(error), written_whole(path) as unfinished:
+        unfinished.write_text("half")
+        raise error
+    assert list(tmp_path.iterdir()) == [path] and path.read_text() == "old"
+
+
+def test_one_holds_a_lock_at_a_time(tmp_path):
+    path = tmp_path / "lock"
+    with locked(path) as file:
+        file.write("mine")
+        with pytest.raises(RuntimeError, match=f"another process is at work in {tmp_path}: wait for it or stop it"):
+            with locked(path):
+                pass
+    with locked(path, wait=True) as file:  # free again, with what was written
+        file.seek(0)
+        assert file.read() == "mine"
+    with pytest.raises(ValueError), locked(path):
+        raise ValueError
+    with open(path) as file:  # free after an error too
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
