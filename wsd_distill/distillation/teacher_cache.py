@@ -7,14 +7,12 @@ checksum for each row, of the proposals that the row was made for; 0 is a row th
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from tqdm import tqdm
 
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.image import ImageError
+from wsd_distill.files import locked, written_whole
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 
 logger = logging.getLogger(__name__)
@@ -76,13 +75,15 @@ class TeacherCache:
             ValueError: the teacher has several sides.
         """
         names = [LOGITS, *features]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        logger.info("Teacher cache: %s (one process at a time fills it)", self.folder)
         if comm.is_main_process():
-            with _locked(self.folder):
+            with locked(self.folder / "lock", wait=True):
                 self._agree(_digest(teacher))
                 self._create(names, teacher)
         comm.synchronize()
         self._files = {name: self._open(name, "r+") for name in names}
-        with _locked(self.folder, f"rank{comm.get_rank()}"):
+        with locked(self.folder / f"rank{comm.get_rank()}.lock", wait=True):
             self._write_missing(teacher, names)
         comm.synchronize()
 
@@ -114,7 +115,8 @@ class TeacherCache:
         path = self.folder / "key.json"
         key = {"teacher": teacher, "images": len(self._rows)}
         if not path.exists():
-            path.write_text(json.dumps(key))
+            with written_whole(path) as unfinished:
+                unfinished.write_text(json.dumps(key))
         elif json.loads(path.read_text()) != key:
             raise StaleCacheError(
                 f"{self.folder} is the cache of another teacher or of other images: delete it, or name another folder "
@@ -151,8 +153,6 @@ class TeacherCache:
             num_workers=self.num_workers,
             collate_fn=_joined,
         )
-        if len(indices):
-            logger.info("the teacher looks at %d images for %s", len(indices), self.folder)
         for views in tqdm(loader, "teacher cache", unit="batch", disable=not (comm.is_main_process() and len(indices))):
             if views:
                 self._write(views, self._of(teacher, views, names))
@@ -223,18 +223,6 @@ def _digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy())
     return digest.hexdigest()
-
-
-@contextmanager
-def _locked(folder: Path, name: str = "lock") -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / name, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("another process fills %s: waiting for it", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def cache_beside(checkpoint: str) -> str:
