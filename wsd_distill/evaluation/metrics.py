@@ -22,15 +22,40 @@ def average_precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array([average_precision_score(y, s) if y.any() else np.nan for y, s in columns], dtype=float)
 
 
+def ranked_average_precisions(scores: np.ndarray, labels: np.ndarray, *, interpolated: bool) -> np.ndarray:
+    """Average precision of each class, images ranked one by one: equal scores keep the order of the rows.
+
+    The mean, over the positives, of the precision at their rank (of all images up to it). ``interpolated``: of the best
+    precision at this or any later rank, the area under PASCAL VOC's curve since 2010.
+
+    Returns:
+        (K,) float64, nan for a class without a positive.
+    """
+    scores, positive, known = _checked(scores, labels)
+    precisions = np.full(scores.shape[1], np.nan)
+    for k in np.flatnonzero(positive.any(0)):
+        order = np.argsort(-scores[known[:, k], k], kind="stable")
+        hits = positive[known[:, k], k][order]
+        precision = hits.cumsum() / np.arange(1, hits.size + 1)
+        if interpolated:
+            precision = np.maximum.accumulate(precision[::-1])[::-1]
+        precisions[k] = precision[hits].mean()
+    return precisions
+
+
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     """mAP: mean of :func:`average_precisions` over the classes that have a positive. None has: ValueError."""
-    precisions = average_precisions(scores, labels)
+    return mean_of_classes(average_precisions(scores, labels))
+
+
+def mean_of_classes(precisions: np.ndarray) -> float:
+    """Mean of (K,) average precisions over the classes that have a positive, not nan. None has: ValueError."""
     if np.isnan(precisions).all():
         raise ValueError("mAP is undefined: no class has a positive label.")
     return float(np.nanmean(precisions))
 
 
-def f1_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def f1_scores(predictions: np.ndarray, labels: np.ndarray, *, zero_division: float = 0.0) -> dict[str, float]:
     """Precision, recall and F1 of yes/no predictions, over classes (C) and overall (O).
 
     ``CF1`` is the mean of the classes' F1, the paper's macro F1; ``CF1-of-means`` is the F1 of ``CP`` and
@@ -41,6 +66,7 @@ def f1_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     Args:
         predictions: (N, K) bool.
         labels: (N, K); where they are -1, a prediction is neither right nor wrong.
+        zero_division: what 0/0 is instead, as scikit-learn's option of that name.
 
     Returns:
         Fractions under ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR``.
@@ -49,15 +75,16 @@ def f1_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     predictions = predictions.astype(bool) & known
     hits = (predictions & positive).sum(0)  # (K,)
     predicted, positives = predictions.sum(0), positive.sum(0)
-    cp, cr = _ratio(hits, predicted).mean(), _ratio(hits, positives).mean()
+    cp = _ratio(hits, predicted, zero_division).mean()
+    cr = _ratio(hits, positives, zero_division).mean()
     metrics = {
-        "CF1": _ratio(2 * hits, predicted + positives).mean(),
+        "CF1": _ratio(2 * hits, predicted + positives, zero_division).mean(),
         "CF1-of-means": _ratio(2 * cp * cr, cp + cr),
-        "OF1": _ratio(2 * hits.sum(), predicted.sum() + positives.sum()),
+        "OF1": _ratio(2 * hits.sum(), predicted.sum() + positives.sum(), zero_division),
         "CP": cp,
         "CR": cr,
-        "OP": _ratio(hits.sum(), predicted.sum()),
-        "OR": _ratio(hits.sum(), positives.sum()),
+        "OP": _ratio(hits.sum(), predicted.sum(), zero_division),
+        "OR": _ratio(hits.sum(), positives.sum(), zero_division),
     }
     return {name: float(value) for name, value in metrics.items()}
 
@@ -95,9 +122,9 @@ def tune_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(left_out[np.argmax(np.where(left_out < swept, cf1 + of1, -1.0))])
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    zeros = np.zeros(np.shape(denominator))
-    return np.divide(numerator, denominator, out=zeros, where=np.asarray(denominator) > 0)
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, zero_division: float = 0.0) -> np.ndarray:
+    undefined = np.full(np.shape(denominator), zero_division, dtype=float)
+    return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)
 
 
 def _checked(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

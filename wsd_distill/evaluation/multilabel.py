@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ from tabulate import tabulate
 
 from .base import PerImageEvaluator, per_class_table, save_npz
 from .metrics import average_precisions, f1_scores, mean_average_precision, top_k_predictions, tune_threshold
+from .scores_file import SCORES_FILE, no_probabilities, read_scores
 
 logger = logging.getLogger(__name__)
-
-SCORES_FILE = "scores.npz"
 
 
 class MultiLabelEvaluator(PerImageEvaluator):
@@ -115,8 +113,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
         return labels
 
     def _check(self, scores: np.ndarray) -> None:
-        # A sum of WSDDN's float32 products may pass 1 by rounding; a logit passes it by far.
-        bad = np.flatnonzero(~((scores >= -1e-3) & (scores <= 1 + 1e-3)).all(axis=1))
+        bad = no_probabilities(scores)
         if len(bad):
             raise ValueError(
                 f"{len(bad)} images have 'image_scores' that are NaN or no probabilities, the first being "
@@ -135,17 +132,10 @@ class MultiLabelEvaluator(PerImageEvaluator):
             return tune_threshold(scores, self._labels)
         path = self._output_dir.parent / self._threshold_split / SCORES_FILE
         logger.info(f"Threshold tuned on {path}.")
-        return tune_threshold(*_read_scores(path, self.class_names))
-
-
-def _read_scores(path: Path, class_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: the threshold is tuned on {path.parent.name!r}, so evaluate that split "
-            f"first, with output_dir {path.parent}."
-        )
-    with np.load(path) as file:
-        names = file["class_names"].tolist()
-        if names != class_names:
-            raise ValueError(f"{path} is of other classes: {names}, not {class_names}.")
-        return file["scores"], file["labels"]
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing: the threshold is tuned on {path.parent.name!r}, so evaluate that split "
+                f"first, with output_dir {path.parent}."
+            )
+        tuning = read_scores(path, self.class_names)
+        return tune_threshold(tuning.scores, tuning.labels)

@@ -1,0 +1,109 @@
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TOOL = Path(__file__).parent.parent.parent / "tools" / "evaluate_scores.py"
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """A function: the tool, run in this process -> its lines."""
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(word) for word in (TOOL, *arguments)])
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return main
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(name, scores, labels, class_names=("cat", "dog", "eel", "fox")):
+        scores, labels = np.array(scores, np.float32), np.array(labels, np.int8)
+        np.savez(tmp_path / name, scores=scores, labels=labels, class_names=np.array(class_names))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def test_split(save):
+    # Above 0.5: cat of the first (right), dog of the second (wrong). "eel" has no positive, "fox" of the second is -1.
+    return save("test.npz", [[0.9, 0.1, 0.2, 0.4], [0.3, 0.6, 0.1, 0.45]], [[1, 0, 0, 1], [0, 0, 0, -1]])
+
+
+@pytest.fixture
+def val_split(save):
+    return save("val.npz", [[0.9, 0.1, 0.2, 0.35], [0.35, 0.1, 0.1, 0.7]], [[1, 0, 0, 0], [0, 0, 0, 1]])
+
+
+def cells(lines):
+    """{first cell: the others} of a table."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_all_protocols_side_by_side(tool, test_split):
+    lines = tool(test_split)
+    assert lines[1] == (
+        f"{test_split}: 2 images, 4 classes, 2 labels; without a positive: dog, eel; "
+        "neither positive nor negative: 1 labels"
+    )
+    assert "tuned on this very file" in lines[2] and "optimistic" in lines[2]
+    table = cells(lines)
+    assert table[""] == ["paper", "srn", "ml-gcn", "asl", "ml-decoder", "sklearn"]
+    assert table["predicted if"] == ["> 0.3", "> 0.5", "\u2265 0.5", "> 0.8", "> 0.75", "> 0.5"]
+    # AP of cat and fox is 1; the two classes without a positive are left out, or count as 0.
+    assert table["mAP"] == ["100.00"] * 3 + ["50.00"] * 3
+    assert table["OP"][1:] == ["50.00", "50.00", "100.00", "100.00", "50.00"]
+    assert table["OR"][1:] == ["50.00"] * 5
+    # The three best: cat, fox and eel of the first, dog, fox (neither; wrong for SRN) and cat of the second.
+    assert table["OP-top3"] == ["40.00", "33.33", "-", "-", "-", "-"]
+    assert table["OP-top3-above"] == ["-", "50.00", "50.00", "-", "-", "-"]
+    assert len(table) == 1 + 1 + 1 + 19  # names, the rule below them, thresholds, metrics
+
+
+def test_protocols_by_name_on_several_files(tool, test_split, val_split, tmp_path):
+    lines = tool(test_split, "--protocol", "asl", val_split, "--protocol", "srn", "--json", tmp_path / "figures.json")
+    assert sum(line.split() == "| | asl | srn |".split() for line in lines) == 2
+    assert not any("tuned" in line for line in lines)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures) == [str(test_split), str(val_split)]
+    assert list(figures[str(val_split)]) == ["asl", "srn"]
+    assert figures[str(val_split)]["srn"]["OF1"] == pytest.approx(100)
+    # asl is above 0.8: one of the two.
+    assert figures[str(val_split)]["asl"]["OR"] == pytest.approx(50)
+    assert figures[str(val_split)]["asl"]["threshold"] == 0.8
+
+
+def test_threshold_of_another_split(tool, test_split, val_split):
+    lines = tool(test_split, "--threshold-file", val_split, "--protocol", "paper")
+    assert lines[2] == f"The threshold of paper is tuned on {val_split}."
+    assert cells(lines)["predicted if"] == ["> 0.35"]
+    assert "optimistic" in tool(test_split, "--threshold-file", test_split, "--protocol", "paper")[2]
+
+
+def test_errors_are_one_line_that_names_the_file(tool, test_split, save, tmp_path):
+    other = save("other.npz", [[0.9]], [[1]], ["cat"])
+    (tmp_path / "photo.jpg").write_bytes(b"no scores")
+    for arguments, message in (
+        ([tmp_path / "gone.npz"], "gone.npz is missing: name the scores.npz"),
+        ([tmp_path / "photo.jpg"], "photo.jpg is no .npz file"),
+        ([test_split, "--threshold-file", other], "other.npz is of other classes: ['cat']"),
+        ([test_split, "--json", tmp_path / "no" / "folder.json"], "No such file or directory"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            tool(*arguments)
+        assert message in caught.value.code and "\n" not in caught.value.code
+        assert caught.value.code.startswith("evaluate_scores.py: ")
+
+
+def test_an_unknown_protocol_is_refused(tool, test_split, capsys):
+    with pytest.raises(SystemExit):
+        tool(test_split, "--protocol", "coco")
+    assert "invalid choice: 'coco'" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""The figures of scores that an evaluation wrote, as the paper and other projects compute them, side by side.
+
+    python tools/evaluate_scores.py output/student/inference/test/scores.npz \
+        --threshold-file output/student/inference/val/scores.npz [--protocol paper] [--json figures.json]
+
+A column is a protocol, a row a metric in percent; "-": the project does not report it. docs/protocols.md says what each
+is.
+"""
+
+from __future__ import annotations
+
+import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+
+# isort: split
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from wsd_distill.evaluation.protocols import FIGURES, PROTOCOLS
+from wsd_distill.evaluation.scores_file import Scores, read_scores
+
+(TUNED,) = (name for name, protocol in PROTOCOLS.items() if protocol.threshold is None)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scores.npz of an evaluation")
+    parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="repeatable (default all)")
+    parser.add_argument(
+        "--threshold-file", type=Path, metavar="FILE", help="scores.npz of the split to tune the paper's threshold on"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the numbers")
+    arguments = parser.parse_intermixed_args()
+    chosen = arguments.protocol or ["all"]
+    arguments.protocol = list(PROTOCOLS if "all" in chosen else dict.fromkeys(chosen))
+    return arguments
+
+
+def evaluate(file: Path, names: list[str], threshold_file: Path | None) -> dict[str, dict[str, float]]:
+    """Figures by protocol, printed."""
+    found = read_scores(file)
+    tuning = read_scores(threshold_file, found.class_names) if threshold_file else found
+    figures = {name: PROTOCOLS[name].evaluate(found, tuning) for name in names}
+    print(f"\n{file}: {describe(found)}")
+    if TUNED in names:
+        print(tuned_on(file, threshold_file))
+    print(table(figures))
+    return figures
+
+
+def describe(found: Scores) -> str:
+    images, classes = found.scores.shape
+    text = f"{images} images, {classes} classes, {(found.labels == 1).sum()} labels"
+    empty = [name for name, column in zip(found.class_names, found.labels.T) if not (column == 1).any()]
+    unknown = (found.labels == -1).sum()
+    if empty:
+        text += f"; without a positive: {', '.join(empty)}"
+    return text + (f"; neither positive nor negative: {unknown} labels" if unknown else "")
+
+
+def tuned_on(file: Path, threshold_file: Path | None) -> str:
+    if threshold_file is None or threshold_file.samefile(file):
+        return f"The threshold of {TUNED} is tuned on this very file, so F1 at it is optimistic: give --threshold-file."
+    return f"The threshold of {TUNED} is tuned on {threshold_file}."
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    signs = {name: "\u2265" if PROTOCOLS[name].at_threshold else ">" for name in figures}
+    rows = [["predicted if", *(f"{signs[name]} {column['threshold']:.4g}" for name, column in figures.items())]]
+    for figure in FIGURES:
+        cells = [f"{column[figure]:.2f}" if figure in column else "-" for column in figures.values()]
+        rows.append([figure, *cells])
+    align = ["left", *["right"] * len(figures)]
+    return tabulate(rows, headers=["", *figures], tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    try:
+        figures = {str(file): evaluate(file, arguments.protocol, arguments.threshold_file) for file in arguments.files}
+        if arguments.json:
+            arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")
+
+
+if __name__ == "__main__":
+    main()
