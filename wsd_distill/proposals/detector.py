@@ -15,7 +15,7 @@ from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from wsd_distill.engine import apply_overrides
@@ -107,10 +107,15 @@ def _from_yaml(file: str, opts: list[str], device: str) -> tuple[nn.Module, T.Au
 
 def _from_lazy_config(file: str, opts: list[str], device: str) -> tuple[nn.Module, T.AugmentationList, str, str]:
     cfg = apply_overrides(LazyConfig.load(file), opts)
-    mapper = cfg.dataloader.test.mapper
+    mapper = _test_mapper(cfg.dataloader.test)
     augmentations = [instantiate(augmentation) for augmentation in mapper.augmentations]
     text = json.dumps([OmegaConf.to_container(node, resolve=True) for node in (cfg.model, mapper)], default=_name)
     return instantiate(cfg.model).to(device), T.AugmentationList(augmentations), mapper.image_format, text
+
+
+def _test_mapper(test: DictConfig) -> DictConfig:
+    """Detectron2's configs have one test loader, those of this project one for each split, all with the same view."""
+    return test.mapper if "mapper" in test else next(iter(test.values())).loader.mapper
 
 
 def _name(target: object) -> str:
