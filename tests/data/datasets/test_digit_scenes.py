@@ -62,9 +62,9 @@ def test_every_source_digit_is_in_exactly_one_split(monkeypatch):
 def test_generates_once_whole_and_the_same(few, tmp_path):
     first, second = (digit_scenes.generate(tmp_path / name) for name in ("a", "b"))
     for split, count in digit_scenes.IMAGES.items():
-        files = sorted((first / split).glob("*.png"))
+        files = sorted((first / split).glob("*.bmp"))
         assert len(files) == count
-        assert [f.read_bytes() for f in files] == [f.read_bytes() for f in sorted((second / split).glob("*.png"))]
+        assert [f.read_bytes() for f in files] == [f.read_bytes() for f in sorted((second / split).glob("*.bmp"))]
         boxes = f"instances_{split}.json"
         assert (first / boxes).read_bytes() == (second / boxes).read_bytes()
     stamp = first.stat().st_mtime_ns

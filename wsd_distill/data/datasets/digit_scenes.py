@@ -178,7 +178,7 @@ def _write_split(folder: Path, split: str) -> None:
     images, annotations = [], []
     for index in range(IMAGES[split]):
         pixels, objects = make_scene(rng, strokes, targets)
-        name = f"{split}/{index:05d}.png"
+        name = f"{split}/{index:05d}.bmp"
         Image.fromarray(pixels).save(folder / name)
         images.append({"id": index, "file_name": name, "height": STYLE.side, "width": STYLE.side})
         for category, (x0, y0, x1, y1) in objects:
