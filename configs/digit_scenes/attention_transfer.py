@@ -11,6 +11,7 @@ train.output_dir = "output/digit_scenes/attention_transfer"
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
 distiller.use_cache = True
+distiller.objectives.loss_hinton.t_student = 1.0
 distiller.objectives.loss_attention.layers = [
     layer_pair(("conv1", 16, 1), ("conv2", 32, 2)),
     layer_pair(("conv2", 32, 2), ("conv3", 64, 4)),
