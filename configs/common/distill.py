@@ -124,7 +124,7 @@ _predictions = dict(
 
 stage1 = distill(**_roi, frozen=["head", "classifier"])
 stage2 = distill(**_predictions)
-joint = distill(**_roi, **_predictions)  # not in the paper: stage 2 that holds on to what stage 1 has taught
+joint = distill(**_roi, **_predictions)  # not in the paper: all at once
 
 # Temperatures of MS-COCO; those of NUS-WIDE are 2 and 5.
 _soft_labels = dict(loss_hard=L(HardLabels)(), loss_hinton=L(Hinton)(t_teacher=1.0, t_student=5.0, weight=1.0))
