@@ -35,6 +35,28 @@ def test_freezing_conv1_and_conv2():
     assert backbone.conv2_2.weight.grad is None and backbone.conv3_1.weight.grad.abs().max() > 0
 
 
+def test_relu_in_place_changes_no_feature_and_no_gradient():
+    names = ["conv1_2", "conv3_3", "conv5_3"]
+    backbone = VGG16(out_features=names, channels=NARROW)
+    x = torch.rand(1, 3, 32, 32)
+    found = backbone(x)
+    sum(y.square().sum() for y in found.values()).backward()
+    gradients = [p.grad.clone() for p in backbone.parameters()]
+    backbone.zero_grad()
+    for conv in backbone.children():
+        conv.activation = torch.relu
+    plain = backbone(x)
+    sum(y.square().sum() for y in plain.values()).backward()
+    assert all(torch.equal(found[name], plain[name]) for name in names)
+    assert all(torch.equal(mine, p.grad) for mine, p in zip(gradients, backbone.parameters()))
+
+
+def test_a_convolution_and_its_relu_share_one_map():
+    conv, seen = VGG16(out_features=["conv5_3"], channels=NARROW).conv1_2, []
+    relu, conv.activation = conv.activation, lambda x: seen.append(x.data_ptr()) or relu(x)
+    assert conv(torch.rand(1, 4, 8, 8)).data_ptr() == seen[0]
+
+
 def test_an_unknown_feature():
     with pytest.raises(ValueError, match=r"no features \['res4'\].*conv5_3"):
         VGG16(out_features=["res4"], channels=NARROW)

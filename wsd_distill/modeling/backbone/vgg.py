@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -55,7 +56,7 @@ class VGG16(Backbone):
 
 
 def _conv(in_channels: int, channels: int) -> Conv2d:
-    conv = Conv2d(in_channels, channels, 3, padding=1, activation=F.relu)
+    conv = Conv2d(in_channels, channels, 3, padding=1, activation=torch.relu_)  # in place: one map less in memory
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(conv.bias)
     return conv
