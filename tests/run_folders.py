@@ -14,6 +14,7 @@ LOG = """\
 Python               3.11.7 (main, May  9 2026) [GCC 12.2.0]
 numpy                2.4.6
 detectron2           0.6 @/somewhere/detectron2
+PyTorch debug build  False
 PyTorch              2.14.1 @/somewhere/torch
 GPU available        No: torch.cuda.is_available() == False
 -------------------  ------------------------------------------

@@ -28,11 +28,11 @@ def test_command_and_versions_are_those_of_the_last_start(run):
     command = "python tools/train_net.py --config-file configs/x.py --resume"
     assert run.commands == [f"{command} train.seed=1 'train.note=<i>'"]
     assert run.versions == {
-        "Python": "3.11.7 (main, May  9 2026) [GCC 12.2.0]",
+        "Python": "3.11.7",
         "PyTorch": "2.14.1",
         "detectron2": "0.6",
         "numpy": "2.4.6",
-        "GPU available": "No: torch.cuda.is_available() == False",
+        "GPU available": "No",
     }
     run_folders.write_log(run.folder, ["model.name='a b'"], gpus=2)
     again = Run("S-Cls", run.folder).commands

@@ -81,7 +81,7 @@ def _facts(run: Run) -> list[str]:
     """What the one line about a run says, so far as it is known."""
     facts = [run.place]
     if run.config:
-        facts += [f"seed {run.settings.seed}", f"{run.settings.max_iter} iterations"]
+        facts = [f"seed {run.settings.seed}", f"{run.settings.max_iter} iterations"]
     if "mAP" in run.results:
         facts.append(f"mAP {run.results['mAP']:.1f}")
     if run.seconds is not None:

@@ -11,6 +11,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+Curve = tuple[list[float], list[float]]  # x and y
 
 INK = "#010203"  # stands for the page's text colour; plain black would be left out of the SVG
 UP, DOWN = "#2a7fd4", "#d9541e"
@@ -36,10 +39,11 @@ METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 @dataclass
 class Line:
-    """What one legend entry stands for: a curve for each seed."""
+    """What one legend entry stands for: a curve for each seed, and their mean where all seeds have a point."""
 
     label: str
-    curves: list[tuple[list[float], list[float]]]
+    curves: list[Curve]
+    mean: Curve
 
 
 @dataclass
@@ -71,14 +75,16 @@ def draw(identity: str, width: float, height: float, paint: Callable[[Axes], Non
 def curves(
     identity: str, title: str, lines: list[Line], ylabel: str, xlabel: str = "iteration", log: bool = False
 ) -> Chart:
-    """A line for each entry and seed, the seeds of an entry in one colour; ``log`` where sizes are far apart."""
+    """The mean of each entry, its seeds in the same colour but faint; ``log`` where sizes are far apart."""
     styles = [(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i in range(len(lines))]
 
     def paint(axes: Axes) -> None:
         for line, (colour, dash) in zip(lines, styles):
             for x, y in line.curves:
-                axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.3, marker="." if len(x) < 12 else "")
-        axes.set_yscale("log" if log else "linear")
+                axes.plot(x, y, color=colour, linestyle=dash, linewidth=0.7, alpha=0.4)
+            axes.plot(*line.mean, color=colour, linestyle=dash, marker="." if len(line.mean[0]) < 12 else "")
+        if log:
+            _log_scale(axes)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
 
@@ -105,7 +111,7 @@ def gain_bars(identity: str, names: list[str], counts: np.ndarray, gains: np.nda
         for row, value, far in zip(rows, mean, reach):
             side = -1 if value < 0 else 1
             axes.annotate(
-                f"{value:+.1f}", (value + side * far, row), (4 * side, 0), textcoords="offset points", va="center",
+                _signed(value), (value + side * far, row), (4 * side, 0), textcoords="offset points", va="center",
                 ha="left" if side > 0 else "right", fontsize=8,
             )  # fmt: skip
         axes.margins(x=0.14)
@@ -113,9 +119,11 @@ def gain_bars(identity: str, names: list[str], counts: np.ndarray, gains: np.nda
         axes.set_xlabel("gain in AP, percentage points")
         _rows_of_classes(axes, labels)
 
-    words = f"From {labels[0]} to {labels[-1]} images; largest gain {names[order[mean.argmax()]]} {mean.max():+.1f}, "
+    words = (
+        f"From {labels[0]} to {labels[-1]} images; largest gain {names[order[mean.argmax()]]} {_signed(mean.max())}, "
+    )
     words += (
-        f"smallest {names[order[mean.argmin()]]} {mean.min():+.1f}; {(mean > 0).sum()} of {len(mean)} classes gain."
+        f"smallest {names[order[mean.argmin()]]} {_signed(mean.min())}; {(mean > 0).sum()} of {len(mean)} classes gain."
     )
     return Chart("", draw(identity, 4.6, 0.7 + 0.2 * len(labels), paint), words)
 
@@ -141,10 +149,21 @@ def class_temperatures(identity: str, title: str, names: list[str], learned: dic
     return Chart(title, draw(identity, 4.4, 0.7 + 0.22 * len(names), paint), "; ".join(words) + ".", legend)
 
 
+def _log_scale(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")  # the usual powers of ten are written in TeX
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _rows_of_classes(axes: Axes, labels: list[str]) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
+
+
+def _signed(value: float) -> str:
+    return f"{round(float(value), 1) + 0.0:+.1f}"  # + 0.0: no "-0.0"
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:

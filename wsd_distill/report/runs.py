@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 TEMPERATURES = ("t_cls", "t_det", "t_student")
-PACKAGES = ("Python", "PyTorch", "torchvision", "detectron2", "numpy", "GPU available")
+VERSIONS = ("Python", "PyTorch", "torchvision", "detectron2", "numpy", "GPU")
 
 
 @dataclass
@@ -91,10 +91,10 @@ class Run:
 
     @cached_property
     def versions(self) -> dict[str, str]:
-        """Package -> version, as Detectron2 logged them at the last start."""
+        """Package -> version, and what is known of GPUs, as Detectron2 logged it at the last start."""
         environment = self._text("log.txt").rpartition("Environment info:")[2].partition("Command line arguments:")[0]
-        lines = dict(re.findall(r"^(\S.*?) {2,}(\S.*)$", environment, re.MULTILINE))
-        return {name: lines[name].split(" @")[0] for name in PACKAGES if name in lines}
+        lines = re.findall(r"^(\S.*?) {2,}(\S.*?)(?: @| \(|:|$)", environment, re.MULTILINE)
+        return {name: value for name, value in lines if name.split()[0] in VERSIONS and "debug" not in name}
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .plots import Chart, Line, class_temperatures, curves, gain_bars
+from .plots import Chart, Curve, Line, class_temperatures, curves, gain_bars
 from .runs import Run
 
 MOST_POINTS = 300
@@ -59,7 +59,7 @@ def learned_temperatures(runs: dict[str, list[Run]]) -> Section:
             charts.append(class_temperatures(f"class{i}-{size}", f"Temperatures of {method}", names, chosen))
         if "t_det" in learned:
             ranks = list(range(1, learned["t_det"].shape[1] + 1))
-            line = Line(LABELS["t_det"], [(ranks, values.tolist()) for values in learned["t_det"]])
+            line = _line(LABELS["t_det"], [(ranks, values.tolist()) for values in learned["t_det"]])
             title = f"Temperatures of {method} by rank"
             charts.append(curves(f"rank{i}", title, [line], "temperature", "rank of the proposal"))
     return charts, [] if charts else ["No finished run has learned temperatures."]
@@ -70,11 +70,18 @@ def _lines(wanted: dict[str, tuple[list[Run], str]], at_least: int) -> list[Line
     lines = []
     for label, (seeds, name) in wanted.items():
         logged = [run.curve(name) for run in seeds]
-        lines.append(Line(label, [_thin(*curve) for curve in logged if len(curve[0]) >= at_least]))
+        lines.append(_line(label, [curve for curve in logged if len(curve[0]) >= at_least]))
     return [line for line in lines if line.curves]
 
 
-def _thin(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+def _line(label: str, seeds: list[Curve]) -> Line:
+    values = [dict(zip(*curve)) for curve in seeds]
+    common = [x for x in (seeds[0][0] if seeds else []) if all(x in seed for seed in values)]
+    mean = [sum(seed[x] for seed in values) / len(values) for x in common]
+    return Line(label, [_thin(*curve) for curve in seeds], _thin(common, mean) if common else ([], []))
+
+
+def _thin(x: list[float], y: list[float]) -> Curve:
     """At most MOST_POINTS points, each the mean of neighbours."""
     pieces = min(len(x), MOST_POINTS)
     return tuple([float(part.mean()) for part in np.array_split(np.asarray(values), pieces)] for values in (x, y))
