@@ -125,6 +125,12 @@ def test_charts_take_the_colour_of_the_page(page):
     assert "fill: currentColor" in page and "stroke: currentColor" in page and "#010203" not in page
 
 
+def test_ticks_are_plain_numbers(page, texts):
+    """The losses of S-Cls lie between 0.5 and 3, on a log scale."""
+    losses = texts[texts.index("Losses of w/o") :]
+    assert "mathdefault" not in page and {"0.5", "1", "2"} < set(losses[: losses.index("iteration") + 8])
+
+
 def test_a_page_of_nothing_but_plans(tmp_path):
     methods = {"w/o": [tmp_path / "seed0/student"], "w/": [tmp_path / "seed0/stage2"]}
     path = write_report(

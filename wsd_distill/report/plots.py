@@ -81,7 +81,7 @@ def curves(
     def paint(axes: Axes) -> None:
         for line, (colour, dash) in zip(lines, styles):
             for x, y in line.curves:
-                axes.plot(x, y, color=colour, linestyle=dash, linewidth=0.7, alpha=0.4)
+                axes.plot(x, y, color=colour, linestyle=dash, linewidth=0.7, alpha=0.55)
             axes.plot(*line.mean, color=colour, linestyle=dash, marker="." if len(line.mean[0]) < 12 else "")
         if log:
             _log_scale(axes)

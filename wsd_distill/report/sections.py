@@ -7,7 +7,7 @@ import numpy as np
 from .plots import Chart, Curve, Line, class_temperatures, curves, gain_bars
 from .runs import Run
 
-MOST_POINTS = 300
+MOST_POINTS = 500  # of a curve: as many as the paper has proposals, so that temperatures by rank stay exact
 LABELS = {"t_cls": "tᶜ, teacher's classes", "t_student": "t, student's classes", "t_det": "tᵈ, teacher's proposals"}
 Section = tuple[list[Chart], list[str]]  # and sentences about what is not drawn
 
@@ -82,8 +82,8 @@ def _line(label: str, seeds: list[Curve]) -> Line:
 
 
 def _thin(x: list[float], y: list[float]) -> Curve:
-    """At most MOST_POINTS points, each the mean of neighbours."""
-    pieces = min(len(x), MOST_POINTS)
+    """At most MOST_POINTS points, each the mean of equally many neighbours (the last ones may lack one)."""
+    pieces = -(-len(x) // -(-len(x) // MOST_POINTS))
     return tuple([float(part.mean()) for part in np.array_split(np.asarray(values), pieces)] for values in (x, y))
 
 
