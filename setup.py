@@ -13,6 +13,7 @@ setup(
     version=version,
     description="Multi-label image classification by distilling a weakly-supervised detector, on Detectron2",
     packages=find_packages(include=["wsd_distill*"]),
+    package_data={"wsd_distill.report": ["page.html"]},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.3",
@@ -29,6 +30,7 @@ setup(
         "scipy>=1.10",
         "scikit-image>=0.22",
         "matplotlib>=3.6",
+        "jinja2>=3.0",
         "tabulate>=0.9",
         "tqdm>=4.60",
         "timm>=1.0.10",

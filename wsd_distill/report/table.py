@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 
 Results = dict[str, float]
+
+
+@dataclass
+class Row:
+    """A method's figures in percent: those of the paper and, one dict of metrics a seed, ours.
+
+    Attributes:
+        published: empty where the paper has none. ours: None where there are published figures alone.
+    """
+
+    method: str
+    published: dict[str, float]
+    ours: list[dict[str, float]] | None
+    note: str = ""
+
+
+@dataclass
+class Table:
+    """Rows under the same metrics."""
+
+    title: str
+    caption: str
+    metrics: list[str]
+    rows: list[Row]
 
 
 def spread(values: list[float], digits: int = 1) -> str:

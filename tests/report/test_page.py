@@ -1,0 +1,149 @@
+"""The page as a browser would read it, of folders that a test has written."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+import run_folders
+from PIL import Image
+
+from wsd_distill.report.page import write_report
+from wsd_distill.report.table import Row, Table
+
+VOID = {"meta", "img", "br", "input", "link"}
+
+
+class Reader(HTMLParser):
+    """Checks that each element is closed where it should be; keeps texts and attributes."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.texts, self.attributes, self.tags = [], [], [], []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.texts.append(" ".join(data.split()))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Two seeds of all but the teacher, whose second run is under way, and Hinton's, which learns no temperatures."""
+    folder = tmp_path_factory.mktemp("report")
+    for seed, ap in enumerate([60.0, 64.0]):
+        run_folders.write_run(folder / f"seed{seed}/student", seed, [50.0, 30.0, math.nan])
+        run_folders.write_run(folder / f"seed{seed}/stage2", seed, [ap, 29.0, math.nan], run_folders.learned(seed))
+        run_folders.write_run(folder / f"seed{seed}/hinton", seed, [50.0, 30.0, math.nan])
+    run_folders.write_run(folder / "seed0/teacher", 0, [70.0, 40.0, math.nan])
+    run_folders.write_entries(folder / "seed1/teacher", {"iteration": 19, "loss_image": 3.0})
+    Image.new("RGB", (4, 4)).save(folder / "scenes.png")
+    rows = [
+        Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0}, {"mAP": 82.0}]),
+        Row("RLSD <2017>", {"mAP": 68.2}, None, note="published & alone"),
+    ]
+    names = {"T-WDet": "teacher", "w/o": "student", "w/": "stage2", "Hinton": "hinton"}
+    path = write_report(
+        folder,
+        title="Scenes & <digits>",
+        tables=[Table("Table 1", "As <published>", ["mAP"], rows)],
+        methods={method: [folder / f"seed{seed}" / name for seed in range(2)] for method, name in names.items()},
+        plain="w/o",
+        distilled="w/",
+        pictures=[folder / "scenes.png", folder / "absent.png"],
+        pictures_caption="Boxes & labels",
+    )
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def texts(page):
+    return Reader(page).texts
+
+
+def test_gains_by_hand(page, texts):
+    """cat: +10 and +14; <b>&: -1 twice, but first, for it has 6 images and cat has 4; dog has none."""
+    bars = texts[texts.index("Gain of each class", texts.index("Results") + 1) : texts.index("Boxes & labels")]
+    assert [t for t in bars if re.fullmatch(r"[+-][\d.]+", t)] == ["-1.0", "+12.0"]
+    assert [t for t in bars if re.fullmatch(r".+ \(\d+\)", t)] == ["<b>& (6)", "cat (4)"]
+    assert "Left out, for no test image holds it: dog." in bars
+    assert "largest gain cat +12.0, smallest &lt;b&gt;&amp; -1.0; 1 of 2 classes gain." in page
+
+
+def test_tables_have_both_our_figures_and_those_of_the_paper(texts):
+    results = texts[texts.index("Table 1") :]
+    assert "As <published>" in results
+    row = results[results.index("T-WDet") :]
+    assert row[:4] == ["T-WDet", "2 seeds", "81.0 ± 1.4", "paper 78.6"]
+    assert row[4:7] == ["RLSD <2017>", "published & alone", "paper 68.2"]
+
+
+def test_temperatures_by_hand(page):
+    """t^c of cat is 2 and 4: 3 in the mean; that of dog 1/2 twice."""
+    assert "tᶜ, teacher&#39;s classes from 0.500 (dog) to 3.000 (cat)" in page
+    assert "tᵈ, teacher&#39;s proposals ends at 2." in page
+    assert page.count("Temperatures of ") == 2 and "Temperatures of Hinton" not in page
+
+
+def test_what_is_missing_is_said(texts):
+    assert "T-WDet, seed1/teacher: not finished, its last logged iteration is 19." in texts
+    assert "The picture absent.png has not been drawn." in texts
+
+
+def test_every_text_is_escaped_and_the_structure_is_whole(page):
+    reader = Reader(page)
+    assert not {"b", "i", "digits", "published"} & set(reader.tags)
+    assert "Scenes & <digits>" in reader.texts
+    assert "train: {seed: 1, max_iter: 40, note: <i>}" in reader.texts
+    ids = [value for name, value in reader.attributes if name == "id"]
+    assert len(ids) == len(set(ids)) and {"results", "gains", "runs"} < set(ids)
+    assert ("name", "viewport") in reader.attributes and reader.tags.count("img") == 1
+
+
+def test_nothing_is_asked_of_a_network(page):
+    links = [value for name, value in Reader(page).attributes if name in ("src", "href", "xlink:href")]
+    assert links and all(re.match(r"#|data:image/png;base64,", link) for link in links)
+    assert not re.search(r"url\((?!#)|@import|<script", page)
+
+
+def test_charts_take_the_colour_of_the_page(page):
+    assert "prefers-color-scheme: dark" in page
+    assert "fill: currentColor" in page and "stroke: currentColor" in page and "#010203" not in page
+
+
+def test_ticks_are_plain_numbers(page, texts):
+    """The losses of S-Cls lie between 0.5 and 3, on a log scale."""
+    losses = texts[texts.index("Losses of w/o") :]
+    assert "mathdefault" not in page and {"0.5", "1", "2"} < set(losses[: losses.index("iteration") + 8])
+
+
+def test_a_page_of_nothing_but_plans(tmp_path):
+    methods = {"w/o": [tmp_path / "seed0/student"], "w/": [tmp_path / "seed0/stage2"]}
+    path = write_report(
+        tmp_path / "new" / "report",
+        title="None yet",
+        tables=[],
+        methods=methods,
+        plain="w/o",
+        distilled="w/",
+        pictures=[],
+        pictures_caption="",
+    )
+    texts = Reader(path.read_text(encoding="utf-8")).texts
+    assert "w/, seed0/stage2: not finished, it has logged nothing yet." in texts
+    assert "The gain of each class needs both runs of a seed to be finished: there is none yet." in texts
+    assert "No finished run has learned temperatures." in texts and "There is no table yet." in texts

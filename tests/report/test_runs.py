@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import run_folders
+
+from wsd_distill.report.runs import Run
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "seed1" / "stage2"
+    run_folders.write_run(folder, 1, [50.0, 20.0, math.nan], run_folders.learned(1))
+    return Run("S-Cls", folder)
+
+
+def test_a_finished_run(run):
+    assert run.done and run.missing == "" and run.place == "seed1/stage2"
+    assert run.results["mAP"] == 35 and run.results["AP-cat"] == 50
+    assert (run.settings.seed, run.settings.max_iter, run.seconds) == (1, 40, 61)
+    assert run.class_names == ["cat", "<b>&", "dog"] and run.counts.tolist() == [4, 6, 0]
+    assert run.losses == ["total_loss", "loss_hard", "loss_soft"]
+    assert run.curve("test/multilabel/mAP") == ([19, 40], [40, 50])
+    assert run.temperatures["t_cls"].tolist() == pytest.approx([4, 1, 0.5])
+    assert run.temperatures["t_det"].tolist() == pytest.approx([1, 2])
+
+
+def test_command_and_versions_are_those_of_the_last_start(run):
+    command = "python tools/train_net.py --config-file configs/x.py --resume"
+    assert run.commands == [f"{command} train.seed=1 'train.note=<i>'"]
+    assert run.versions == {
+        "Python": "3.11.7",
+        "PyTorch": "2.14.1",
+        "detectron2": "0.6",
+        "numpy": "2.4.6",
+        "GPU available": "No",
+    }
+    run_folders.write_log(run.folder, ["model.name='a b'"], gpus=2)
+    again = Run("S-Cls", run.folder).commands
+    assert len(again) == 2 and again[1] == f"{command} --num-gpus 2 'model.name='\"'\"'a b'\"'\"''"
+
+
+def test_after_a_resume_the_later_entries_count(tmp_path):
+    run_folders.write_entries(tmp_path, {"iteration": 9, "loss_hard": 3.0}, {"iteration": 19, "loss_hard": 2.0})
+    run_folders.write_entries(tmp_path, {"iteration": 14, "loss_hard": 2.5}, {"iteration": 19, "loss_hard": 1.0})
+    with open(tmp_path / "metrics.json", "a") as file:
+        file.write('{"iteration": 24, "los')  # killed while writing
+    run = Run("S-Cls", tmp_path)
+    assert run.curve("loss_hard") == ([9, 14, 19], [3.0, 2.5, 1.0])
+    assert run.losses == ["loss_hard"]
+    assert run.missing.endswith(": not finished, its last logged iteration is 19.")
+
+
+def test_a_run_that_has_not_begun(tmp_path):
+    run = Run("Hinton", tmp_path / "seed0" / "hinton")
+    assert run.missing == "Hinton, seed0/hinton: not finished, it has logged nothing yet."
+    assert (run.results, run.temperatures, run.class_names, run.commands) == ({}, {}, [], [])
+
+
+def test_a_run_without_temperatures(tmp_path):
+    run_folders.write_run(tmp_path, 0, [50.0, 20.0, math.nan])
+    assert Run("Hinton", tmp_path).temperatures == {}
