@@ -13,6 +13,7 @@ TEXT = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
 RATES = "optimizer.params.new_lr_factor=10 optimizer.params.bias_lr_factor=2 optimizer.params.weight_decay_bias=0.0"
 ALL_IMAGES = "dataset.train=coco_2014_train_mlc dataset.val=coco_2014_val_mlc"
 ALL_REGIONS = "distiller.objectives.loss_roi.nms_thresh=1.0 distiller.objectives.loss_roi.num_proposals=500"
+SOFT = "distiller.objectives.loss_class_aware.distance=bce distiller.objectives.loss_class_aware.temperatures=shared"
 FILES = {"teacher": "teacher_vgg16_edgeboxes", "student": "student_vgg16"}
 FILES.update({stage: f"{stage}_vgg16_edgeboxes" for stage in ("stage1", "stage2")})
 
@@ -35,6 +36,7 @@ def test_no_override_of_the_table_is_left_out():
         RATES,
         ALL_IMAGES,
         ALL_REGIONS,
+        SOFT,
         "train.batch_size=28",
         "model.score_scale=1.0 model.score_shift=0.0",
     }
@@ -75,6 +77,27 @@ def test_all_regions_in_stage_1(released):
     boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(500, 1)  # all the same: at 0.4 one would be left
     kept = objective._keep(boxes, torch.linspace(1, 0, 500))
     assert sorted(kept.tolist()) == list(range(500))
+
+
+def test_soft_loss_of_stage_2(released):
+    objective = instantiate(released("stage2", SOFT).distiller.objectives)["loss_class_aware"]
+    assert objective.distance == "bce" and [p.tolist() for p in objective.parameters()] == [[0]] * 3
+
+
+def test_every_override_of_the_methods_is_understood(load_config):
+    rows = [line for line in TEXT.split("| method |")[1].split("\n\n")[0].splitlines()[2:]]
+    assert len(rows) == 8
+    for row in rows:
+        *_, kinds, override = (cell.strip() for cell in row.strip("|").split("|"))
+        kind = kinds.split("`")[1]
+        wanted = override.split("`")[1].split()
+        cfg = load_config(f"coco/{kind}_vgg16_edgeboxes.py", *(x for x in wanted if not x.endswith("=")))
+        assert len(instantiate(cfg.distiller.objectives)) == len(cfg.distiller.objectives) - 1
+
+
+def test_nms_without_weighting(load_config):
+    cfg = load_config("coco/stage1_vgg16_edgeboxes.py", "distiller.objectives.loss_roi.weighted=False")
+    assert not instantiate(cfg.distiller.objectives)["loss_roi"].weighted
 
 
 def test_score_weighting(released):
