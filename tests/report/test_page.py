@@ -53,7 +53,7 @@ def page(tmp_path_factory):
     run_folders.write_entries(folder / "seed1/teacher", {"iteration": 19, "loss_image": 3.0})
     Image.new("RGB", (4, 4)).save(folder / "scenes.png")
     rows = [
-        Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0}, {"mAP": 82.0}]),
+        Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0}, {}, {"mAP": 82.0}]),  # the second seed is under way
         Row("RLSD <2017>", {"mAP": 68.2}, None, note="published & alone"),
     ]
     names = {"T-WDet": "teacher", "w/o": "student", "w/": "stage2", "Hinton": "hinton"}

@@ -13,7 +13,8 @@ class Row:
     """A method's figures in percent: those of the paper and, one dict of metrics a seed, ours.
 
     Attributes:
-        published: empty where the paper has none. ours: None where there are published figures alone.
+        published: metric -> percent; empty where the paper has none.
+        ours: one dict of metrics a seed, an empty one where a seed is missing; None: published figures alone.
     """
 
     method: str
