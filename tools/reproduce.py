@@ -75,8 +75,10 @@ def keep_opts(output: Path, opts: list[str]) -> None:
         SystemExit: those that are there were made with others.
     """
     note, text = output / "opts.txt", "\n".join(opts)
-    if note.exists() and note.read_text() != text:
-        raise SystemExit(f"the runs in {output} have other --opts ({note}): give these, or another --output")
+    before = note.read_text() if note.exists() else ""
+    if before != text and any(output.glob("seed*")):
+        made_with = f"--opts {shlex.join(before.splitlines())}" if before else "no --opts"
+        raise SystemExit(f"the runs in {output} were made with {made_with}: give the same, or another --output")
     output.mkdir(parents=True, exist_ok=True)
     note.write_text(text)
 

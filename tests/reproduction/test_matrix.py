@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, forget):
     """Stores are looked for in its ``data``."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
     return tmp_path
@@ -68,7 +68,7 @@ def test_all_tables_share_teacher_baseline_and_stages(folder):
     ],
 )
 def test_what_a_run_needs_and_starts_from(folder, name, needed, start):
-    run = plan(folder, [1, 4, 5])[f"seed0/{name}"]
+    run = Matrix(ROOT, "digit_scenes", folder / "out").training(name, 0)
     assert needs(run) == needed
     weights = f'"{folder}/out/seed0/{start}/model_final.pth"' if start else None
     assert overrides(run).get("train.init_checkpoint") == weights
@@ -143,7 +143,7 @@ def test_configs_of_the_paper_have_backbone_and_proposals_in_their_names(folder)
         config_file(ROOT / "configs/coco", "nothing")
 
 
-def test_overrides_of_the_user_reach_every_config_that_has_their_key(folder, forget):
+def test_overrides_of_the_user_reach_every_config_that_has_their_key(folder):
     (folder / "pets.csv").write_text("file,labels\n0.png,cat;dog\n")
     opts = ["dataset.name=pets", *(f"dataset.files.{split}={folder}/pets.csv" for split in ("train", "val", "test"))]
     runs = plan(folder, [3], dataset="image_list", opts=[*opts, "train.max_iter=7"])

@@ -1,11 +1,7 @@
-"""Small commands in the place of trainings: what starts when, what a failure stops, and that nothing is left behind."""
+"""Small commands in the place of trainings: what starts when, what a failure stops."""
 
 import os
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
@@ -14,30 +10,25 @@ from wsd_distill.reproduction.runs import Run, finish, missing
 
 # Notes start and end, and that what it needs is there; "fail" as its last argument makes it fail.
 WORK = """
-import sys, time, pathlib
+import sys, pathlib
 output, journal, needs, fail = sys.argv[1:]
 output = pathlib.Path(output)
 write = lambda word: open(journal, "a").write(f"{word} {output.name}\\n")
 write("start")
 assert all(pathlib.Path(need).exists() for need in needs.split())
 print("eta: 0:00:01  iter: 4  total_loss: 0.5")
-time.sleep(0.15)
 write("end")
 if fail: sys.exit("no memory")
 (output / "results.json").write_text("{}")
 """
-SLEEP = """
-import os, sys, time
-if sys.argv[1]: os.fork()
-open(f"pids/{os.getpid()}", "w")
-time.sleep(60)
-"""
-STARTER = """
-import sys
-from pathlib import Path
-from wsd_distill.reproduction.runs import Run, finish
-command = [sys.executable, "-S", "-c", *sys.argv[1:]]
-finish([Run(name, command, Path(name), [Path(name) / "never"]) for name in "ab"], 2)
+MEET = """
+import pathlib, sys, time
+mine, other = map(pathlib.Path, sys.argv[1:])
+mine.touch()
+end = time.time() + 20
+while not other.exists():
+    assert time.time() < end
+    time.sleep(0.01)
 """
 
 
@@ -64,15 +55,25 @@ def most_at_once(folder):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_each_run_starts_once_after_what_it_needs_and_so_many_at_once(make, tmp_path, jobs):
+def test_each_run_starts_once_after_what_it_needs(make, tmp_path, jobs):
     teacher, student = make("teacher"), make("student")
     stage1 = make("stage1", teacher)
     stage2 = make("stage2", teacher, stage1)
     assert finish([stage2, student, stage2], jobs) == ([], [])
     started = sorted(name for word, name in journal(tmp_path) if word == "start")
     assert started == ["stage1", "stage2", "student", "teacher"]
-    assert most_at_once(tmp_path) == jobs
+    assert most_at_once(tmp_path) <= jobs
     assert stage1.log.read_text().endswith("\neta: 0:00:01  iter: 4  total_loss: 0.5\n")
+
+
+def test_two_are_at_work_together(tmp_path):
+    """Each waits until the other is there."""
+    first, second = tmp_path / "first here", tmp_path / "second here"
+    runs = [
+        Run(path.name, [sys.executable, "-S", "-c", MEET, str(path), str(other)], tmp_path / f"{path.name} log", [path])
+        for path, other in ((first, second), (second, first))
+    ]
+    assert finish(runs, 2) == ([], [])
 
 
 def test_what_is_done_is_not_done_again_nor_what_only_it_needed(make, tmp_path):
@@ -98,37 +99,6 @@ def test_a_failure_stops_those_that_need_it_and_no_other(make, tmp_path, capsys)
 def test_a_command_that_leaves_no_result_has_failed(tmp_path):
     run = Run("idle", [sys.executable, "-S", "-c", ""], tmp_path / "idle", [tmp_path / "idle" / "results.json"])
     assert finish([run], 1) == ([run], [])
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_the_one_that_started_it(tmp_path, number):
-    """The command's own child too, as the workers of a loader; after SIGKILL, Linux ends the command alone."""
-    if sys.platform != "linux":
-        pytest.skip("reads /proc; and Linux alone ends the children of a killed process")
-    (tmp_path / "pids").mkdir()
-    fork = "" if number == signal.SIGKILL else "fork"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-W", "ignore", "-c", STARTER, SLEEP, fork]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(os.listdir(tmp_path / "pids")) == (4 if fork else 2), 60)
-    process.send_signal(number)
-    assert process.wait(30) == (143 if number == signal.SIGTERM else -number)
-    wait_for(lambda: not any(alive(int(pid)) for pid in os.listdir(tmp_path / "pids")), 10)
-
-
-def wait_for(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def alive(pid):
-    """And no zombie that nobody has asked for its end."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_runs_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch):

@@ -56,7 +56,8 @@ class Matrix:
         Raises:
             FileNotFoundError: the data set lacks a config. ValueError: an override that none of the configs can take.
         """
-        goals = [self.training(name, seed) for seed in range(seeds) for name in dict.fromkeys(names)]
+        names = list(dict.fromkeys(names))
+        goals = [self.training(name, seed) for seed in range(seeds) for name in names]
         for opt in self.opts:
             if opt not in self._taken:
                 raise ValueError(f"--opts {opt}: no config of these runs has such a key")

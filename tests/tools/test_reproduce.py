@@ -1,0 +1,77 @@
+"""The command line; what it starts is tested in tests/reproduction, what that trains in test_train_net.py."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "tools" / "reproduce.py"
+
+
+@pytest.fixture
+def reproduce(monkeypatch, tmp_path, forget):
+    """A function: arguments of the tool; every training ends at once, with 70 mAP or, where it is to fail, without."""
+    spec = importlib.util.spec_from_file_location("reproduce", PATH)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    planned = tool.plan
+
+    def plan(arguments):
+        matrix, goals = planned(arguments)
+        results = json.dumps({"test": {"multilabel": {"mAP": 70.0}}})
+        for name, run in matrix._runs.items():
+            fails = name.split("/")[-1] in reproduce.fail
+            work = "exit(1)" if fails else f"for p in {[*map(str, run.results)]}: open(p, 'w').write({results!r})"
+            run.command = [sys.executable, "-S", "-c", work]
+        return matrix, goals
+
+    def reproduce(*arguments):
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", "--output", str(tmp_path / "out"), *arguments])
+        tool.main()
+
+    reproduce.fail = []
+    monkeypatch.setattr(tool, "plan", plan)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    (tmp_path / "proposals").mkdir()
+    return reproduce
+
+
+TABLE_3 = ("--dataset", "voc5", "--tables", "3", "--seeds", "1", "--jobs", "2")
+
+
+def test_a_table_is_printed_again_and_others_overrides_are_refused(reproduce, tmp_path, capsys):
+    reproduce(*TABLE_3)
+    printed = capsys.readouterr().out
+    assert "| S-Cls (w/) | 74.6 (+3.7) | 70.0 (+0.0) |" in printed
+    assert "python tools/reproduce.py --dataset voc5 --tables 3 --seeds 1\n" in (tmp_path / "out/tables.md").read_text()
+    reproduce(*TABLE_3, "--print-only")
+    assert capsys.readouterr().out == printed
+    with pytest.raises(SystemExit, match="were made with no --opts: give the same"):
+        reproduce(*TABLE_3, "--opts", "train.max_iter=7")
+
+
+def test_after_a_failure_there_are_the_others_rows_and_an_exit_status(reproduce, capsys):
+    reproduce.fail = ["stage1"]
+    with pytest.raises(SystemExit, match="seed0/stage1 failed: .*\nseed0/stage2 was not started"):
+        reproduce(*TABLE_3)
+    printed = capsys.readouterr().out
+    assert "| T-WDet | 78.6 (+7.7) | 70.0 (+0.0) |" in printed and "| S-Cls (w/) | 74.6 (+3.7) | - |" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--tables", "5", "--detector-config", "a.py"], "go together"),
+        (["--dataset", "coco", "--tables", "5"], "give yours with --detector-config and --detector-weights"),
+        (["--dataset", "voc5", "--opts", "train.max_itr=5"], "--opts train.max_itr=5: no config"),
+        (["--dataset", "image_list"], "dataset.name"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(reproduce, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        reproduce(*arguments)
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match="is not there"):
+        reproduce("--print-only")
