@@ -24,7 +24,7 @@ module = runpy.run_path(sys.argv[1])
 with module["ending_children"]() as children:
     for name in "ab":
         command = [sys.executable, "-S", "-c", *sys.argv[2:]]
-        children.append(module["start"](command, dict(os.environ), name, Path(name), lambda: None))
+        module["start"](children, command, dict(os.environ), name, Path(name), lambda: None)
     time.sleep(60)
 """
 

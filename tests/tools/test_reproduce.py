@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import wsd_distill.data.datasets  # noqa: F401  (what it registers is there before ``forget`` looks)
+
 PATH = Path(__file__).parents[2] / "tools" / "reproduce.py"
 
 

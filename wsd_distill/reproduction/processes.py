@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+_ENDING = {signal.SIGTERM, signal.SIGINT}
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux alone
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -50,30 +51,43 @@ def _end(processes: list[subprocess.Popen], patience: float = 10.0) -> None:
 
 
 def start(
-    command: list[str], environment: dict[str, str], name: str, log: Path, at_end: Callable[[], None]
+    children: list[subprocess.Popen],
+    command: list[str],
+    environment: dict[str, str],
+    name: str,
+    log: Path,
+    at_end: Callable[[], None],
 ) -> subprocess.Popen:
-    """A process group of its own; a thread listens to it and calls ``at_end`` when it has nothing more to say.
+    """One more of the children, a process group of its own.
 
-    To be called in the main thread: Linux ends a child with the thread that made it.
+    A thread listens to it and calls ``at_end`` when it has nothing more to say. To be called in the main thread: Linux
+    ends a child with the thread that made it.
     """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=environment,
-        start_new_session=True,
-        preexec_fn=_die_with_parent if _libc else None,
-    )
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # or a signal could find it started, but not among the children
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_prepare,
+        )
+        children.append(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     threading.Thread(target=_listen, args=(process, name, log, at_end), daemon=True).start()
     return process
 
 
-def _die_with_parent() -> None:
-    """In the child: SIGTERM when its parent is gone, even killed."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _prepare() -> None:
+    """In the child: signals reach it, on Linux SIGTERM too when its parent is gone, even killed."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    if _libc:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _listen(process: subprocess.Popen, name: str, log: Path, at_end: Callable[[], None]) -> None:

@@ -84,8 +84,8 @@ def finish(goals: Iterable[Run], jobs: int) -> tuple[list[Run], list[Run]]:
                 waiting.remove(run)
                 run.output.mkdir(parents=True, exist_ok=True)
                 place = places.pop(0)
-                process = start(run.command, _environment(place, at_work), run.name, run.log, partial(ended.put, run))
-                children.append(process)
+                environment = _environment(place, at_work)
+                process = start(children, run.command, environment, run.name, run.log, partial(ended.put, run))
                 running[run] = (process, place)
             if not running:
                 return failed, waiting
