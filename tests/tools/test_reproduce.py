@@ -1,77 +1,79 @@
-"""The order in which reproduce.py starts its runs; what it trains is tested in test_train_net.py."""
+"""The command line; what it starts is tested in tests/reproduction, what that trains in test_train_net.py."""
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
-
-# isort: split
 import importlib.util
+import json
 import sys
-import threading
 from pathlib import Path
 
 import pytest
+
+import wsd_distill.data.datasets  # noqa: F401  (what it registers is there before ``forget`` looks)
 
 PATH = Path(__file__).parents[2] / "tools" / "reproduce.py"
 
 
 @pytest.fixture
-def reproduce(monkeypatch):
+def reproduce(monkeypatch, tmp_path, forget):
+    """A function: arguments of the tool; every training ends at once, with 70 mAP or, where it is to fail, without."""
     spec = importlib.util.spec_from_file_location("reproduce", PATH)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "reproduce", module)  # dataclasses look for it there
-    spec.loader.exec_module(module)
-    return module
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    planned = tool.plan
+
+    def plan(arguments):
+        matrix, goals = planned(arguments)
+        results = json.dumps({"test": {"multilabel": {"mAP": 70.0}}})
+        for name, run in matrix._runs.items():
+            fails = name.split("/")[-1] in reproduce.fail
+            work = "exit(1)" if fails else f"for p in {[*map(str, run.results)]}: open(p, 'w').write({results!r})"
+            run.command = [sys.executable, "-S", "-c", work]
+        return matrix, goals
+
+    def reproduce(*arguments):
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", "--output", str(tmp_path / "out"), *arguments])
+        tool.main()
+
+    reproduce.fail = []
+    monkeypatch.setattr(tool, "plan", plan)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    (tmp_path / "proposals").mkdir()
+    return reproduce
 
 
-class Trainings:
-    """Stands in for ``train``: notes what is at work when, and that what it needs is there."""
-
-    def __init__(self, fails=""):
-        self.started, self.at_once, self.fails = [], 0, fails
-        self._active, self._lock = 0, threading.Lock()
-
-    def __call__(self, run, threads):
-        assert all(needed.done for needed in run.needs)
-        with self._lock:
-            self.started.append(run.name)
-            self._active += 1
-            self.at_once = max(self.at_once, self._active)
-        if run.name == self.fails:
-            raise SystemExit(f"{run.name} failed")
-        run.output.mkdir(parents=True)
-        (run.output / "results.json").write_text("{}")
-        with self._lock:
-            self._active -= 1
+TABLE_3 = ("--dataset", "voc5", "--tables", "3", "--seeds", "1", "--jobs", "2")
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_each_run_starts_once_and_after_what_it_needs(reproduce, monkeypatch, tmp_path, jobs):
-    monkeypatch.setattr(reproduce, "train", trainings := Trainings())
-    runs = [run for seed in range(2) for run in reproduce.plan("digit_scenes", seed, tmp_path)]
-    reproduce.train_all(runs, jobs)
-    names = ["stage1", "stage2", "student", "student_long", "teacher"]
-    assert sorted(trainings.started) == sorted(2 * names)
-    assert all(run.done for run in runs) and trainings.at_once <= jobs
+def test_a_table_is_printed_again_and_others_overrides_are_refused(reproduce, tmp_path, capsys):
+    reproduce(*TABLE_3)
+    printed = capsys.readouterr().out
+    assert "| S-Cls (w/) | 74.6 (+3.7) | 70.0 (+0.0) |" in printed
+    assert "python tools/reproduce.py --dataset voc5 --tables 3 --seeds 1\n" in (tmp_path / "out/tables.md").read_text()
+    reproduce(*TABLE_3, "--print-only")
+    assert capsys.readouterr().out == printed
+    with pytest.raises(SystemExit, match="were made with no --opts: give the same"):
+        reproduce(*TABLE_3, "--opts", "train.max_iter=7")
 
 
-def test_what_is_done_is_not_trained_again(reproduce, monkeypatch, tmp_path):
-    runs = reproduce.plan("digit_scenes", 0, tmp_path)
-    for run in runs[:2]:
-        run.output.mkdir(parents=True)
-        (run.output / "results.json").write_text("{}")
-    monkeypatch.setattr(reproduce, "train", trainings := Trainings())
-    reproduce.train_all(runs, 2)
-    assert [run.name for run in runs[:2]] == ["teacher", "student"]
-    assert sorted(trainings.started) == ["stage1", "stage2", "student_long"]
+def test_after_a_failure_there_are_the_others_rows_and_an_exit_status(reproduce, capsys):
+    reproduce.fail = ["stage1"]
+    with pytest.raises(SystemExit, match="seed0/stage1 failed: .*\nseed0/stage2 was not started"):
+        reproduce(*TABLE_3)
+    printed = capsys.readouterr().out
+    assert "| T-WDet | 78.6 (+7.7) | 70.0 (+0.0) |" in printed and "| S-Cls (w/) | 74.6 (+3.7) | - |" in printed
 
 
-def test_a_failed_run_stops_those_that_need_it(reproduce, monkeypatch, tmp_path):
-    monkeypatch.setattr(reproduce, "train", trainings := Trainings(fails="teacher"))
-    with pytest.raises(SystemExit, match="teacher failed"):
-        reproduce.train_all(reproduce.plan("digit_scenes", 0, tmp_path), 1)
-    assert trainings.started == ["teacher"]
-
-
-def test_equal_epochs_and_the_epochs_of_both_stages(reproduce, tmp_path):
-    """S-Cls (w/o) has the 12 epochs of stage 2, and in a row of its own the 8 + 12 of both; 3,000 scenes / 16."""
-    overrides = {run.name: run.overrides for run in reproduce.plan("digit_scenes", 0, tmp_path)}
-    assert "train.max_iter=2250" in overrides["student"] and "train.max_iter=3750" in overrides["student_long"]
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--tables", "5", "--detector-config", "a.py"], "go together"),
+        (["--dataset", "coco", "--tables", "5"], "give yours with --detector-config and --detector-weights"),
+        (["--dataset", "voc5", "--opts", "train.max_itr=5"], "--opts train.max_itr=5: no config"),
+        (["--dataset", "image_list"], "dataset.name"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(reproduce, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        reproduce(*arguments)
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match="is not there"):
+        reproduce("--print-only")

@@ -1,20 +1,21 @@
-"""Results of several seeds as one Markdown table."""
+"""Figures of the paper and of our seeds as one Markdown table."""
 
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
 
-Results = dict[str, float]
+MARKS = "†‡§¶"
 
 
 @dataclass
 class Row:
-    """A method's figures in percent: those of the paper and, one dict of metrics a seed, ours.
+    """A method of a table.
 
     Attributes:
         published: metric -> percent; empty where the paper has none.
         ours: one dict of metrics a seed, an empty one where a seed is missing; None: published figures alone.
+        note: what a mark behind the method leads to, the same for all rows that share it.
     """
 
     method: str
@@ -25,40 +26,87 @@ class Row:
 
 @dataclass
 class Table:
-    """Rows under the same metrics."""
-
     title: str
     caption: str
     metrics: list[str]
     rows: list[Row]
 
 
-def spread(values: list[float], digits: int = 1) -> str:
-    """Mean, and the sample standard deviation where there are several values; "-" for none."""
+def spread(values: list[float], sign: str = "", digits: int = 1) -> str:
+    """Mean, with ``sign="+"`` always signed, and the sample standard deviation where there are several values.
+
+    "-" for none.
+    """
     if not values:
         return "-"
-    text = f"{statistics.mean(values):.{digits}f}"
+    text = f"{statistics.mean(values):{sign}.{digits}f}"
     return text + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
-def markdown_table(rows: dict[str, list[Results]], metrics: list[str]) -> str:
-    """One row a method, one column a metric, over the seeds of the method.
+def differences(row: Row, baseline: Row, metric: str) -> list[float]:
+    """Seed by seed, over the seeds that both have."""
+    pairs = zip(row.ours or [], baseline.ours or [])
+    return [ours[metric] - theirs[metric] for ours, theirs in pairs if metric in ours and metric in theirs]
+
+
+def markdown_table(table: Table, published: str = "", ours: str = "", baseline: str = "") -> str:
+    """One row a method; for each metric what was published, where anything was, and the mean and spread of our seeds.
 
     Args:
-        rows: method -> one dict of metrics for each seed. A metric that a method lacks is shown as "-".
+        published, ours: the data sets of these figures, for the head.
+        baseline: the method from which gains are counted, in parentheses, on both sides, since figures of different
+            data sets do not compare. "": they are of one data set, and ours have the difference from the published one.
     """
-    lines = ["| method | " + " | ".join(metrics) + " |", "|:--|" + "--:|" * len(metrics)]
-    for method, seeds in rows.items():
-        cells = [spread([seed[metric] for seed in seeds if metric in seed]) for metric in metrics]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    base = next((row for row in table.rows if row.method == baseline), None)
+    notes = list(dict.fromkeys(row.note for row in table.rows if row.note))
+    both = {metric: any(metric in row.published for row in table.rows) for metric in table.metrics}
+    head = ["method"]
+    for metric, has_published in both.items():
+        heads = [f"{published} (gain)", f"{ours} (gain)"] if base else ["published", "ours (difference)"]
+        head += [f"{metric}, {which}" for which in heads] if has_published else [metric]
+    lines = [head, [":--"] + ["--:"] * (len(head) - 1)]
+    for row in table.rows:
+        cells = [_method_cell(row, notes)]
+        for metric, has_published in both.items():
+            cells += [_published_cell(row, base, metric)] if has_published else []
+            cells.append(_our_cell(row, base, metric))
+        lines.append(cells)
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return text + "".join(f"\n\n{mark} {note}" for mark, note in zip(MARKS, notes))
 
 
-def gains(rows: dict[str, list[Results]], metric: str, pairs: list[tuple[str, str]]) -> list[str]:
-    """For each pair (better, worse) a sentence with the mean and the spread of the difference, seed by seed."""
-    lines = []
+def _method_cell(row: Row, notes: list[str]) -> str:
+    """With the mark of its note, and how many seeds there are where some are missing."""
+    mark = f" {MARKS[notes.index(row.note)]}" if row.note else ""
+    there = sum(map(bool, row.ours or []))
+    return row.method + mark + (f" ({there} of {len(row.ours)} seeds)" if 0 < there < len(row.ours) else "")
+
+
+def _published_cell(row: Row, base: Row | None, metric: str) -> str:
+    if metric not in row.published:
+        return "-"
+    value = f"{row.published[metric]:.1f}"
+    if base is None or row is base or metric not in base.published:
+        return value
+    return f"{value} ({row.published[metric] - base.published[metric]:+.1f})"
+
+
+def _our_cell(row: Row, base: Row | None, metric: str) -> str:
+    values = [seed[metric] for seed in row.ours or [] if metric in seed]
+    text, addition = spread(values), []
+    if base is not None and row is not base:
+        addition = differences(row, base, metric)
+    elif base is None and metric in row.published:
+        addition = [statistics.mean(values) - row.published[metric]] if values else []
+    return f"{text} ({spread(addition, '+')})" if addition else text
+
+
+def gains(table: Table, metric: str, pairs: list[tuple[str, str]]) -> list[str]:
+    """For each pair (better, worse) of methods a sentence with the mean and the spread of the gain, seed by seed."""
+    rows, lines = {row.method: row for row in table.rows}, []
     for better, worse in pairs:
-        differences = [b[metric] - w[metric] for b, w in zip(rows[better], rows[worse])]
-        each = ", ".join(f"{d:+.1f}" for d in differences)
-        lines.append(f"{better} minus {worse}: {spread(differences)} {metric} (seed by seed: {each})")
+        gain = differences(rows[better], rows[worse], metric)
+        if gain:
+            each = ", ".join(f"{d:+.1f}" for d in gain)
+            lines.append(f"{better} minus {worse}: {spread(gain)} {metric} (seed by seed: {each})")
     return lines

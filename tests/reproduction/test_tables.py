@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from wsd_distill.reproduction.comparison import build_comparison, write_comparison
+from wsd_distill.reproduction.published import DISTILLED, PLAIN, PUBLISHED
+from wsd_distill.reproduction.recipes import LONG, RECIPES, ROWS
+from wsd_distill.reproduction.tables import build_table, build_tables, read_results, write_tables
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A function: seed, run and mAP of a finished run -> its results.json."""
+
+    def finished(seed, run, value, **more):
+        folder = tmp_path / f"seed{seed}" / run
+        folder.mkdir(parents=True)
+        results = {"val": {"multilabel": {"mAP": 1.0}}, "test": {"multilabel": {"mAP": value, **more}}}
+        (folder / "results.json").write_text(json.dumps(results))
+
+    return finished
+
+
+def test_results_are_those_of_the_test_split_of_all_tasks(tmp_path):
+    test = {"multilabel": {"mAP": 70.0}, "localization": {"CorLoc": 50.0}}
+    (tmp_path / "results.json").write_text(json.dumps({"val": {"multilabel": {"mAP": 60.0}}, "test": test}))
+    assert read_results(tmp_path) == {"mAP": 70.0, "CorLoc": 50.0}
+    assert read_results(tmp_path / "unfinished") == {}
+
+
+def test_rows_are_the_papers_then_ours_and_runs_exist():
+    for number, runs in ROWS.items():
+        assert set(runs.values()) <= set(RECIPES)
+        for part in PUBLISHED[number]:
+            paper = [method for method in runs if method in part.rows]
+            assert list(runs)[: len(paper)] == paper and part.baseline in paper
+
+
+def test_a_table_of_what_is_there(finished, tmp_path):
+    """Seed 1 has no stage 2 yet."""
+    finished(0, "student", 70.0)
+    finished(1, "student", 72.0)
+    finished(0, "stage2", 75.0)
+    table = build_table(1, PUBLISHED[1][0], tmp_path, 2, "digit_scenes")
+    rows = {row.method: row for row in table.rows}
+    assert list(rows)[:13] == list(PUBLISHED[1][0].rows) and list(rows)[13:] == [LONG]
+    assert rows[PLAIN].ours == [{"mAP": 70.0}, {"mAP": 72.0}] and rows[PLAIN].note == ""
+    assert rows[DISTILLED].ours == [{"mAP": 75.0}, {}]
+    assert rows["FitNets [23]"].ours == [{}, {}] and rows["FitNets [23]"].published["mAP"] == 72.5
+    assert rows["RLSD [43]"].ours is None and "published figures alone" in rows["RLSD [43]"].note
+    assert rows[LONG].published == {} and "not in the paper" in rows[LONG].note
+
+
+def test_gains_on_another_data_set_differences_on_the_papers(finished, tmp_path):
+    """Published: 70.9, 78.6, 74.6 on MS-COCO and 55.6, 58.2, 60.1 on NUS-WIDE."""
+    for seed, (plain, teacher, distilled) in enumerate([(70.0, 80.0, 75.0), (72.0, 83.0, 79.0)]):
+        finished(seed, "student", plain)
+        finished(seed, "teacher", teacher)
+        finished(seed, "stage2", distilled)
+    commands = {3: "python tools/reproduce.py --tables 3"}
+    tables = build_tables([3], tmp_path, 2, "digit_scenes")
+    text = write_tables(tmp_path / "tables.md", tables, "digit_scenes", commands)
+    assert text == (tmp_path / "tables.md").read_text() and text.count(commands[3]) == 2
+    assert "| method | mAP, MS-COCO (gain) | mAP, digit_scenes (gain) |" in text
+    assert "| S-Cls (w/o) | 70.9 | 71.0 ± 1.4 |" in text
+    assert "| T-WDet | 78.6 (+7.7) | 81.5 ± 2.1 (+10.5 ± 0.7) |" in text
+    assert "| S-Cls (w/) | 60.1 (+4.5) | 77.0 ± 2.8 (+6.0 ± 1.4) |" in text
+    assert "| S-Cls (w/o), epochs of both stages † | - | - |" in text
+
+    text = write_tables(tmp_path / "tables.md", build_tables([3], tmp_path, 2, "MS-COCO"), "MS-COCO", commands)
+    assert "| method | mAP, published | mAP, ours (difference) |" in text
+    assert "| T-WDet | 78.6 | 81.5 ± 2.1 (+2.9) |" in text
+    assert "| method | mAP, NUS-WIDE (gain) | mAP, MS-COCO (gain) |" in text
+
+
+def test_the_comparison_as_far_as_it_goes(finished, tmp_path):
+    finished(0, "student", 70.0, CF1=60.0)
+    finished(0, "stage2", 75.5, CF1=66.0)
+    text = write_comparison(tmp_path / "table.md", build_comparison(tmp_path, 1, "digit_scenes"))
+    assert text == (tmp_path / "table.md").read_text()
+    assert text.splitlines()[0] == "| method | mAP | CF1 | OF1 | CF1-top3 | OF1-top3 | CorLoc | images/s |"
+    assert "| S-Cls (w/) | 75.5 | 66.0 | - | - | - | - | - |" in text
+    assert text.endswith("\n- S-Cls (w/) minus S-Cls (w/o): 5.5 mAP (seed by seed: +5.5)\n")

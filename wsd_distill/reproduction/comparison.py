@@ -1,0 +1,86 @@
+"""T-WDet and S-Cls without and with distillation: what they are worth, how fast they are, and what they see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import LazyConfig, instantiate
+from torchvision.ops import nms
+
+from wsd_distill.data.datasets import register_from
+from wsd_distill.engine import place
+from wsd_distill.modeling.weights import load_weights
+from wsd_distill.report.pictures import choose_scenes, draw_scenes
+from wsd_distill.report.table import Table, gains, markdown_table
+from wsd_distill.report.throughput import images_per_second
+
+from .published import DISTILLED, PLAIN, TEACHER
+from .recipes import COMPARISON, LONG
+from .tables import read_row
+
+METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
+
+
+def build_comparison(output: Path, seeds: int, name: str) -> Table:
+    """Of the runs of ``COMPARISON`` below ``output``, as far as they are finished."""
+    rows = [read_row(method, run, output, seeds) for method, run in COMPARISON.items()]
+    return Table(f"{name}, test split", f"In percent, {seeds} seed(s).", METRICS, rows)
+
+
+def write_comparison(path: Path, table: Table) -> str:
+    """Its Markdown and sentences on what distillation gains, to a file; also returned."""
+    sentences = gains(table, "mAP", [(TEACHER, PLAIN), (DISTILLED, PLAIN), (DISTILLED, LONG)])
+    text = "\n".join([markdown_table(table), "", *(f"- {sentence}" for sentence in sentences), ""])
+    path.write_text(text)
+    return text
+
+
+def load(run: Path) -> tuple[torch.nn.Module, list[dict]]:
+    """The trained model of a run, and the loader of its test set as its config has it."""
+    cfg = LazyConfig.load(str(run / "config.yaml"))
+    register_from(cfg)
+    model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
+    load_weights(model, str(run / "model_final.pth"))
+    return model.eval(), cfg.dataloader.test.test.loader
+
+
+def add_speed(table: Table, folder: Path) -> None:
+    """Images a second of all its methods, measured on the runs in the folder of the first seed."""
+    models = {}
+    for method, run in COMPARISON.items():
+        model, loader = load(folder / run)
+        models[method] = (model, next(iter(instantiate(loader))))
+    speeds = images_per_second(models)
+    for row in table.rows:
+        row.ours[0]["images/s"] = speeds[row.method]
+
+
+@torch.no_grad()
+def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5) -> None:
+    """Test scenes with T-WDet's boxes of highest s' after non-maximum suppression, and both students' labels.
+
+    Args:
+        folder: of one seed.
+    """
+    students = [PLAIN, DISTILLED]
+    files = [np.load(folder / COMPARISON[student] / "inference" / "test" / "scores.npz") for student in students]
+    chosen = choose_scenes([f["scores"] for f in files], how_many)
+    teacher, loader = load(folder / COMPARISON[TEACHER])
+    dataset = instantiate(loader).dataset
+    scenes = []
+    for i in chosen:
+        view = dataset[i]
+        output = teacher.extract([view])
+        found, objectness = output.boxes[0].tensor, output.objectness[0]
+        best = nms(found, objectness, 0.4)[:boxes]
+        scenes.append(
+            {
+                "image": view["image"].permute(1, 2, 0).numpy(),
+                "boxes": found[best].cpu().numpy(),
+                "labels": files[0]["labels"][i],
+                "scores": [f["scores"][i] for f in files],
+            }
+        )
+    draw_scenes(path, scenes, students, [str(name) for name in files[0]["class_names"]])

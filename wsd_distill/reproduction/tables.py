@@ -1,0 +1,76 @@
+"""The paper's tables with our figures beside its own, from the folders of finished runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsd_distill.report.table import Row, Table, markdown_table
+
+from .published import COCO, NUS_WIDE, PUBLISHED, PublishedTable
+from .recipes import ROWS
+
+NAMES = {"coco": COCO, "nus_wide": NUS_WIDE}  # folder of configs -> the paper's name of the data set
+_ALONE = "no distillation of this framework: published figures alone"
+_OURS = "not in the paper's table"
+_ITERATIONS = (
+    "Students that are distilled in two stages (FitNets, and all with RoI-aware or NMS proposals transfer) train for "
+    "the iterations of both, as S-Cls (w/o), epochs of both stages, does; the others for those of stage 2."
+)
+_GAIN = "In parentheses the gain over {baseline}, ours seed by seed: figures of different data sets do not compare."
+_DIFFERENCE = "In parentheses the difference from the published figure."
+
+
+def read_results(folder: Path) -> dict[str, float]:
+    """metric -> percent on the test split, of a finished run; {} for one that is not finished."""
+    path = folder / "results.json"
+    if not path.exists():
+        return {}
+    tasks = json.loads(path.read_text())["test"].values()
+    return {metric: value for task in tasks for metric, value in task.items()}
+
+
+def read_row(method: str, run: str, output: Path, seeds: int) -> Row:
+    """Of a method as the seeds of ``run`` below ``output`` have it."""
+    return Row(method, {}, [read_results(output / f"seed{seed}" / run) for seed in range(seeds)])
+
+
+def build_table(number: int, published: PublishedTable, output: Path, seeds: int, name: str) -> Table:
+    """The paper's rows in the paper's order, then ours; ``name``: of our data set."""
+    runs = ROWS[number]
+    rows = []
+    for method in [*published.rows, *(method for method in runs if method not in published.rows)]:
+        row = read_row(method, runs[method], output, seeds) if method in runs else Row(method, {}, None, _ALONE)
+        row.published = published.figures(method)
+        row.note = row.note if row.published else _OURS
+        rows.append(row)
+    remark = _DIFFERENCE if name == published.dataset else _GAIN.format(baseline=published.baseline)
+    ours = f"Ours: {name}, test split, {seeds} seed{'s' if seeds > 1 else ''}, mean ± standard deviation."
+    caption = f"In percent. Published: {published.dataset}. {ours} {remark} {_ITERATIONS}"
+    return Table(f"Table {number}, {published.dataset}: {published.title}", caption, list(published.metrics), rows)
+
+
+def build_tables(
+    numbers: Sequence[int], output: Path, seeds: int, name: str
+) -> list[tuple[int, PublishedTable, Table]]:
+    """All parts of these tables of the paper."""
+    return [
+        (number, published, build_table(number, published, output, seeds, name))
+        for number in numbers
+        for published in PUBLISHED[number]
+    ]
+
+
+def write_tables(
+    path: Path, tables: list[tuple[int, PublishedTable, Table]], name: str, commands: dict[int, str]
+) -> str:
+    """All tables as Markdown, each with the command that makes it, to a file; also returned."""
+    sections = []
+    for number, published, table in tables:
+        baseline = "" if name == published.dataset else published.baseline
+        text = markdown_table(table, published.dataset, name, baseline)
+        sections.append(f"## {table.title}\n\n{table.caption}\n\n{text}\n\n```\n{commands[number]}\n```\n")
+    whole = "\n".join(sections)
+    path.write_text(whole)
+    return whole
