@@ -1,14 +1,14 @@
 #!/usr/bin/env python
 """Run the paper's experiments on a data set, several seeds, and print its tables with our figures beside its own.
 
-    python tools/reproduce.py --dataset digit_scenes --tables 1 2 3 4 5 --seeds 3
+    python tools/reproduce.py --dataset digit_scenes --tables 1 2 3 4 5 --seeds 3 --report output/report
     python tools/reproduce.py --dataset digit_scenes --seeds 3    # T-WDet, S-Cls with and without it; a picture
     python tools/reproduce.py --dataset coco --tables 5 --detector-config FILE --detector-weights FILE
     python tools/reproduce.py --dataset image_list --tables 4 --opts dataset.name=pets dataset.files.train=...
 
 Only what a table needs is trained, and once for all tables. Finished runs are kept, an interrupted one goes on from its
 last checkpoint. Everything lands in --output: a folder for each run with its log, configuration, checkpoint and scores;
-tables.md, or table.md and scenes.png.
+tables.md, or table.md and scenes.png; --report writes a page about all of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
+from wsd_distill.report.table import Table
 from wsd_distill.reproduction.comparison import add_speed, build_comparison, draw_comparison, write_comparison
 from wsd_distill.reproduction.matrix import Detector, Matrix
+from wsd_distill.reproduction.page import write_page
 from wsd_distill.reproduction.published import PUBLISHED
 from wsd_distill.reproduction.recipes import COMPARISON, ROWS
 from wsd_distill.reproduction.runs import Run, default_jobs, finish
@@ -42,6 +44,7 @@ def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 (default 3)")
     parser.add_argument("--output", type=Path, help="default: output/<dataset>")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (default %(default)s here)")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write one HTML page about all runs there")
     parser.add_argument("--print-only", action="store_true", help="start nothing, print what is there")
     parser.add_argument("--detector-config", help="your detector for Table 5, instead of training one")
     parser.add_argument("--detector-weights", help="its checkpoint")
@@ -90,12 +93,13 @@ def train(goals: list[Run], jobs: int) -> str:
     return "\n".join(lines + [f"{run.name} was not started: it needs what failed" for run in left_out])
 
 
-def print_tables(matrix: Matrix, arguments: argparse.Namespace) -> None:
+def print_tables(matrix: Matrix, arguments: argparse.Namespace) -> list[Table]:
     name = NAMES.get(arguments.dataset, matrix.name)
     tables = build_tables(arguments.tables, matrix.output, arguments.seeds, name)
     commands = {number: command(arguments, number) for number in arguments.tables}
     print("\n" + write_tables(matrix.output / "tables.md", tables, name, commands))
     print(f"Tables: {matrix.output / 'tables.md'}")
+    return [table for _, _, table in tables]
 
 
 def command(arguments: argparse.Namespace, number: int) -> str:
@@ -108,7 +112,7 @@ def command(arguments: argparse.Namespace, number: int) -> str:
     return shlex.join(map(str, words))
 
 
-def print_comparison(matrix: Matrix, arguments: argparse.Namespace) -> None:
+def print_comparison(matrix: Matrix, arguments: argparse.Namespace) -> list[Table]:
     table, path = build_comparison(matrix.output, arguments.seeds, matrix.name), matrix.output / "table.md"
     drawn = all(row.ours[0] for row in table.rows)
     if drawn:
@@ -117,6 +121,7 @@ def print_comparison(matrix: Matrix, arguments: argparse.Namespace) -> None:
     if drawn:
         draw_comparison(matrix.output / "scenes.png", matrix.output / "seed0")
         print(f"Picture: {matrix.output / 'scenes.png'}")
+    return [table]
 
 
 def main() -> None:
@@ -125,10 +130,11 @@ def main() -> None:
         raise SystemExit(f"{matrix.output} is not there: start the runs without --print-only, or name their --output")
     keep_opts(matrix.output, arguments.opts)
     problems = train(goals, arguments.jobs)
-    if arguments.tables:
-        print_tables(matrix, arguments)
-    else:
-        print_comparison(matrix, arguments)
+    tables = (print_tables if arguments.tables else print_comparison)(matrix, arguments)
+    if arguments.report:
+        name = NAMES.get(arguments.dataset, matrix.name)
+        page = write_page(arguments.report, matrix.output, arguments.seeds, name, arguments.tables or [], tables)
+        print(f"Report: {page}")
     if problems:
         raise SystemExit(problems)
 

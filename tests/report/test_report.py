@@ -25,8 +25,8 @@ def rows():
 
 def test_table_with_gains_from_a_baseline():
     """T-WDet: 10 and 11 more in the two seeds that both have; 78.6 - 70.9 = 7.7, 68.2 - 70.9 = -2.7."""
-    table = Table("", "", ["mAP", "CorLoc"], rows())
-    assert markdown_table(table, "MS-COCO", "voc5", "S-Cls").splitlines() == [
+    table = Table("", "", ["mAP", "CorLoc"], rows(), "S-Cls")
+    assert markdown_table(table, "MS-COCO", "voc5").splitlines() == [
         "| method | mAP, MS-COCO (gain) | mAP, voc5 (gain) | CorLoc |",
         "| :-- | --: | --: | --: |",
         "| S-Cls | 70.9 | 72.0 ± 2.6 | - |",

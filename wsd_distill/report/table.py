@@ -26,10 +26,22 @@ class Row:
 
 @dataclass
 class Table:
+    """Rows under the same metrics.
+
+    Attributes:
+        baseline: the method from which gains are counted, published and ours, since figures of different data sets do
+            not compare; "": they are of one data set, and ours have the difference from the published one.
+    """
+
     title: str
     caption: str
     metrics: list[str]
     rows: list[Row]
+    baseline: str = ""
+
+    @property
+    def base(self) -> Row | None:
+        return next((row for row in self.rows if row.method == self.baseline), None)
 
 
 def spread(values: list[float], sign: str = "", digits: int = 1) -> str:
@@ -49,15 +61,13 @@ def differences(row: Row, baseline: Row, metric: str) -> list[float]:
     return [ours[metric] - theirs[metric] for ours, theirs in pairs if metric in ours and metric in theirs]
 
 
-def markdown_table(table: Table, published: str = "", ours: str = "", baseline: str = "") -> str:
+def markdown_table(table: Table, published: str = "", ours: str = "") -> str:
     """One row a method; for each metric what was published, where anything was, and the mean and spread of our seeds.
 
     Args:
         published, ours: the data sets of these figures, for the head.
-        baseline: the method from which gains are counted, in parentheses, on both sides, since figures of different
-            data sets do not compare. "": they are of one data set, and ours have the difference from the published one.
     """
-    base = next((row for row in table.rows if row.method == baseline), None)
+    base = table.base
     notes = list(dict.fromkeys(row.note for row in table.rows if row.note))
     both = {metric: any(metric in row.published for row in table.rows) for metric in table.metrics}
     head = ["method"]

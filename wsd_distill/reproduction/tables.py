@@ -48,7 +48,9 @@ def build_table(number: int, published: PublishedTable, output: Path, seeds: int
     remark = _DIFFERENCE if name == published.dataset else _GAIN.format(baseline=published.baseline)
     ours = f"Ours: {name}, test split, {seeds} seed{'s' if seeds > 1 else ''}, mean ± standard deviation."
     caption = f"In percent. Published: {published.dataset}. {ours} {remark} {_ITERATIONS}"
-    return Table(f"Table {number}, {published.dataset}: {published.title}", caption, list(published.metrics), rows)
+    baseline = "" if name == published.dataset else published.baseline
+    title = f"Table {number}, {published.dataset}: {published.title}"
+    return Table(title, caption, list(published.metrics), rows, baseline)
 
 
 def build_tables(
@@ -68,8 +70,7 @@ def write_tables(
     """All tables as Markdown, each with the command that makes it, to a file; also returned."""
     sections = []
     for number, published, table in tables:
-        baseline = "" if name == published.dataset else published.baseline
-        text = markdown_table(table, published.dataset, name, baseline)
+        text = markdown_table(table, published.dataset, name)
         sections.append(f"## {table.title}\n\n{table.caption}\n\n{text}\n\n```\n{commands[number]}\n```\n")
     whole = "\n".join(sections)
     path.write_text(whole)

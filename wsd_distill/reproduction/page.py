@@ -1,0 +1,49 @@
+"""The HTML page about all runs of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsd_distill.report.page import write_report
+from wsd_distill.report.table import Table
+
+from .comparison import draw_comparison
+from .published import DISTILLED, PLAIN
+from .recipes import COMPARISON, RECIPES, ROWS
+
+_PICTURES = (
+    "T-WDet's five boxes of highest objectness s', after non-maximum suppression, on test images of which distillation "
+    "changes the scores most, and the three classes that S-Cls without and with distillation finds likeliest."
+)
+
+
+def write_page(folder: Path, output: Path, seeds: int, name: str, numbers: Sequence[int], tables: list[Table]) -> Path:
+    """``index.html`` in ``folder``, about the runs below ``output`` that the comparison and these tables have."""
+    picture = output / "scenes.png"
+    if all((output / "seed0" / run / "results.json").exists() for run in COMPARISON.values()):
+        draw_comparison(picture, output / "seed0")
+    return write_report(
+        folder,
+        title=f"{name}: classification distilled from weakly-supervised detection",
+        tables=tables,
+        methods={
+            method: [output / f"seed{seed}" / run for seed in range(seeds)] for method, run in methods(numbers).items()
+        },
+        plain=PLAIN,
+        distilled=DISTILLED,
+        pictures=[picture],
+        pictures_caption=_PICTURES,
+    )
+
+
+def methods(numbers: Sequence[int]) -> dict[str, str]:
+    """Method -> run: each run once, by the first name that a table gives it, and what it starts from just before it."""
+    found: dict[str, str] = {}
+    for rows in (COMPARISON, *(ROWS[number] for number in numbers)):
+        for method, run in rows.items():
+            first = RECIPES[run].start
+            for label, each in ((f"{method}: {first}", first), (method, run)):
+                if each and each not in found.values():
+                    found[label] = each
+    return found
