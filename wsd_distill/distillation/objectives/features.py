@@ -43,7 +43,7 @@ class RoIAware(Objective):
         num_proposals: |R'_n|: the most confident that remain, recycled from the best where there are fewer.
         weight: factor of the loss.
         weighted: False takes 1 in the place of s', a row of Table 4. s' is small and enters squared: without it the
-            loss is larger by orders of magnitude, and ``weight`` or the learning rate has to make up for it.
+            loss is many times as large, and ``weight`` or the learning rate has to make up for it.
     """
 
     def __init__(

@@ -108,9 +108,10 @@ class ClassAware(Objective):
 class Hinton(Objective):
     """Distillation of Hinton, Vinyals and Dean (2015), Section 2, one of the methods that the paper compares with.
 
-    Soft targets are Eq. 6 with one fixed temperature throughout. A temperature of t divides the gradient of the
-    student's logits by about t^2, so that the loss is multiplied by it, as that section wants: the share of the soft
-    targets in the sum with the hard labels then hardly depends on t.
+    Soft targets are Eq. 6 with one fixed temperature throughout. Softening both networks by t divides the gradient of
+    the student's logits by about t^2, so that the loss is multiplied by t_student^2, as that section wants: the share
+    of the soft targets in the sum with the hard labels then hardly depends on t. With a teacher that is softened less,
+    as by the paper's 1 and 5, the gradient is only divided by t: soft targets weigh up to t_student times more.
 
     Args:
         t_teacher: every t^c and t^d of Eq. 7. t_student: every t of Eq. 8.
