@@ -10,10 +10,10 @@ the image is not counted. Every case has a process of its own.
 
 Time is that of the median of the repeats, after a turn that is not counted: with one thread the CPU time of the
 process, which other work on the machine lengthens little, with several that of a clock. Memory is the largest resident
-size (getrusage's ru_maxrss) in the life of the process, the building of the models and the libraries included; how much
-it was before any model is said below the table. FLOPs are twice the multiply-adds that fvcore counts in the forward
-pass, and for a step twice as many again for each that belongs to what is trained. The peak is that of a float32 matmul
-in the same process.
+size (VmHWM, Linux) in the life of the process, the building of the models and the libraries included; how much it was
+before any model is said below the table. FLOPs are twice the multiply-adds that fvcore counts in the forward pass, and
+for a step twice as many again for each that belongs to what is trained. The peak is that of a float32 matmul in the
+same process.
 """
 
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
@@ -23,7 +23,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -231,8 +230,9 @@ def matmul_peak(clock: Callable[[], float], size: int = 2048, repeats: int = 5) 
 
 
 def peak_memory() -> float:
-    """MB, the most that this process has had in memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """MB, the most that this process has had in memory so far; getrusage's figure would count its parent's too."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def measure(case: str, side: int, options: argparse.Namespace) -> dict:

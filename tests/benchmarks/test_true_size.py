@@ -108,15 +108,15 @@ def test_ratios_are_to_the_first_case():
     ]
 
 
-@pytest.mark.parametrize("case", ["teacher-inference", "stage1", "stage2"])
+@pytest.mark.parametrize("case", ["teacher-inference", "stage1"])
 def test_a_reduced_case(case, capsys):
     threads = torch.get_num_threads()
     found = benchmark["measure"](case, 64, argparse.Namespace(**SMALL))
     torch.set_num_threads(threads)
     assert capsys.readouterr().err.count(f"{case}: ") == 2  # the turn that is not counted, and the one that is
     teacher = macs_of_vgg16(64) + 20 * (512 * 49 * 16 + 16 * 16 + 2 * 16 * 5)  # for each of 20 proposals
-    student = macs_of_vgg16(32) + {"stage1": 0, "stage2": 512 * 16 + 16 * 16 + 16 * 5}.get(case, -macs_of_vgg16(32))
-    assert found["flops"] == 2 * (teacher + 3 * student)  # the teacher forwards alone, the student backwards too
+    student = macs_of_vgg16(32) if case == "stage1" else 0  # stage 1 leaves its head alone
+    assert found["flops"] == 2 * (teacher + 3 * student)  # the teacher goes forwards alone, the student backwards too
     assert found["side"] == 64
     assert sum(found["parts"].values()) == pytest.approx(found["seconds"])
     assert found["not_counted"]["torchvision::roi_pool"] == (3 if case == "stage1" else 1)
