@@ -106,6 +106,7 @@ def command(arguments: argparse.Namespace, number: int) -> str:
     """What makes one table, to be given to a shell."""
     words = ["python", "tools/reproduce.py", "--dataset", arguments.dataset, "--tables", number]
     words += ["--seeds", arguments.seeds]
+    words += ["--output", arguments.output] if arguments.output else []
     if arguments.detector_config:
         words += ["--detector-config", arguments.detector_config, "--detector-weights", arguments.detector_weights]
     words += ["--opts", *arguments.opts] if arguments.opts else []
