@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
@@ -90,9 +90,9 @@ def _facts(run: Run) -> list[str]:
         facts = [f"seed {run.settings.seed}", f"{run.settings.max_iter} iterations"]
     if "mAP" in run.results:
         facts.append(f"mAP {run.results['mAP']:.1f}")
-    if run.seconds is not None:
+    if run.duration:
         took = "last start took" if len(run.commands) > 1 else "took"
-        facts.append(f"{took} {timedelta(seconds=round(run.seconds))}")
+        facts.append(f"{took} {run.duration}")
     return facts if run.done else [*facts, "not finished"]
 
 

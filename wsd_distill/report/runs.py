@@ -79,9 +79,10 @@ class Run:
         return OmegaConf.create(self.config).train
 
     @cached_property
-    def seconds(self) -> float | None:
-        text = self._text("seconds.txt")
-        return float(text) if text else None
+    def duration(self) -> str:
+        """Of the last start's training, as Detectron2 logs it: ``h:mm:ss``; "" where it has not come to an end."""
+        found = re.findall(r"Total training time: (.*) \(", self._text("log.txt"))
+        return found[-1] if found else ""
 
     @cached_property
     def commands(self) -> list[str]:
