@@ -33,7 +33,8 @@ class Recipe:
 _BOTH, _SECOND = ("stage1", "stage2"), ("stage2",)
 _NOT_WEIGHTED = ("distiller.objectives.loss_roi.weighted=False",)
 _TEMPERATURES = "distiller.objectives.loss_class_aware.temperatures"
-_SUPERVISED = {"teacher": "teacher_detector", "detector": True}
+# A detector's scores reach 1; those of EdgeBoxes are about 0.3, for which some configs have a larger scale.
+_SUPERVISED = {"teacher": "teacher_detector", "detector": True, "overrides": ("distiller.teacher.score_scale=1.0",)}
 
 RECIPES = {
     "teacher": Recipe("teacher", teacher=""),
@@ -50,7 +51,7 @@ RECIPES = {
     "roi_nms_stage2": Recipe("stage2", start="roi_nms"),
     "temperatures_fixed": Recipe("stage2", start="stage1", overrides=(f"{_TEMPERATURES}=fixed",)),
     "temperatures_shared": Recipe("stage2", start="stage1", overrides=(f"{_TEMPERATURES}=shared",)),
-    "teacher_detector": Recipe("teacher", teacher="", detector=True),
+    "teacher_detector": Recipe("teacher", teacher="", detector=True, overrides=("model.score_scale=1.0",)),
     "stage1_detector": Recipe("stage1", **_SUPERVISED),
     "stage2_detector": Recipe("stage2", start="stage1_detector", **_SUPERVISED),
 }
