@@ -100,7 +100,7 @@ def distill(frozen=(), **objectives):
     )
 
 
-_roi = dict(
+stage1 = distill(
     loss_roi=L(RoIAware)(
         layers=[layer_pair(("conv5_3", 512, 16), ("conv5_3", 512, 16))],
         pooler_size=7,
@@ -108,9 +108,11 @@ _roi = dict(
         num_proposals=100,
         weight=1.0,
         weighted=True,
-    )
+    ),
+    frozen=["head", "classifier"],
 )
-_predictions = dict(
+
+stage2 = distill(
     loss_hard=L(HardLabels)(),
     loss_class_aware=L(ClassAware)(
         num_classes="${dataset.num_classes}",
@@ -121,10 +123,6 @@ _predictions = dict(
         distance="l2",
     ),
 )
-
-stage1 = distill(**_roi, frozen=["head", "classifier"])
-stage2 = distill(**_predictions)
-joint = distill(**_roi, **_predictions)  # not in the paper: all at once
 
 # Temperatures of MS-COCO; those of NUS-WIDE are 2 and 5.
 _soft_labels = dict(loss_hard=L(HardLabels)(), loss_hinton=L(Hinton)(t_teacher=1.0, t_student=5.0, weight=1.0))
