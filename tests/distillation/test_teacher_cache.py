@@ -1,8 +1,12 @@
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from builders import K, make_pair, make_student, make_teacher
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 from PIL import Image
 
 from wsd_distill.data.build import build_train_loader
@@ -101,7 +105,7 @@ def test_losses_and_gradients_agree_with_the_uncached_run(folder, monkeypatch):
     assert flips == {False, True}
 
 
-def test_logits_come_back_to_the_bit(folder):
+def test_logits_come_back(folder):
     distiller = filled(folder)
     (whole,) = batches(folder, steps=1)
     views = [x["teacher"] for x in whole]
@@ -156,8 +160,57 @@ def test_without_mirroring_one_row_an_image_is_enough(folder):
 def test_the_cache_of_another_teacher_is_an_error(folder):
     filled(folder)
     torch.save({"model": make_teacher().state_dict()}, folder / "teacher.pth")
-    with pytest.raises(StaleCacheError, match="cache is the cache of another teacher"):
+    with pytest.raises(StaleCacheError, match="cache was made with another teacher \\(key.json\\): delete it"):
         filled(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [("scale", "pooling"), ("fast", "fast"), ("side", "side"), ("proposals", "proposals")]
+)
+def test_other_settings_are_an_error_that_names_them(folder, change, what):
+    filled(folder)
+    cache, teacher = make_cache(folder), make_distiller(folder).teacher
+    if change == "scale":
+        teacher.score_scale = 4.0
+    else:
+        name, value = {"fast": ("fast", True), "side": ("sides", [40]), "proposals": ("num_proposals", 9)}[change]
+        setattr(cache.mapper, name, value)
+    with pytest.raises(StaleCacheError, match=f"another {what} "):
+        cache.fill(teacher)
+
+
+def test_ranks_leave_no_row_out_whoever_comes_first(folder, monkeypatch):
+    """The second of two ranks looks for missing rows when the first has written its own."""
+    teacher = make_distiller(folder).teacher
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "synchronize", lambda: None)
+    for rank in (0, 1):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        make_cache(folder).fill(teacher, ["conv2"])
+        rows = np.load(folder / "cache" / "logits.checksums.npy").reshape(-1, 4) != 0  # of an even and an odd image
+        assert rows[:, :2].all() and (rows[:, 2:] == (rank == 1)).all()
+
+
+def test_mirrored_rows_are_added_where_training_begins_to_mirror(folder):
+    filled(folder, flip_prob=0.0)
+    cached = filled(folder)
+    assert np.load(folder / "cache" / "logits.checksums.npy").all()
+    for batch in batches(folder, teacher_cached=True):
+        cached(batch)
+
+
+def test_too_little_room_is_an_error_before_anything_is_written(folder, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match="use_cache=False"):
+        filled(folder)
+    assert not (folder / "cache" / "logits.npy").exists()
+
+
+def test_reading_before_it_is_filled_says_what_to_do(folder):
+    distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder))
+    (batch,) = batches(folder, steps=1, teacher_cached=True)
+    with pytest.raises(RuntimeError, match="Distiller.fill_cache"):
+        distiller(batch)
 
 
 @pytest.mark.parametrize("change", ["proposals", "side"])

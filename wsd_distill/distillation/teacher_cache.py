@@ -2,7 +2,7 @@
 
 A folder with one NumPy file for the logits of both branches and one for each feature map that an objective wants. A
 row is a view of an image: as it is, and, where training mirrors, mirrored. Beside each file lies another with a
-checksum for each row, of the proposals that the row was made for; 0 is a row that is still to come.
+checksum for each row, of the view that the row was made for; 0 is a row that is still to come.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -41,9 +42,8 @@ class StaleCacheError(RuntimeError):
 class TeacherCache:
     """Reads and writes a folder of what T-WDet says of a data set.
 
-    The key is a digest of the teacher's weights and pixels, and of the side and the proposals of each view: what was
-    made by another teacher, or for other views, is an error. Logits are kept as they are (float32), feature maps in
-    half precision.
+    What was made by another teacher, another pooling, or from other images, sides or proposals is an error. Logits are
+    kept as they are (float32), feature maps in half precision.
 
     Args:
         folder: made where it is not there; belongs to one teacher.
@@ -71,15 +71,17 @@ class TeacherCache:
         is left out, as training leaves it out.
 
         Raises:
-            StaleCacheError: the folder is that of another teacher.
-            ValueError: the teacher has several sides.
+            StaleCacheError: the folder is that of another teacher, or of other views.
+            ValueError: the teacher has several sides, or no image can be read. OSError: the disk has too little room.
         """
+        if len(self.mapper.sides) > 1:
+            raise ValueError("a teacher cache holds one side of the teacher: set one in mapper.teacher_sides")
         names = [LOGITS, *features]
         self.folder.mkdir(parents=True, exist_ok=True)
         logger.info("Teacher cache: %s (one process at a time fills it)", self.folder)
         if comm.is_main_process():
             with locked(self.folder / "lock", wait=True):
-                self._agree(_digest(teacher))
+                self._agree(self._key(teacher))
                 self._create(names, teacher)
         comm.synchronize()
         self._files = {name: self._open(name, "r+") for name in names}
@@ -92,7 +94,10 @@ class TeacherCache:
 
         Raises:
             StaleCacheError: a view's side or proposals are not those that the cache was made for (names the image).
+            RuntimeError: it has not been filled.
         """
+        if not self._files:
+            raise RuntimeError("the teacher cache is not open: call Distiller.fill_cache before the first step")
         rows = [self._row(view["image_id"], view["flip"]) for view in views]
         for name in [LOGITS, *features]:
             checksums = self._files[name][1]
@@ -111,16 +116,29 @@ class TeacherCache:
             raise StaleCacheError(f"image {image_id!r} is not in the data set that {self.folder} is of")
         return self._rows[image_id] + flip
 
-    def _agree(self, teacher: str) -> None:
+    def _key(self, teacher: WSDDN) -> dict:
+        ids = hashlib.sha256(repr(list(self._rows)).encode()).hexdigest()
+        scale = f"{teacher.score_scale} * s + {teacher.score_shift}"
+        return {
+            "teacher": _digest(teacher),
+            "pooling": f"{teacher.in_feature}, {scale}, {teacher.box_pooler}",
+            "images": f"{len(self._rows)}, {ids}",
+            "side": self.mapper.sides,
+            "proposals": self.mapper.num_proposals,
+            "fast": self.mapper.fast,
+        }
+
+    def _agree(self, key: dict) -> None:
         path = self.folder / "key.json"
-        key = {"teacher": teacher, "images": len(self._rows)}
         if not path.exists():
             with written_whole(path) as unfinished:
-                unfinished.write_text(json.dumps(key))
-        elif json.loads(path.read_text()) != key:
+                unfinished.write_text(json.dumps(key, indent=1))
+        found = json.loads(path.read_text())
+        other = [name for name in key if found.get(name) != key[name]]
+        if other:
             raise StaleCacheError(
-                f"{self.folder} is the cache of another teacher or of other images: delete it, or name another folder "
-                "in distiller.cache.folder"
+                f"{self.folder} was made with another {', another '.join(other)} (key.json): delete it, or name another"
+                " folder in distiller.cache.folder"
             )
 
     def _create(self, names: list[str], teacher: WSDDN) -> None:
@@ -128,25 +146,47 @@ class TeacherCache:
         missing = [name for name in names if not self._checksums(name).exists()]
         if not missing:
             return
-        views = next(views for views in self._views(range(len(self._rows))) if views)
+        views = next((views for views in self._views(range(len(self._rows))) if views), None)
+        if views is None:
+            raise ValueError(f"not one image of {self.dataset} can be read")
         output = self._of(teacher, views[:1], missing)
-        for name in missing:
-            array = output[name]
+        room = sum(array.nbytes for array in output.values()) * len(self._rows) * self._views_of_an_image
+        free = shutil.disk_usage(self.folder).free
+        if room > free:
+            raise OSError(
+                f"{self.folder} would take {room / 1e9:.1f} GB and the disk has {free / 1e9:.1f}: name a folder with "
+                "more room in distiller.cache.folder, or set distiller.use_cache=False"
+            )
+        for name, array in output.items():
             shape = (2 * len(self._rows), *array.shape[1:])
-            np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", array.dtype, shape)
-            np.lib.format.open_memmap(self._checksums(name), "w+", np.uint32, shape[:1])
+            for path, dtype, of in (
+                (self._data(name), array.dtype, shape),
+                (self._checksums(name), np.uint32, shape[:1]),
+            ):
+                with written_whole(path) as unfinished:
+                    np.lib.format.open_memmap(unfinished, "w+", dtype, of)
+
+    @property
+    def _views_of_an_image(self) -> int:
+        return 2 if self.mapper.flip_prob else 1
+
+    def _data(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
 
     def _checksums(self, name: str) -> Path:
         return self.folder / f"{name}.checksums.npy"
 
     def _open(self, name: str, mode: str) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(np.load(path, mmap_mode=mode) for path in (self.folder / f"{name}.npy", self._checksums(name)))
+        return tuple(np.load(path, mmap_mode=mode) for path in (self._data(name), self._checksums(name)))
 
     def _write_missing(self, teacher: WSDDN, names: list[str]) -> None:
-        wanted = np.zeros(len(self._rows), dtype=bool)
+        missing = np.zeros(len(self._rows), dtype=bool)
         for name in names:
-            wanted |= self._files[name][1][::2] == 0
-        indices = np.flatnonzero(wanted)[comm.get_rank() :: comm.get_world_size()]
+            rows = self._files[name][1].reshape(-1, 2)[:, : self._views_of_an_image]
+            missing |= (rows == 0).any(axis=1)
+        indices = np.flatnonzero(missing)
+        # By the image, not by the place among those that are missing, for other ranks may be at work already.
+        indices = indices[indices % comm.get_world_size() == comm.get_rank()]
         loader = torch.utils.data.DataLoader(
             self._views(indices),
             batch_size=self.batch_size,
@@ -162,11 +202,13 @@ class TeacherCache:
         return _Views(images, indices)
 
     def _write(self, views: list[dict], output: dict[str, np.ndarray]) -> None:
-        rows = [self._row(view["image_id"], view["flip"]) for view in views]
+        rows = np.array([self._row(view["image_id"], view["flip"]) for view in views])
+        marks = np.array([_checksum(view) for view in views], dtype=np.uint32)
         for name, array in output.items():
             data, checksums = self._files[name]
-            data[rows] = array
-            checksums[rows] = [_checksum(view) for view in views]  # after the data: a row that is marked is whole
+            new = checksums[rows] != marks  # what is there may be read by another process at this moment
+            data[rows[new]] = array[new]
+            checksums[rows[new]] = marks[new]  # after the data: a row that is marked is whole
 
     @torch.no_grad()
     def _of(self, teacher: WSDDN, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
@@ -194,13 +236,16 @@ class _Views(torch.utils.data.Dataset):
         except ImageError as error:
             logger.warning("left out of the teacher cache: %s", error)
             return []
-        if len({view["proposals"].image_size for view in image["views"]}) > 1:
-            raise ValueError("a teacher cache holds one side of the teacher: set one in mapper.teacher_sides")
         return [{**view, "image_id": image["image_id"]} for view in image["views"]]
 
 
 def _joined(images: list[list[dict]]) -> list[dict]:
     return [view for views in images for view in views]
+
+
+def _write_zeros(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    with written_whole(path) as unfinished:
+        np.lib.format.open_memmap(unfinished, "w+", dtype, shape)
 
 
 def _half(x: Tensor, name: str) -> Tensor:
@@ -211,10 +256,11 @@ def _half(x: Tensor, name: str) -> Tensor:
 
 
 def _checksum(view: dict) -> int:
-    """Of a view's side and proposals; never 0."""
+    """Of what the teacher is shown: which image, mirrored or not, at which side, with which proposals; never 0."""
     proposals = view["proposals"]
-    start = zlib.crc32(str(proposals.image_size).encode())
-    return zlib.crc32(proposals.scores.numpy(), zlib.crc32(proposals.proposal_boxes.tensor.numpy(), start)) or 1
+    mark = zlib.crc32(repr((view["image_id"], view["flip"], proposals.image_size)).encode())
+    mark = zlib.crc32(proposals.proposal_boxes.tensor.numpy(), mark)
+    return zlib.crc32(proposals.scores.numpy(), mark) or 1
 
 
 def _digest(model: nn.Module) -> str:
