@@ -72,7 +72,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Matrix, list[Run]]:
 
 
 def keep_opts(output: Path, opts: list[str]) -> None:
-    """Note the overrides with which the runs of a folder are made.
+    """Note what the user changes in the runs of a folder: overrides, and a detector.
 
     Raises:
         SystemExit: those that are there were made with others.
@@ -80,7 +80,7 @@ def keep_opts(output: Path, opts: list[str]) -> None:
     note, text = output / "opts.txt", "\n".join(opts)
     before = note.read_text() if note.exists() else ""
     if before != text and any(output.glob("seed*")):
-        made_with = f"--opts {shlex.join(before.splitlines())}" if before else "no --opts"
+        made_with = shlex.join(before.splitlines()) or "no --opts and no detector"
         raise SystemExit(f"the runs in {output} were made with {made_with}: give the same, or another --output")
     output.mkdir(parents=True, exist_ok=True)
     note.write_text(text)
@@ -115,13 +115,9 @@ def command(arguments: argparse.Namespace, number: int) -> str:
 
 def print_comparison(matrix: Matrix, arguments: argparse.Namespace) -> list[Table]:
     table, path = build_comparison(matrix.output, arguments.seeds, matrix.name), matrix.output / "table.md"
-    drawn = all(row.ours[0] for row in table.rows)
-    if drawn:
+    if all(row.ours[0] for row in table.rows):
         add_speed(table, matrix.output / "seed0")
     print(f"\n{table.title}. {table.caption}\n\n{write_comparison(path, table)}\nTable: {path}")
-    if drawn:
-        draw_comparison(matrix.output / "scenes.png", matrix.output / "seed0")
-        print(f"Picture: {matrix.output / 'scenes.png'}")
     return [table]
 
 
@@ -129,9 +125,14 @@ def main() -> None:
     arguments, matrix, goals = parse_arguments()
     if arguments.print_only and not matrix.output.exists():
         raise SystemExit(f"{matrix.output} is not there: start the runs without --print-only, or name their --output")
-    keep_opts(matrix.output, arguments.opts)
+    if goals:
+        detector = [arguments.detector_config, arguments.detector_weights] if arguments.detector_config else []
+        keep_opts(matrix.output, [*arguments.opts, *detector])
     problems = train(goals, arguments.jobs)
     tables = (print_tables if arguments.tables else print_comparison)(matrix, arguments)
+    picture = matrix.output / "scenes.png"
+    if (arguments.report or not arguments.tables) and draw_comparison(picture, matrix.output / "seed0"):
+        print(f"Picture: {picture}")
     if arguments.report:
         name = NAMES.get(arguments.dataset, matrix.name)
         page = write_page(arguments.report, matrix.output, arguments.seeds, name, arguments.tables or [], tables)

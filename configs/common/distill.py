@@ -76,7 +76,7 @@ trainer = L(DistillTrainer)(
     gate=gate,
 )
 
-# Off: the maps of 82,081 photos of COCO, as they are and mirrored, take 300 GB, the logits alone 50 GB.
+# Off: for 82,081 photos of COCO, as they are and mirrored, logits take 50 GB and stage 1's maps 300 GB.
 cache = L(TeacherCache)(
     folder=L(cache_beside)(checkpoint="${distiller.teacher_checkpoint}"),
     dataset="${dataset.train}",

@@ -13,7 +13,7 @@ for _model in (teacher, model):
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
 distiller.use_cache = True
-distiller.objectives.loss_hinton.t_student = 1.0
+distiller.objectives.loss_hinton.t_student = 1.0  # as on digit_scenes
 distiller.objectives.loss_attention.beta = 10.0  # as on digit_scenes
 distiller.objectives.loss_attention.layers = [
     layer_pair((f"stride{stride}", channels, stride), (f"stride{stride}", channels, stride))

@@ -11,6 +11,6 @@ train.output_dir = "output/${dataset.name}/hinton"
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
 distiller.use_cache = True
-distiller.objectives.loss_hinton.t_student = 1.0
+distiller.objectives.loss_hinton.t_student = 1.0  # as on digit_scenes
 
 show_teacher(dataloader, 224, num_proposals=100)

@@ -155,3 +155,15 @@ def test_overrides_of_the_user_reach_every_config_that_has_their_key(folder):
     assert Matrix(ROOT, "image_list", opts=opts).output == Path("output/pets").resolve()
     with pytest.raises(ValueError, match="--opts train.max_itr=7"):
         plan(folder, [3], opts=["train.max_itr=7"])
+
+
+def test_a_detector_or_generator_that_is_asked_for_is_compared_with_the_stores_that_are_there(folder):
+    (folder / "data/proposals").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        for method in ("detector", "edge_boxes"):
+            (folder / f"data/proposals/digit_scenes_{split}_{method}.arrow").touch()
+    runs = plan(folder, [5], detector=Detector("detector.yaml", "detector.pth"))
+    assert runs["proposals_detector"].check and runs["proposals_detector"].command[-1] == "detector.pth"
+    assert runs["seed0/teacher_detector"].needs == [runs["proposals_detector"]]
+    assert "proposals_edge_boxes" not in runs
+    assert plan(folder, [3], opts=["on_image.proposer.alpha=0.65"])["proposals_edge_boxes"].check

@@ -114,3 +114,20 @@ def test_runs_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch):
     assert [runs._environment(place, 3)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert [runs._environment(place, 3)["CUDA_VISIBLE_DEVICES"] for place in range(2)] == ["5", "7"]
+
+
+@pytest.mark.parametrize("fail", ["", "yes"])
+def test_what_has_to_be_checked_is_started_although_it_is_there_and_holds_others_back(make, tmp_path, fail):
+    stores = make("stores", fail=fail)
+    stores.check = True
+    stores.output.mkdir()
+    stores.results[0].touch()
+    teacher = make("teacher", stores)
+    failed, left_out = finish([teacher], jobs=2)
+    if fail:
+        assert (failed, left_out) == ([stores], [teacher])
+        assert journal(tmp_path) == [["start", "stores"], ["end", "stores"]]
+    else:
+        assert failed == left_out == []
+        assert journal(tmp_path) == [[word, name] for name in ("stores", "teacher") for word in ("start", "end")]
+    assert missing([teacher] if not fail else []) == []

@@ -51,7 +51,7 @@ def test_a_table_is_printed_again_and_others_overrides_are_refused(reproduce, tm
     assert command in (tmp_path / "out/tables.md").read_text()
     reproduce(*TABLE_3, "--print-only")
     assert capsys.readouterr().out == printed
-    with pytest.raises(SystemExit, match="were made with no --opts: give the same"):
+    with pytest.raises(SystemExit, match="were made with no --opts and no detector: give the same"):
         reproduce(*TABLE_3, "--opts", "train.max_iter=7")
 
 

@@ -69,7 +69,7 @@ def errors_in_one_line(parser: argparse.ArgumentParser) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, OmegaConfBaseException) as error:
         text = error.args[0] if isinstance(error, KeyError) else error  # str(KeyError) has quotes around it
-        parser.error(str(text).splitlines()[0])
+        parser.error((str(text) or type(error).__name__).splitlines()[0])
 
 
 def _is_override(word: str) -> bool:

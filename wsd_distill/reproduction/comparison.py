@@ -18,7 +18,7 @@ from wsd_distill.report.throughput import images_per_second
 
 from .published import DISTILLED, PLAIN, TEACHER
 from .recipes import COMPARISON, LONG
-from .tables import read_row
+from .tables import read_results, read_row
 
 METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 
@@ -58,13 +58,18 @@ def add_speed(table: Table, folder: Path) -> None:
 
 
 @torch.no_grad()
-def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5) -> None:
+def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5) -> bool:
     """Test scenes with T-WDet's boxes of highest s' after non-maximum suppression, and both students' labels.
 
     Args:
         folder: of one seed.
+
+    Returns:
+        Whether the runs are there that it takes; without them nothing is drawn.
     """
     students = [PLAIN, DISTILLED]
+    if not all(read_results(folder / COMPARISON[method]) for method in (TEACHER, *students)):
+        return False
     files = [np.load(folder / COMPARISON[student] / "inference" / "test" / "scores.npz") for student in students]
     chosen = choose_scenes([f["scores"] for f in files], how_many)
     teacher, loader = load(folder / COMPARISON[TEACHER])
@@ -84,3 +89,4 @@ def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5)
             }
         )
     draw_scenes(path, scenes, students, [str(name) for name in files[0]["class_names"]])
+    return True

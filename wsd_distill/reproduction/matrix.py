@@ -108,8 +108,9 @@ class Matrix:
         cfg.proposals.method = method
         stores = [Path(instantiate(cfg.proposals[split])) for split in ("train", "val", "test")]
         command = [*self._tool("generate_proposals"), "--config-file", str(file), *opts]
-        run = Run(path, command, self.output / path, stores)
-        if method == "detector" and not run.done:
+        asked = self._supervised if method == "detector" else any(opt.startswith("on_image.") for opt in opts)
+        run = Run(path, command, self.output / path, stores, check=bool(asked))
+        if method == "detector" and (run.check or not run.done):
             detector = self._supervised or self._trained_detector(run.needs)
             run.command += ["--method", method, "--detector-config", detector.config, "--weights", detector.weights]
         elif "on_image" not in cfg:  # where there is one, it has the generator and its parameters

@@ -8,7 +8,6 @@ from pathlib import Path
 from wsd_distill.report.page import write_report
 from wsd_distill.report.table import Table
 
-from .comparison import draw_comparison
 from .published import DISTILLED, PLAIN
 from .recipes import COMPARISON, RECIPES, ROWS
 
@@ -20,9 +19,6 @@ _PICTURES = (
 
 def write_page(folder: Path, output: Path, seeds: int, name: str, numbers: Sequence[int], tables: list[Table]) -> Path:
     """``index.html`` in ``folder``, about the runs below ``output`` that the comparison and these tables have."""
-    picture = output / "scenes.png"
-    if all((output / "seed0" / run / "results.json").exists() for run in COMPARISON.values()):
-        draw_comparison(picture, output / "seed0")
     return write_report(
         folder,
         title=f"{name}: classification distilled from weakly-supervised detection",
@@ -32,7 +28,7 @@ def write_page(folder: Path, output: Path, seeds: int, name: str, numbers: Seque
         },
         plain=PLAIN,
         distilled=DISTILLED,
-        pictures=[picture],
+        pictures=[output / "scenes.png"],
         pictures_caption=_PICTURES,
     )
 

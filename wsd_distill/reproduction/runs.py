@@ -23,6 +23,7 @@ class Run:
         name: for people, and unique. command: arguments of a process.
         output: folder of its log, and of all else that it writes unless ``results`` lie elsewhere.
         results: files that are all there once it is complete, and not before. needs: what has to be done first.
+        check: start it also where its results are there, for it finds out whether they are what was asked for.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Run:
     output: Path
     results: list[Path]
     needs: list[Run] = field(default_factory=list)
+    check: bool = False
 
     @property
     def done(self) -> bool:
@@ -50,7 +52,7 @@ def missing(goals: Iterable[Run]) -> list[Run]:
     found: dict[Run, None] = {}
 
     def visit(run: Run) -> None:
-        if not run.done and run not in found:
+        if (run.check or not run.done) and run not in found:
             for needed in run.needs:
                 visit(needed)
             found[run] = None
@@ -78,7 +80,8 @@ def finish(goals: Iterable[Run], jobs: int) -> tuple[list[Run], list[Run]]:
     ended: queue.Queue[Run] = queue.Queue()
     with ending_children() as children:
         while True:
-            ready = [run for run in waiting if all(needed.done for needed in run.needs)]
+            unsure = {*waiting, *running, *failed}
+            ready = [run for run in waiting if all(need.done and need not in unsure for need in run.needs)]
             at_work = min(jobs, len(running) + len(ready))
             for run in ready[: len(places)]:
                 waiting.remove(run)
