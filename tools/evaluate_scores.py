@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """The figures of scores that an evaluation wrote, as the paper and other projects compute them, side by side.
 
-    python tools/evaluate_scores.py output/student/inference/test/scores.npz \
-        --threshold-file output/student/inference/val/scores.npz [--protocol paper] [--json figures.json]
+    python tools/evaluate_scores.py output/digit_scenes/student/inference/test/scores.npz \
+        --threshold-file output/digit_scenes/student/inference/val/scores.npz [--protocol paper] [--json figures.json]
 
 A column is a protocol, a row a metric in percent; "-": the project does not report it. docs/protocols.md says what each
 is.
@@ -73,7 +73,8 @@ def table(figures: dict[str, dict[str, float]]) -> str:
     rows = [["predicted if", *(f"{signs[name]} {column['threshold']:.4g}" for name, column in figures.items())]]
     for figure in FIGURES:
         cells = [f"{column[figure]:.2f}" if figure in column else "-" for column in figures.values()]
-        rows.append([figure, *cells])
+        if set(cells) != {"-"}:
+            rows.append([figure, *cells])
     align = ["left", *["right"] * len(figures)]
     return tabulate(rows, headers=["", *figures], tablefmt="pipe", disable_numparse=True, colalign=align)
 
@@ -81,6 +82,8 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     arguments = parse_arguments()
     try:
+        if arguments.json and not arguments.json.parent.is_dir():
+            raise FileNotFoundError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
         figures = {str(file): evaluate(file, arguments.protocol, arguments.threshold_file) for file in arguments.files}
         if arguments.json:
             arguments.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -45,7 +45,7 @@ def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
     parser.add_argument("--output", type=Path, help="default: output/<dataset>")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (default %(default)s here)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write one HTML page about all runs there")
-    parser.add_argument("--print-only", action="store_true", help="start nothing, print what is there")
+    parser.add_argument("--print-only", action="store_true", help="start nothing: tables and report of what is there")
     parser.add_argument("--detector-config", help="your detector for Table 5, instead of training one")
     parser.add_argument("--detector-weights", help="its checkpoint")
     parser.add_argument(

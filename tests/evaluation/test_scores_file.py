@@ -44,7 +44,7 @@ def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, changes, message):
 
 
 def test_a_file_that_is_none(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone.npz is missing: name the scores.npz"):
+    with pytest.raises(FileNotFoundError, match="gone.npz is no file: name the scores.npz"):
         read_scores(tmp_path / "gone.npz")
     (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(ValueError, match="a.npz is no .npz file"):

@@ -60,7 +60,7 @@ def page(tmp_path_factory):
     path = write_report(
         folder,
         title="Scenes & <digits>",
-        tables=[Table("Table 1", "As <published>", ["mAP"], rows)],
+        tables=[Table("Table 1", "As <published>", ["mAP"], rows, published="COCO")],
         methods={method: [folder / f"seed{seed}" / name for seed in range(2)] for method, name in names.items()},
         plain="w/o",
         distilled="w/",
@@ -88,8 +88,8 @@ def test_tables_have_both_our_figures_and_those_of_the_paper(texts):
     results = texts[texts.index("Table 1") :]
     assert "As <published>" in results
     row = results[results.index("T-WDet") :]
-    assert row[:4] == ["T-WDet", "2 seeds", "81.0 ± 1.4", "paper 78.6"]
-    assert row[4:7] == ["RLSD <2017>", "published & alone", "paper 68.2"]
+    assert row[:4] == ["T-WDet", "2 seeds", "81.0 ± 1.4", "COCO 78.6"]
+    assert row[4:7] == ["RLSD <2017>", "published & alone", "COCO 68.2"]
 
 
 def test_temperatures_by_hand(page):

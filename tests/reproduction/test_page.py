@@ -5,7 +5,7 @@ from wsd_distill.reproduction.recipes import COMPARISON, RECIPES, ROWS
 def test_each_run_once_and_what_it_starts_from_before_it():
     found = methods([])
     assert list(found.values()) == ["teacher", "student", "student_long", "stage1", "stage2"]
-    assert list(found) == [*list(COMPARISON)[:3], "S-Cls (w/): stage1", "S-Cls (w/)"]
+    assert list(found) == [*list(COMPARISON)[:3], "S-Cls (w/), stage 1", "S-Cls (w/)"]
     runs = list(methods([1, 4, 5]).values())
     assert len(runs) == len(set(runs)) and {*ROWS[1].values(), *ROWS[4].values(), *ROWS[5].values()} < set(runs)
     for run in runs:

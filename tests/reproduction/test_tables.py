@@ -47,7 +47,7 @@ def test_a_table_of_what_is_there(finished, tmp_path):
     assert rows[PLAIN].ours == [{"mAP": 70.0}, {"mAP": 72.0}] and rows[PLAIN].note == ""
     assert rows[DISTILLED].ours == [{"mAP": 75.0}, {}]
     assert rows["FitNets [23]"].ours == [{}, {}] and rows["FitNets [23]"].published["mAP"] == 72.5
-    assert rows["RLSD [43]"].ours is None and "published figures alone" in rows["RLSD [43]"].note
+    assert rows["RLSD [43]"].ours is None and "not trained here" in rows["RLSD [43]"].note
     assert rows[LONG].published == {} and "not in the paper" in rows[LONG].note
 
 

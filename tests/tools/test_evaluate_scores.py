@@ -92,10 +92,10 @@ def test_errors_are_one_line_that_names_the_file(tool, test_split, save, tmp_pat
     other = save("other.npz", [[0.9]], [[1]], ["cat"])
     (tmp_path / "photo.jpg").write_bytes(b"no scores")
     for arguments, message in (
-        ([tmp_path / "gone.npz"], "gone.npz is missing: name the scores.npz"),
+        ([tmp_path / "gone.npz"], "gone.npz is no file: name the scores.npz"),
         ([tmp_path / "photo.jpg"], "photo.jpg is no .npz file"),
         ([test_split, "--threshold-file", other], "other.npz is of other classes: ['cat']"),
-        ([test_split, "--json", tmp_path / "no" / "folder.json"], "No such file or directory"),
+        ([test_split, "--json", tmp_path / "no" / "folder.json"], "there is no folder"),
     ):
         with pytest.raises(SystemExit) as caught:
             tool(*arguments)

@@ -48,7 +48,7 @@ def no_probabilities(scores: np.ndarray) -> np.ndarray:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is missing: name the {SCORES_FILE} that an evaluation with output_dir wrote.")
+        raise FileNotFoundError(f"{path} is no file: name the {SCORES_FILE} that an evaluation with output_dir wrote.")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz file: name the {SCORES_FILE} that an evaluation with output_dir wrote.")
     try:

@@ -29,6 +29,7 @@ class Table:
     """Rows under the same metrics.
 
     Attributes:
+        published: the data set of the published figures.
         baseline: the method from which gains are counted, published and ours, since figures of different data sets do
             not compare; "": they are of one data set, and ours have the difference from the published one.
     """
@@ -38,6 +39,7 @@ class Table:
     metrics: list[str]
     rows: list[Row]
     baseline: str = ""
+    published: str = ""
 
     @property
     def base(self) -> Row | None:

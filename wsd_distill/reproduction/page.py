@@ -13,7 +13,8 @@ from .recipes import COMPARISON, RECIPES, ROWS
 
 _PICTURES = (
     "T-WDet's five boxes of highest objectness s', after non-maximum suppression, on test images of which distillation "
-    "changes the scores most, and the three classes that S-Cls without and with distillation finds likeliest."
+    "changes the scores most, and the three classes that S-Cls without and with distillation finds likeliest, even "
+    "where an image has fewer."
 )
 
 
@@ -39,7 +40,7 @@ def methods(numbers: Sequence[int]) -> dict[str, str]:
     for rows in (COMPARISON, *(ROWS[number] for number in numbers)):
         for method, run in rows.items():
             first = RECIPES[run].start
-            for label, each in ((f"{method}: {first}", first), (method, run)):
+            for label, each in ((f"{method}, {'hint' if 'hint' in first else 'stage 1'}", first), (method, run)):
                 if each and each not in found.values():
                     found[label] = each
     return found

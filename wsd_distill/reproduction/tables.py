@@ -12,14 +12,17 @@ from .published import COCO, NUS_WIDE, PUBLISHED, PublishedTable
 from .recipes import ROWS
 
 NAMES = {"coco": COCO, "nus_wide": NUS_WIDE}  # folder of configs -> the paper's name of the data set
-_ALONE = "no distillation of this framework: published figures alone"
+_ALONE = "no distillation of this framework, not trained here: the paper's figures alone"
 _OURS = "not in the paper's table"
 _ITERATIONS = (
-    "Students that are distilled in two stages (FitNets, and all with RoI-aware or NMS proposals transfer) train for "
-    "the iterations of both, as S-Cls (w/o), epochs of both stages, does; the others for those of stage 2."
+    " Students that are distilled in two stages (S-Cls (w/), FitNets, RoI-aware or NMS proposals transfer) train for "
+    "the iterations of both, as the row with the epochs of both stages does; the others for those of stage 2."
 )
-_GAIN = "In parentheses the gain over {baseline}, ours seed by seed: figures of different data sets do not compare."
-_DIFFERENCE = "In parentheses the difference from the published figure."
+_GAIN = (
+    " Compare gains, not figures: they are of different data sets. A gain is over {baseline}, seed by seed, of the "
+    "seeds that a row has."
+)
+_DIFFERENCE = " The difference is from the published figure."
 
 
 def read_results(folder: Path) -> dict[str, float]:
@@ -46,11 +49,12 @@ def build_table(number: int, published: PublishedTable, output: Path, seeds: int
         row.note = row.note if row.published else _OURS
         rows.append(row)
     remark = _DIFFERENCE if name == published.dataset else _GAIN.format(baseline=published.baseline)
-    ours = f"Ours: {name}, test split, {seeds} seed{'s' if seeds > 1 else ''}, mean ± standard deviation."
-    caption = f"In percent. Published: {published.dataset}. {ours} {remark} {_ITERATIONS}"
+    ours = f"{name}: test split, mean ± standard deviation of {seeds} seed{'s' if seeds > 1 else ''}"
+    caption = f"In percent. Published figures are of {published.dataset}, ours of {ours}, or as a row says.{remark}"
+    caption += _ITERATIONS if len(runs) > 5 else ""
     baseline = "" if name == published.dataset else published.baseline
     title = f"Table {number}, {published.dataset}: {published.title}"
-    return Table(title, caption, list(published.metrics), rows, baseline)
+    return Table(title, caption, list(published.metrics), rows, baseline, published.dataset)
 
 
 def build_tables(
