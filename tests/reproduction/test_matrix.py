@@ -42,12 +42,12 @@ def test_only_what_a_table_needs_and_once_for_all_seeds(folder):
 
 
 def test_all_tables_share_teacher_baseline_and_stages(folder):
-    """17 trainings a seed, the two proposal stores and the detector."""
+    """18 trainings a seed, the two proposal stores and the detector."""
     runs = plan(folder, [1, 2, 3, 4, 5], seeds=2)
-    assert len(runs) == 2 * 17 + 3 == 2 * len(RECIPES) + 3
+    assert len(runs) == 2 * 18 + 3 == 2 * len(RECIPES) + 3
     assert len({tuple(run.command) for run in runs.values()}) == len(runs)
     students = [name for name in RECIPES if "teacher" in needs(runs[f"seed1/{name}"])]
-    assert len(students) == 17 - 2 - 3 - 1  # not the two plain ones, nor the detector's three, nor itself
+    assert len(students) == 18 - 2 - 3 - 1  # not the two plain ones, nor the detector's three, nor itself
     for name in students:
         path = folder / "out" / "seed1" / "teacher" / "model_final.pth"
         assert overrides(runs[f"seed1/{name}"])["distiller.teacher_checkpoint"] == f'"{path}"'

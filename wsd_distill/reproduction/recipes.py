@@ -51,6 +51,9 @@ RECIPES = {
     "roi_nms_stage2": Recipe("stage2", start="roi_nms"),
     "temperatures_fixed": Recipe("stage2", start="stage1", overrides=(f"{_TEMPERATURES}=fixed",)),
     "temperatures_shared": Recipe("stage2", start="stage1", overrides=(f"{_TEMPERATURES}=shared",)),
+    "cross_entropy": Recipe(
+        "stage2", start="stage1", overrides=("distiller.objectives.loss_class_aware.distance=bce",)
+    ),
     "teacher_detector": Recipe("teacher", teacher="", detector=True, overrides=("model.score_scale=1.0",)),
     "stage1_detector": Recipe("stage1", **_SUPERVISED),
     "stage2_detector": Recipe("stage2", start="stage1_detector", **_SUPERVISED),
@@ -79,6 +82,7 @@ ROWS = {
         "+ RoI-aware transfer + Class-aware transfer": "stage2",
         "RoI-aware + Class-aware, shared temperatures": "temperatures_shared",
         "RoI-aware + Class-aware, temperatures fixed": "temperatures_fixed",
+        "RoI-aware + Class-aware, cross-entropy for Eq. 5": "cross_entropy",
         "Baseline, epochs of both stages": "student_long",
     },
     5: {
