@@ -165,7 +165,7 @@ def test_a_part_named_by_hand_gets_the_store_of_its_whole(tool, tmp_path):
     assert (len(store), store.metadata.dataset_name) == (3, "three_pictures")
 
 
-def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys):
+def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys, forget):
     config = str(PATH.parents[1] / "configs" / "voc5" / "data.py")
     with pytest.raises(SystemExit):
         tool("--config-file", config, "proposals.method=detector")
