@@ -12,7 +12,7 @@ from .published import COCO, NUS_WIDE, PUBLISHED, PublishedTable
 from .recipes import ROWS
 
 NAMES = {"coco": COCO, "nus_wide": NUS_WIDE}  # folder of configs -> the paper's name of the data set
-_ALONE = "no distillation of this framework, not trained here: the paper's figures alone"
+_ALONE = "not a distillation of this framework and not trained here"
 _OURS = "not in the paper's table"
 _ITERATIONS = (
     " Students that are distilled in two stages (S-Cls (w/), FitNets, RoI-aware or NMS proposals transfer) train for "
