@@ -2,10 +2,11 @@ import json
 
 import pytest
 
+from wsd_distill.report.runs import Run
 from wsd_distill.reproduction.comparison import build_comparison, write_comparison
 from wsd_distill.reproduction.published import DISTILLED, PLAIN, PUBLISHED
 from wsd_distill.reproduction.recipes import LONG, RECIPES, ROWS
-from wsd_distill.reproduction.tables import build_table, build_tables, read_results, write_tables
+from wsd_distill.reproduction.tables import build_table, build_tables, write_tables
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def finished(tmp_path):
 def test_results_are_those_of_the_test_split_of_all_tasks(tmp_path):
     test = {"multilabel": {"mAP": 70.0}, "localization": {"CorLoc": 50.0}}
     (tmp_path / "results.json").write_text(json.dumps({"val": {"multilabel": {"mAP": 60.0}}, "test": test}))
-    assert read_results(tmp_path) == {"mAP": 70.0, "CorLoc": 50.0}
-    assert read_results(tmp_path / "unfinished") == {}
+    assert Run("T-WDet", tmp_path).results == {"mAP": 70.0, "CorLoc": 50.0}
+    assert Run("T-WDet", tmp_path / "unfinished").results == {}
 
 
 def test_rows_are_the_papers_then_ours_and_runs_exist():

@@ -84,7 +84,7 @@ class TeacherCache:
                 self._agree(self._key(teacher))
                 self._create(names, teacher)
         comm.synchronize()
-        self._files = {name: self._open(name, "r+") for name in names}
+        self._files = {name: self._open(name) for name in names}
         with locked(self.folder / f"rank{comm.get_rank()}.lock", wait=True):
             self._write_missing(teacher, names)
         comm.synchronize()
@@ -99,10 +99,10 @@ class TeacherCache:
         if not self._files:
             raise RuntimeError("the teacher cache is not open: call Distiller.fill_cache before the first step")
         rows = [self._row(view["image_id"], view["flip"]) for view in views]
-        for name in [LOGITS, *features]:
-            checksums = self._files[name][1]
-            for view, row in zip(views, rows):
-                if checksums[row] != _checksum(view):
+        for view, row in zip(views, rows):
+            mark = _checksum(view)
+            for name in [LOGITS, *features]:
+                if self._files[name][1][row] != mark:
                     raise StaleCacheError(
                         f"{self.folder} knows other proposals of image {view['image_id']!r}, or it at another side, or "
                         "does not know it: delete the folder, or name another one in distiller.cache.folder"
@@ -159,12 +159,8 @@ class TeacherCache:
             )
         for name, array in output.items():
             shape = (2 * len(self._rows), *array.shape[1:])
-            for path, dtype, of in (
-                (self._data(name), array.dtype, shape),
-                (self._checksums(name), np.uint32, shape[:1]),
-            ):
-                with written_whole(path) as unfinished:
-                    np.lib.format.open_memmap(unfinished, "w+", dtype, of)
+            _write_zeros(self._data(name), array.dtype, shape)
+            _write_zeros(self._checksums(name), np.uint32, shape[:1])
 
     @property
     def _views_of_an_image(self) -> int:
@@ -176,8 +172,8 @@ class TeacherCache:
     def _checksums(self, name: str) -> Path:
         return self.folder / f"{name}.checksums.npy"
 
-    def _open(self, name: str, mode: str) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(np.load(path, mmap_mode=mode) for path in (self._data(name), self._checksums(name)))
+    def _open(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(np.load(path, mmap_mode="r+") for path in (self._data(name), self._checksums(name)))
 
     def _write_missing(self, teacher: WSDDN, names: list[str]) -> None:
         missing = np.zeros(len(self._rows), dtype=bool)
@@ -187,13 +183,15 @@ class TeacherCache:
         indices = np.flatnonzero(missing)
         # By the image, not by the place among those that are missing, for other ranks may be at work already.
         indices = indices[indices % comm.get_world_size() == comm.get_rank()]
+        if not len(indices):
+            return
         loader = torch.utils.data.DataLoader(
             self._views(indices),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=_joined,
         )
-        for views in tqdm(loader, "teacher cache", unit="batch", disable=not (comm.is_main_process() and len(indices))):
+        for views in tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process()):
             if views:
                 self._write(views, self._of(teacher, views, names))
 

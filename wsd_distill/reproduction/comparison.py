@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from detectron2.config import LazyConfig, instantiate
 from torchvision.ops import nms
 
 from wsd_distill.data.datasets import register_from
 from wsd_distill.engine import place
+from wsd_distill.evaluation.scores_file import SCORES_FILE, read_scores
 from wsd_distill.modeling.weights import load_weights
 from wsd_distill.report.pictures import choose_scenes, draw_scenes
+from wsd_distill.report.runs import Run
 from wsd_distill.report.table import Table, gains, markdown_table
 from wsd_distill.report.throughput import images_per_second
 
 from .published import DISTILLED, PLAIN, TEACHER
 from .recipes import COMPARISON, LONG
-from .tables import read_results, read_row
+from .tables import read_row
 
 METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 
@@ -68,10 +69,10 @@ def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5)
         Whether the runs are there that it takes; without them nothing is drawn.
     """
     students = [PLAIN, DISTILLED]
-    if not all(read_results(folder / COMPARISON[method]) for method in (TEACHER, *students)):
+    if not all(Run(method, folder / COMPARISON[method]).done for method in (TEACHER, *students)):
         return False
-    files = [np.load(folder / COMPARISON[student] / "inference" / "test" / "scores.npz") for student in students]
-    chosen = choose_scenes([f["scores"] for f in files], how_many)
+    files = [read_scores(folder / COMPARISON[student] / "inference" / "test" / SCORES_FILE) for student in students]
+    chosen = choose_scenes([f.scores for f in files], how_many)
     teacher, loader = load(folder / COMPARISON[TEACHER])
     dataset = instantiate(loader).dataset
     scenes = []
@@ -84,9 +85,9 @@ def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5)
             {
                 "image": view["image"].permute(1, 2, 0).numpy(),
                 "boxes": found[best].cpu().numpy(),
-                "labels": files[0]["labels"][i],
-                "scores": [f["scores"][i] for f in files],
+                "labels": files[0].labels[i],
+                "scores": [f.scores[i] for f in files],
             }
         )
-    draw_scenes(path, scenes, students, [str(name) for name in files[0]["class_names"]])
+    draw_scenes(path, scenes, students, files[0].class_names)
     return True

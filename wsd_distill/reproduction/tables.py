@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from wsd_distill.report.runs import Run
 from wsd_distill.report.table import Row, Table, markdown_table
 
 from .published import COCO, NUS_WIDE, PUBLISHED, PublishedTable
@@ -25,18 +25,9 @@ _GAIN = (
 _DIFFERENCE = " The difference is from the published figure."
 
 
-def read_results(folder: Path) -> dict[str, float]:
-    """metric -> percent on the test split, of a finished run; {} for one that is not finished."""
-    path = folder / "results.json"
-    if not path.exists():
-        return {}
-    tasks = json.loads(path.read_text())["test"].values()
-    return {metric: value for task in tasks for metric, value in task.items()}
-
-
 def read_row(method: str, run: str, output: Path, seeds: int) -> Row:
     """Of a method as the seeds of ``run`` below ``output`` have it."""
-    return Row(method, {}, [read_results(output / f"seed{seed}" / run) for seed in range(seeds)])
+    return Row(method, {}, [Run(method, output / f"seed{seed}" / run).results for seed in range(seeds)])
 
 
 def build_table(number: int, published: PublishedTable, output: Path, seeds: int, name: str) -> Table:
