@@ -19,7 +19,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# pip 25.3: older ones fail to build Detectron2's sdist, 26.3 refuses it (INSTALL.md).
+# pip 25.3: 23.2 fails to build Detectron2's sdist, 26.3 refuses it (INSTALL.md).
 $(READY): requirements.txt requirements-detectron2.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q pip==25.3 setuptools==84.2.1 wheel==0.48.0

@@ -5,7 +5,7 @@
     python tools/convert_proposals.py detections.json proposals.arrow --dataset voc5_train \
         --config-file configs/voc5/data.py [key=value ...]
 
-A training takes them by one override: tools/train_net.py ... dataloader.train.proposals=proposals.arrow
+A training takes them by overrides: tools/train_net.py ... proposals.train=train.arrow proposals.val=val.arrow ...
 """
 
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
