@@ -1,4 +1,4 @@
-"""Small models and batches that several tests share."""
+"""Small models and batches, and overrides of configs, that several tests share."""
 
 import wsd_distill  # noqa: F401
 
@@ -13,6 +13,12 @@ from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassi
 
 K = 3
 PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0], "image_format": "RGB"}
+
+
+def own_images(train, val=None, test=None, name: str = "pets") -> list[str]:
+    """Overrides of configs/image_list: a list of images for each split, or one for all."""
+    files = {"train": train, "val": val or train, "test": test or train}
+    return [f"dataset.name={name}", *(f"dataset.files.{split}={file}" for split, file in files.items())]
 
 
 def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSDDN:

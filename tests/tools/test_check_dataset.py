@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import own_images
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,13 +23,13 @@ def test_a_users_own_images(tmp_path):
         Image.new("RGB", (30, 20), (number, 0, 0)).save(tmp_path / f"{number}.png")
         (tmp_path / f"{number}.csv").write_text(f"file,labels\n{number}.png,cat\n")
     (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes())
-    files = [f"dataset.files.{split}={tmp_path}/{i}.csv" for i, split in enumerate(("train", "val", "test"))]
-    done = check("dataset.name=pets", *files)
+    own = own_images(*(tmp_path / f"{number}.csv" for number in range(3)))
+    done = check(*own)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "pets_train: 1 images, 1 labels" in done.stdout
     assert f"FAULT {tmp_path}/2.png of pets_test is in pets_val too, as {tmp_path}/1.png" in done.stdout
     assert done.stdout.endswith("1 faults\n")
-    done = check("--dataset", "pets_train", "pets_val", "dataset.name=pets", *files)
+    done = check("--dataset", "pets_train", "pets_val", *own)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "all is well"), done.stderr[-2000:]
 
 

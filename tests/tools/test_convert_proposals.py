@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import own_images
 from detectron2.data import DatasetCatalog
 from PIL import Image
 from proposal_files import RECORDS, content
@@ -62,9 +63,9 @@ def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path, forg
     (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
     result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 20, 5], "score": 0.5}
     (tmp_path / "p.json").write_text(json.dumps([result]))
-    config = ["--config-file", ROOT / "configs" / "image_list" / "data.py", "dataset.name=convert_own"]
-    files = [f"dataset.files.{split}={tmp_path / 'list.csv'}" for split in ("train", "val", "test")]
-    convert(tmp_path / "p.json", tmp_path / "p.arrow", *config, *files, dataset="convert_own_val")
+    config = ["--config-file", ROOT / "configs" / "image_list" / "data.py"]
+    own = own_images(tmp_path / "list.csv", name="convert_own")
+    convert(tmp_path / "p.json", tmp_path / "p.arrow", *config, *own, dataset="convert_own_val")
     store = ProposalStore(tmp_path / "p.arrow", "convert_own_val")
     assert [part.tolist() for part in store["a.png"]] == [[[30, 20, 40, 25]], [0.5]]
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import own_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
@@ -107,7 +108,7 @@ def own(monkeypatch, tmp_path):
         Image.new("RGB", (60, 40), (40, 80, 120)).save(tmp_path / f"{split}.png")
         (tmp_path / f"{split}.csv").write_text(f"file,labels\n{split}.png,cat\n")
     config = PATH.parents[1] / "configs" / "image_list" / "data.py"
-    overrides = ["dataset.name=pets", *(f"dataset.files.{split}={tmp_path}/{split}.csv" for split in SPLITS)]
+    overrides = own_images(*(tmp_path / f"{split}.csv" for split in SPLITS))
 
     def run(*arguments):
         """``OWN`` among the arguments stands for the overrides."""
