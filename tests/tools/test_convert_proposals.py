@@ -17,15 +17,14 @@ from wsd_distill.proposals.convert import read
 
 
 @pytest.fixture
-def convert():
+def convert(forget):
     """A function: runs the tool for three registered images."""
     DatasetCatalog.register("convert_three", lambda: RECORDS)
 
     def run(*arguments, dataset="convert_three"):
         in_process("tools/convert_proposals.py", *arguments, "--dataset", dataset)
 
-    yield run
-    DatasetCatalog.remove("convert_three")
+    return run
 
 
 def test_mat_to_store_to_pickle(convert, tmp_path):
@@ -52,7 +51,7 @@ def test_options_reach_the_files(convert, tmp_path):
     assert found["100"] == ([], [])
 
 
-def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path, forget):
+def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
     result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 20, 5], "score": 0.5}

@@ -14,7 +14,7 @@ SPLITS = ("train", "val", "test")
 
 
 @pytest.fixture
-def tool(tmp_path):
+def tool(tmp_path, forget):
     """A function that runs the tool in this process for a data set of three pictures; output in tmp_path."""
     dicts = []
     for number in range(3):
@@ -28,8 +28,7 @@ def tool(tmp_path):
     def run(*arguments):
         in_process(*GENERATE, "--dataset", "three_pictures", *arguments, "--output", tmp_path / "out.arrow")
 
-    yield run
-    DatasetCatalog.remove("three_pictures")
+    return run
 
 
 def test_options_reach_the_method(tool, tmp_path):
@@ -89,7 +88,7 @@ def test_options_beside_a_configs_own_proposer_are_an_error(tool, capsys):
 
 
 @pytest.fixture
-def own(monkeypatch, tmp_path):
+def own(monkeypatch, tmp_path, forget):
     """A function that runs the tool for the image lists train.csv, val.csv and test.csv of one picture each."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     for split in SPLITS:
@@ -103,11 +102,7 @@ def own(monkeypatch, tmp_path):
         in_process(*GENERATE, "--config-file", "configs/image_list/data.py", *words)
         return sorted(path.name for path in (tmp_path / "proposals").iterdir())
 
-    yield run
-    for split in SPLITS:
-        if f"pets_{split}" in DatasetCatalog:
-            DatasetCatalog.remove(f"pets_{split}")
-        MetadataCatalog.pop(f"pets_{split}", None)
+    return run
 
 
 def test_a_wrong_list_stops_the_tool_before_the_first_store(own, tmp_path, capsys):
@@ -142,16 +137,12 @@ def test_overrides_stand_anywhere(own, arguments, splits):
 def test_a_part_named_by_hand_gets_the_store_of_its_whole(tool, tmp_path):
     MetadataCatalog.get("two_of_three").set(source="three_pictures")
     DatasetCatalog.register("two_of_three", lambda: DatasetCatalog.get("three_pictures")[:2])
-    try:
-        tool("two_of_three")  # behind --dataset three_pictures: one store for both
-    finally:
-        DatasetCatalog.remove("two_of_three")
-        MetadataCatalog.remove("two_of_three")
+    tool("two_of_three")  # behind --dataset three_pictures: one store for both
     store = ProposalStore(tmp_path / "out.arrow")
     assert (len(store), store.metadata.dataset_name) == (3, "three_pictures")
 
 
-def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys, forget):
+def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys):
     with pytest.raises(SystemExit):
         tool("--config-file", "configs/voc5/data.py", "proposals.method=detector")
     assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err
