@@ -1,18 +1,26 @@
-"""Small models and batches that several tests share."""
+"""Small models, batches and proposers, and overrides of configs, that several tests share."""
 
 import wsd_distill  # noqa: F401
 
 # isort: split
+import numpy as np
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, Instances
+from torch import nn
 
 from wsd_distill.distillation import LayerPair
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
 K = 3
 PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0], "image_format": "RGB"}
+
+
+def own_images(train, val=None, test=None, name: str = "pets") -> list[str]:
+    """Overrides of configs/image_list: a list of images for each split, or one for all."""
+    files = {"train": train, "val": val or train, "test": test or train}
+    return [f"dataset.name={name}", *(f"dataset.files.{split}={file}" for split, file in files.items())]
 
 
 def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSDDN:
@@ -41,6 +49,18 @@ def make_pair(teacher_channels: int = 6, student_channels: int = 6) -> LayerPair
     return LayerPair("conv2", "conv2", *shapes)
 
 
+class OneWeight(nn.Module):
+    """``losses``: a function of the weight, which is 1 at first, and of the batch -> the losses."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.losses = losses
+
+    def forward(self, batch):
+        return self.losses(self.weight.sum(), batch)
+
+
 def make_view(generator: torch.Generator, side: int, boxes: torch.Tensor, scores: torch.Tensor) -> dict:
     """An image of noise with ``boxes``, given as shares of the side."""
     proposals = Instances((side, side), proposal_boxes=Boxes(boxes * side), scores=scores)
@@ -62,3 +82,25 @@ def make_batch(images: int = 4, seed: int = 0) -> list[dict]:
         record["labels"] = record["teacher"]["labels"] = torch.eye(K)[i % K]
         batch.append(record)
     return batch
+
+
+class Proposer:
+    """One box, wide as the image's number and one. Counts calls; ``trouble``: image -> what it raises or gives."""
+
+    name = "counting"
+    in_workers = True
+
+    def __init__(self, parameters=None, trouble=None):
+        self.parameters = parameters or {}
+        self.trouble = trouble or {}
+        self.calls = []
+
+    def __call__(self, image):
+        number = int(image[0, 0, 0])
+        self.calls.append(number)
+        trouble = self.trouble.get(number)
+        if isinstance(trouble, BaseException):
+            raise trouble
+        if trouble is not None:
+            return trouble
+        return np.array([[0, 0, number + 1, 1]], np.float32), np.array([0.5], np.float32)

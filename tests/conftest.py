@@ -1,4 +1,4 @@
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6)
+import wsd_distill.data.datasets  # noqa: F401  (first: it mends Detectron2 0.6, and registers what ``forget`` leaves)
 
 # isort: split
 from pathlib import Path
@@ -27,8 +27,8 @@ def load_config():
 @pytest.fixture
 def forget():
     """Data sets that the test registers are gone after it."""
-    before = set(DatasetCatalog.list())
+    before = [(catalog, set(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
     yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    for catalog, names in before:
+        for name in set(catalog) - names:
+            catalog.remove(name)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import own_images
 from detectron2.config import instantiate
 
 from wsd_distill.data.datasets import register_from
@@ -18,7 +19,6 @@ RUNS = sorted(
     if path.parent.name not in PARTS and path.stem not in ("data", "models", "faster_rcnn")  # test_faster_rcnn.py
 )
 PAPER = ["coco", "nus_wide", "voc"]
-OWN = "dataset.name=pets dataset.files.train={0} dataset.files.val={0} dataset.files.test={0}"
 METHODS = ["hinton", "fitnets_hint", "fitnets", "attention_transfer"]
 EPOCH = {"coco": 80_000 / 32, "nus_wide": 148_000 / 32, "voc": 4_480 / 32}
 
@@ -28,7 +28,7 @@ def load(load_config, tmp_path, forget):
     def load(name, *overrides):
         if name.startswith("image_list/"):
             (tmp_path / "pets.csv").write_text("file,labels\n0.png,cat;dog\n")
-            overrides = [*OWN.format(tmp_path / "pets.csv").split(), *overrides]
+            overrides = [*own_images(tmp_path / "pets.csv"), *overrides]
         cfg = load_config(name, *overrides)
         register_from(cfg)
         return cfg

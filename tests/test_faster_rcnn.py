@@ -1,8 +1,6 @@
 """The supervised detectors of Table 5, from their configs to a store of proposals."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +11,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.events import EventStorage
 from PIL import Image
-from running import run
+from running import in_process, run
 
 from wsd_distill.data.datasets import register_from
 from wsd_distill.data.proposal_store import ProposalStore
 
-ROOT = Path(__file__).parent.parent
-CONFIG = ROOT / "configs" / "digit_scenes" / "faster_rcnn.py"
+CONFIG = "configs/digit_scenes/faster_rcnn.py"
 SIDES = {"digit_scenes": 128, "voc5": 256}
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 
@@ -124,11 +121,10 @@ def test_from_a_training_to_a_store(tmp_path, monkeypatch):
     run("tools/train_net.py", "--config-file", CONFIG, f"train.output_dir={tmp_path}/run", *small, data=tmp_path)
     found = json.loads((tmp_path / "run" / "results.json").read_text())["test"]["bbox"]
     assert {"AP", "AP50", "AP-nine"} <= set(found) and 0 <= found["AP50"] <= 100
-    proposing = ["--dataset", "digit_scenes_val", "--method", "detector", "--detector-config", str(CONFIG)]
-    weights = ["--weights", str(tmp_path / "run" / "model_final.pth"), "--device", "cpu"]
+    proposing = ["--dataset", "digit_scenes_val", "--method", "detector", "--detector-config", CONFIG]
+    weights = ["--weights", tmp_path / "run" / "model_final.pth", "--device", "cpu"]
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["generate_proposals.py", *proposing, *weights])
-    runpy.run_path(str(ROOT / "tools" / "generate_proposals.py"), run_name="__main__")
+    in_process("tools/generate_proposals.py", *proposing, *weights)
     store = ProposalStore(tmp_path / "proposals" / "digit_scenes_val_detector.arrow")
     assert (len(store), store.metadata.failures) == (12, {})
     assert (store.metadata.generator, store.metadata.parameters["config"]) == ("detector", "faster_rcnn.py")

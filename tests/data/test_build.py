@@ -11,12 +11,11 @@ from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 
 @pytest.fixture
-def dataset():
+def dataset(forget):
     """Five registered images, of which image i has the label i % 2."""
     dicts = [{"file_name": f"{i}.jpg", "image_id": i, "labels": [i % 2]} for i in range(5)]
     DatasetCatalog.register("build_five", lambda: dicts)
-    yield "build_five"
-    DatasetCatalog.remove("build_five")
+    return "build_five"
 
 
 def write_store(path, name, ids=range(5)):
@@ -65,13 +64,10 @@ def test_an_image_without_proposals_is_named(dataset, tmp_path):
         build_test_loader(dataset, mapper=dict, proposals=store)
 
 
-def test_an_image_without_labels_is_named():
+def test_an_image_without_labels_is_named(forget):
     DatasetCatalog.register("build_unlabelled", lambda: [{"file_name": "x.jpg", "image_id": 7}])
-    try:
-        with pytest.raises(ValueError, match=r"build_unlabelled: image 7 \(x.jpg\) has no key 'labels'"):
-            get_dataset_dicts("build_unlabelled")
-    finally:
-        DatasetCatalog.remove("build_unlabelled")
+    with pytest.raises(ValueError, match=r"build_unlabelled: image 7 \(x.jpg\) has no key 'labels'"):
+        get_dataset_dicts("build_unlabelled")
 
 
 def unreadable(*ids):

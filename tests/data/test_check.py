@@ -13,19 +13,14 @@ from wsd_distill.data.check import check_datasets, describe, read_images, split_
 
 
 @pytest.fixture
-def register():
+def register(forget):
     """Registers dataset dicts of classes cat and dog under a name until the test ends."""
-    names = []
 
     def add(name, records, images=None):
         DatasetCatalog.register(name, lambda: records)
         MetadataCatalog.get(name).set(thing_classes=["cat", "dog"], expected_images=images)
-        names.append(name)
 
-    yield add
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return add
 
 
 def picture(path, seed=0, **options):

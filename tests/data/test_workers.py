@@ -2,10 +2,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from running import is_running, wait_for
 
 from wsd_distill.data.workers import run_jobs
 
@@ -22,14 +22,6 @@ minutes = f"[{step} for workers in [{workers}] for _ in range(10_000)]"
 for result in run_jobs(eval, [(get_id,), (minutes,)], 1):
     print(result, flush=True)
 """
-
-
-def is_running(process_id):
-    try:
-        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -51,7 +43,4 @@ def test_worker_ends_with_its_parent(how):
     assert is_running(worker)
     parent.send_signal(how)
     assert parent.wait(timeout=60) != 0
-    deadline = time.monotonic() + 60
-    while is_running(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(worker)
+    wait_for(lambda: not is_running(worker), 60)

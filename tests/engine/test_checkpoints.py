@@ -1,18 +1,9 @@
 import pytest
 import torch
+from builders import OneWeight
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import nn
 
 from wsd_distill.engine import TidyCheckpointer, Trainer
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, batch):
-        return {"loss": self.weight.sum()}
 
 
 @pytest.fixture
@@ -20,7 +11,7 @@ def train(tmp_path):
     """A function: goes on from an iteration to another, with a file at each -> names of all files in the folder."""
 
     def run(start, stop, **options):
-        model = Model()
+        model = OneWeight(lambda weight, batch: {"loss": weight})
         trainer = Trainer(model, [[]] * 20, torch.optim.SGD(model.parameters(), lr=0.1))
         checkpointer = DetectionCheckpointer(model, str(tmp_path), trainer=trainer)
         trainer.register_hooks([TidyCheckpointer(checkpointer, **{"period": 1, "max_to_keep": 1, **options})])

@@ -4,25 +4,26 @@ import argparse
 from pathlib import Path
 
 import pytest
+from builders import own_images
 
 from wsd_distill.engine.command_line import add_config_options, choose_datasets, load_datasets, parse_with_config
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "image_list" / "data.py")
+OWN = own_images("list.csv")
 SPLITS = ["pets_train", "pets_val", "pets_test"]
+NAMES = ["pets_val", "pets_val", "pets_test"]
 
 
 @pytest.fixture
 def tool(monkeypatch, forget, tmp_path):
-    """A function: arguments -> words of --dataset, config, and dataset dicts by name. OWN stands for overrides."""
+    """A function: arguments -> words of --dataset, config, and dataset dicts by name."""
     (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
-    own = ["dataset.name=pets", *(f"dataset.files.{split}={tmp_path}/list.csv" for split in ("train", "val", "test"))]
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
         parser = argparse.ArgumentParser("tool")
         parser.add_argument("--dataset", nargs="+")
         add_config_options(parser, "")
-        words = [part for word in words for part in (own if word == "OWN" else [word])]
         monkeypatch.setattr("sys.argv", ["tool", *words])
         arguments, cfg = parse_with_config(parser, "dataset")
         names = choose_datasets(parser, arguments.dataset, cfg)
@@ -34,23 +35,22 @@ def tool(monkeypatch, forget, tmp_path):
 def test_a_config_registers_its_data_sets_which_are_those_that_are_meant(tool, monkeypatch):
     load = {name: [f"dict of {name}"] for name in SPLITS}
     monkeypatch.setattr("wsd_distill.engine.command_line.DatasetCatalog.get", load.__getitem__)
-    words, cfg, dicts = tool("--config-file", CONFIG, "OWN", "dataloader.train.num_workers=5")
+    words, cfg, dicts = tool("--config-file", CONFIG, *OWN, "dataloader.train.num_workers=5")
     assert (words, cfg.dataloader.train.num_workers, dicts) == ([], 5, load)
 
 
 @pytest.mark.parametrize(
     "order",
-    [["--dataset", "NAMES", "OWN", "--config-file", CONFIG], ["--config-file", CONFIG, "OWN", "--dataset", "NAMES"]],
+    [["--dataset", *NAMES, *OWN, "--config-file", CONFIG], ["--config-file", CONFIG, *OWN, "--dataset", *NAMES]],
 )
 def test_names_that_are_given_go_first_and_take_no_override_with_them(tool, order):
-    names = ["pets_val", "pets_val", "pets_test"]
-    words, _, chosen = tool(*(part for word in order for part in (names if word == "NAMES" else [word])))
-    assert (words, chosen) == (names, ["pets_val", "pets_test"])
+    words, _, chosen = tool(*order)
+    assert (words, chosen) == (NAMES, ["pets_val", "pets_test"])
 
 
 def test_a_word_with_a_slash_before_its_equals_sign_is_a_file(tool, capsys):
     with pytest.raises(SystemExit):
-        tool("--config-file", CONFIG, "OWN", "--dataset", "./a=b.png")
+        tool("--config-file", CONFIG, *OWN, "--dataset", "./a=b.png")
     assert "error: not registered: ./a=b.png; there are" in capsys.readouterr().err
 
 
@@ -62,14 +62,14 @@ def test_a_word_with_a_slash_before_its_equals_sign_is_a_file(tool, capsys):
         (["--config-file", "list.csv"], "Config file list.csv has to be a python or yaml file."),
         (["--config-file", CONFIG], "Missing mandatory value: dataset.name"),
         (
-            ["--config-file", CONFIG, "OWN", "dataset.nmae=x"],
+            ["--config-file", CONFIG, *OWN, "dataset.nmae=x"],
             "the config has no key 'dataset.nmae'; did you mean dataset",
         ),
-        (["--config-file", CONFIG, "OWN", "pets"], "'pets' is no override: write key=value"),
-        (["--config-file", CONFIG, "OWN", "dataset.files.train=[1"], "the value of 'dataset.files.train=[1' cannot be"),
-        (["--config-file", CONFIG, "OWN", "dataset.files.train=gone.csv"], "gone.csv is missing: datasets/README.md"),
-        (["--config-file", CONFIG, "OWN", "dataset.files.val=gone.csv"], "gone.csv is missing: datasets/README.md"),
-        (["--config-file", CONFIG, "OWN", "--dataset", "pet"], "not registered: pet; there are"),
+        (["--config-file", CONFIG, *OWN, "pets"], "'pets' is no override: write key=value"),
+        (["--config-file", CONFIG, *OWN, "dataset.files.train=[1"], "the value of 'dataset.files.train=[1' cannot be"),
+        (["--config-file", CONFIG, *OWN, "dataset.files.train=gone.csv"], "gone.csv is missing: datasets/README.md"),
+        (["--config-file", CONFIG, *OWN, "dataset.files.val=gone.csv"], "gone.csv is missing: datasets/README.md"),
+        (["--config-file", CONFIG, *OWN, "--dataset", "pet"], "not registered: pet; there are"),
         (["dataset.name=x"], "dataset.name=x: without --config-file there is nothing to change"),
         (["--dataset", "pets", "a=1"], "a=1: without --config-file there is nothing to change"),
     ],

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import K, make_batch, make_pair, make_student, make_teacher
+from builders import K, OneWeight, make_batch, make_pair, make_student, make_teacher
+from running import on_two_ranks
 from torch import nn
 
 from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAware
@@ -82,14 +82,7 @@ def test_accumulating_steps_once_for_all_micro_batches(tmp_path):
 
 def test_a_batch_of_four_is_two_ranks_of_two(tmp_path):
     """Two real processes over gloo, each of them this file run as a program; once accumulating on top."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, "-W", "ignore", __file__, str(tmp_path)]
-    ranks = [subprocess.Popen([*command, str(rank)], env=environment) for rank in (0, 1)]
-    try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
+    on_two_ranks(__file__, tmp_path)
     for kind in KINDS:
         expected = gradients(kind, tmp_path, [batch_for(kind)])
         for case in ("plain", "accumulated"):
@@ -107,7 +100,7 @@ def rank_main(folder: str, rank: int) -> None:
         mine = batch_for(kind)[2 * rank : 2 * rank + 2]
         for case, portions in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
             torch.save(gradients(kind, folder, portions, wrap_for_ranks), f"{folder}/{kind}-{case}-{rank}.pt")
-    model = Poisoned()
+    model = OneWeight(poisoned)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     try:
         Trainer(wrap_for_ranks(model), [[rank]], optimizer).train(0, 1)
@@ -117,38 +110,25 @@ def rank_main(folder: str, rank: int) -> None:
     leave_gloo()
 
 
-class Poisoned(nn.Module):
+def poisoned(weight, batch):
     """A loss that is no number where the batch is [1]."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, batch):
-        return {"loss_good": self.weight.sum(), "loss_bad": self.weight.sum() * (float("nan") if batch == [1] else 1)}
+    return {"loss_good": weight, "loss_bad": weight * (float("nan") if batch == [1] else 1)}
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
-    model = Poisoned()
+    model = OneWeight(poisoned)
     trainer = Trainer(model, [[1]], torch.optim.SGD(model.parameters(), lr=1.0))
     with pytest.raises(FloatingPointError, match="loss_bad became .nan. at iteration 0"):
         trainer.train(0, 1)
     assert model.weight.item() == 1
 
 
-class Linear(nn.Module):
-    """loss_a + loss_b = 3 w + 4 w, whatever the batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, batch):
-        return {"loss_a": 3 * self.weight.sum(), "loss_b": 4 * self.weight.sum()}
+def linear(weight, batch):
+    return {"loss_a": 3 * weight, "loss_b": 4 * weight}
 
 
 def test_losses_are_summed_logged_and_clipped():
-    model = Linear()
+    model = OneWeight(linear)
     trainer = Trainer(model, [[], []], torch.optim.SGD(model.parameters(), lr=1.0), clip_norm=0.5)
     trainer.train(0, 1)
     assert model.weight.item() == pytest.approx(0.5)  # a gradient of 7 cut to 0.5
@@ -167,21 +147,14 @@ class Wrapped(nn.Module):
         return self.module(batch)
 
 
-class WithIdleLayers(Linear):
-    """Two layers that no loss reaches, one of them frozen."""
-
-    def __init__(self):
-        super().__init__()
-        self.student = nn.ModuleDict({"deep": nn.Sequential(nn.Linear(2, 2)), "head": nn.Linear(2, 2)})
-        self.student["head"].requires_grad_(False)
-
-
 def test_several_processes_name_the_parameters_that_no_loss_reaches():
     message = (
         "no loss depends on student.deep.0.weight, student.deep.0.bias, but several processes share the gradients of "
         "all parameters: add to distiller.frozen deep.0$"
     )
-    model = WithIdleLayers()
+    model = OneWeight(linear)
+    model.student = nn.ModuleDict({"deep": nn.Sequential(nn.Linear(2, 2)), "head": nn.Linear(2, 2)})
+    model.student["head"].requires_grad_(False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     with pytest.raises(RuntimeError, match=message):
         Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
@@ -192,15 +165,9 @@ def test_several_processes_name_the_parameters_that_no_loss_reaches():
     Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
 
 
-class Noisy(nn.Module):
+def noisy(weight, batch):
     """A loss with dropout (PyTorch's random numbers) of the mean of a batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(4))
-
-    def forward(self, batch):
-        return {"loss": (nn.functional.dropout(self.weight, 0.5) * torch.tensor(batch).mean()).sum()}
+    return {"loss": (nn.functional.dropout(weight.expand(4), 0.5) * torch.tensor(batch).mean()).sum()}
 
 
 def augmented():
@@ -213,7 +180,7 @@ def augmented():
 def seeded(run):
     torch.manual_seed(3)
     np.random.seed(3)
-    return run(Noisy())
+    return run(OneWeight(noisy))
 
 
 def test_a_seeded_run_is_that_of_a_loop_that_reads_nothing_ahead():
@@ -239,12 +206,11 @@ def test_a_seeded_run_is_that_of_a_loop_that_reads_nothing_ahead():
 def test_training_on_takes_the_batch_that_was_read_and_a_new_loader_its_first():
     seen = []
 
-    class Keeper(Linear):
-        def forward(self, batch):
-            seen.append(batch)
-            return super().forward(batch)
+    def keep(weight, batch):
+        seen.append(batch)
+        return linear(weight, batch)
 
-    model = Keeper()
+    model = OneWeight(keep)
     trainer = Trainer(model, itertools.count(), torch.optim.SGD(model.parameters(), lr=0.0))
     trainer.train(0, 2)
     trainer.train(2, 4)
@@ -264,11 +230,10 @@ def test_nothing_is_read_any_more_after_an_error(error):
             reading.pop()
             yield []
 
-    class Failing(Linear):
-        def forward(self, batch):
-            raise error
+    def fail(weight, batch):
+        raise error
 
-    model = Failing()
+    model = OneWeight(fail)
     with pytest.raises(error):
         Trainer(model, loader(), torch.optim.SGD(model.parameters(), lr=0.0)).train(0, 5)
     assert reading == []
@@ -278,7 +243,7 @@ def test_amp_without_a_gpu_is_an_error():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match="trainer.amp=False"):
-        Trainer(Linear(), [], None, amp=True)
+        Trainer(OneWeight(linear), [], None, amp=True)
 
 
 def test_distill_trainer_asks_the_gate_first_and_keeps_the_temperatures(tmp_path):

@@ -8,18 +8,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
 @pytest.fixture
-def register():
+def register(forget):
     """Registers dataset dicts under a new name, returned, until the test ends."""
-    names, numbers = [], itertools.count()
+    numbers = itertools.count()
 
     def add(records, classes):
         name = f"evaluation_test_{next(numbers)}"
         DatasetCatalog.register(name, lambda: records)
         MetadataCatalog.get(name).thing_classes = classes
-        names.append(name)
         return name
 
-    yield add
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return add

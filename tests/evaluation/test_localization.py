@@ -5,6 +5,7 @@ import pytest
 import torch
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset, print_csv_format
 from detectron2.structures import Boxes, BoxMode, Instances
+from torchvision.ops import box_iou
 
 from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator
 from wsd_distill.evaluation.localization import Detections, GroundTruth, corloc
@@ -132,16 +133,11 @@ def brute_force_corloc(found, truth, k):
         objects = [t for t in zip(*truth) if t[0] == image and t[2] == k and not (t[3] or t[4])]
         boxes = [f for f in zip(*found) if f[0] == image and f[2] == k]
         if objects:
-            top = max(boxes, key=lambda box: box[3])[1] if boxes else np.zeros(4)
-            hits.append(any(iou(top, box) >= 0.5 for _, box, *_ in objects))
+            top = max(boxes, key=lambda box: box[3])[1] if boxes else np.zeros(4, np.float32)
+            overlaps = box_iou(torch.tensor(top[None]), torch.tensor(np.stack([box for _, box, *_ in objects])))
+            hits.append(bool((overlaps >= 0.5).any()))
     assert 0 < sum(hits) < len(hits)
     return sum(hits) / len(hits)
-
-
-def iou(a, b):
-    width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
-    common = max(width, 0) * max(height, 0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
 def test_reports_with_the_other_evaluator_through_detectron2(register, caplog, capsys):

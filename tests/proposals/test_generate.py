@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+from builders import Proposer
 from detectron2.structures import BoxMode
 from PIL import Image
 
@@ -24,28 +25,6 @@ def dataset(count):
 def read_image(file_name):
     """A picture whose pixels all say which it is."""
     return np.full((20, 30, 3), int(file_name.removesuffix(".png")), np.uint8)
-
-
-class Proposer:
-    """One box, wide as the image's number and one. Counts calls; ``trouble``: image -> what it raises or gives."""
-
-    name = "counting"
-    in_workers = True
-
-    def __init__(self, parameters=None, trouble=None):
-        self.parameters = parameters or {}
-        self.trouble = trouble or {}
-        self.calls = []
-
-    def __call__(self, image):
-        number = int(image[0, 0, 0])
-        self.calls.append(number)
-        trouble = self.trouble.get(number)
-        if isinstance(trouble, BaseException):
-            raise trouble
-        if trouble is not None:
-            return trouble
-        return np.array([[0, 0, number + 1, 1]], np.float32), np.array([0.5], np.float32)
 
 
 def run(output, count, proposer, name="d", **more):

@@ -7,28 +7,13 @@ import threading
 
 import numpy as np
 import pytest
+from builders import Proposer
 
 from wsd_distill.proposals import parts
 from wsd_distill.proposals.generate import generate
 from wsd_distill.proposals.parts import Shard
 
 DICTS = [{"image_id": f"{i}", "file_name": f"{i}", "height": 9, "width": 9} for i in range(7)]
-
-
-class Proposer:
-    """Box number + 1 wide. Remembers its images; raises ``stop`` at one of them."""
-
-    name, parameters, in_workers = "counting", {}, True
-
-    def __init__(self, stop_at=None):
-        self.stop_at, self.calls = stop_at, []
-
-    def __call__(self, image):
-        number = int(image[0, 0, 0])
-        if number == self.stop_at:
-            raise KeyboardInterrupt
-        self.calls.append(number)
-        return np.array([[0, 0, number + 1, 1]], np.float32), np.array([0.5], np.float32)
 
 
 def run(output, shard, proposer=None, **more):
@@ -75,7 +60,7 @@ def test_shards_share_the_parts_and_the_last_makes_the_store(tmp_path, caplog):
 def test_killed_shard_goes_on_alone_and_the_others_stay(tmp_path):
     output = tmp_path / "s.arrow"
     with pytest.raises(KeyboardInterrupt):
-        run(output, "1/2", Proposer(stop_at=4))  # its parts are 01 and 45
+        run(output, "1/2", Proposer(trouble={4: KeyboardInterrupt()}))  # its parts are 01 and 45
     assert run(output, "2/2") is None
     again = Proposer()
     assert widths(run(output, "1/2", again)) == [0, 1, 2, 3, 4, 5, 6]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from builders import own_images
 
 from wsd_distill.reproduction.matrix import Detector, Matrix, config_file
 from wsd_distill.reproduction.recipes import COMPARISON, RECIPES, ROWS
@@ -145,7 +146,7 @@ def test_configs_of_the_paper_have_backbone_and_proposals_in_their_names(folder)
 
 def test_overrides_of_the_user_reach_every_config_that_has_their_key(folder):
     (folder / "pets.csv").write_text("file,labels\n0.png,cat;dog\n")
-    opts = ["dataset.name=pets", *(f"dataset.files.{split}={folder}/pets.csv" for split in ("train", "val", "test"))]
+    opts = own_images(folder / "pets.csv")
     runs = plan(folder, [3], dataset="image_list", opts=[*opts, "train.max_iter=7"])
     assert all(set(opts) <= set(run.command) for run in runs.values())
     assert "train.max_iter=7" in runs["seed0/teacher"].command

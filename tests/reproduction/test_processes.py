@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from running import is_running, wait_for
 
 SOURCE = Path(__file__).parents[2] / "wsd_distill" / "reproduction" / "processes.py"
 SLEEP = """
@@ -40,19 +40,4 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path, number):
     wait_for(lambda: len(os.listdir(tmp_path / "pids")) == (4 if fork else 2), 30)
     process.send_signal(number)
     assert process.wait(30) == (143 if number == signal.SIGTERM else -number)
-    wait_for(lambda: not any(alive(int(pid)) for pid in os.listdir(tmp_path / "pids")), 10)
-
-
-def wait_for(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def alive(pid):
-    """And not merely a zombie that nobody has asked how it ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
-    except OSError:
-        return False
+    wait_for(lambda: not any(is_running(pid) for pid in os.listdir(tmp_path / "pids")), 10)

@@ -1,20 +1,9 @@
-import os
-import runpy
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from builders import own_images
 from PIL import Image
+from running import in_process, run
 
-ROOT = Path(__file__).parent.parent.parent
-TOOL, CONFIG = "tools/check_dataset.py", "configs/image_list/data.py"
-
-
-def check(*arguments):
-    command = [sys.executable, "-W", "ignore", TOOL, "--config-file", CONFIG, "--num-workers", "0", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+CHECK = ["tools/check_dataset.py", "--config-file", "configs/image_list/data.py", "--num-workers", "0"]
 
 
 def test_a_users_own_images(tmp_path):
@@ -22,14 +11,14 @@ def test_a_users_own_images(tmp_path):
         Image.new("RGB", (30, 20), (number, 0, 0)).save(tmp_path / f"{number}.png")
         (tmp_path / f"{number}.csv").write_text(f"file,labels\n{number}.png,cat\n")
     (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes())
-    files = [f"dataset.files.{split}={tmp_path}/{i}.csv" for i, split in enumerate(("train", "val", "test"))]
-    done = check("dataset.name=pets", *files)
+    own = own_images(*(tmp_path / f"{number}.csv" for number in range(3)))
+    done = run(*CHECK, *own, data=tmp_path, check=False)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "pets_train: 1 images, 1 labels" in done.stdout
     assert f"FAULT {tmp_path}/2.png of pets_test is in pets_val too, as {tmp_path}/1.png" in done.stdout
     assert done.stdout.endswith("1 faults\n")
-    done = check("--dataset", "pets_train", "pets_val", "dataset.name=pets", *files)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "all is well"), done.stderr[-2000:]
+    done = run(*CHECK, "--dataset", "pets_train", "pets_val", *own, data=tmp_path)
+    assert done.stdout.endswith("all is well\n")
 
 
 @pytest.mark.parametrize(
@@ -40,13 +29,11 @@ def test_a_users_own_images(tmp_path):
         (["dataset.files.train={}/empty.txt"], "empty.txt are none"),
     ],
 )
-def test_a_training_list_that_is_left_out_or_wrong_is_an_error(tmp_path, files, message, capsys, monkeypatch, forget):
+def test_a_training_list_that_is_left_out_or_wrong_is_an_error(tmp_path, files, message, capsys, forget):
     (tmp_path / "empty.txt").write_text("")
     files = [file.format(tmp_path) for file in files]
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", [TOOL, "--config-file", CONFIG, "dataset.name=pets", *files])
     with pytest.raises(SystemExit) as caught:
-        runpy.run_path(TOOL, run_name="__main__")
+        in_process(*CHECK, "dataset.name=pets", *files)
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith("check_dataset.py: error: ") and message in last
     assert caught.value.code == 2

@@ -2,35 +2,29 @@ import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current P
 
 # isort: split
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import own_images
 from detectron2.data import DatasetCatalog
 from PIL import Image
 from proposal_files import RECORDS, content
+from running import in_process
 from scipy.io import savemat
 
 from wsd_distill.data.proposal_store import ProposalStore
 from wsd_distill.proposals.convert import read
 
-ROOT = Path(__file__).parent.parent.parent
-TOOL = str(ROOT / "tools" / "convert_proposals.py")
-
 
 @pytest.fixture
-def convert(monkeypatch):
+def convert(forget):
     """A function: runs the tool for three registered images."""
     DatasetCatalog.register("convert_three", lambda: RECORDS)
 
     def run(*arguments, dataset="convert_three"):
-        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, arguments), "--dataset", dataset])
-        runpy.run_path(TOOL, run_name="__main__")
+        in_process("tools/convert_proposals.py", *arguments, "--dataset", dataset)
 
-    yield run
-    DatasetCatalog.remove("convert_three")
+    return run
 
 
 def test_mat_to_store_to_pickle(convert, tmp_path):
@@ -57,14 +51,14 @@ def test_options_reach_the_files(convert, tmp_path):
     assert found["100"] == ([], [])
 
 
-def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path, forget):
+def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
     result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 20, 5], "score": 0.5}
     (tmp_path / "p.json").write_text(json.dumps([result]))
-    config = ["--config-file", ROOT / "configs" / "image_list" / "data.py", "dataset.name=convert_own"]
-    files = [f"dataset.files.{split}={tmp_path / 'list.csv'}" for split in ("train", "val", "test")]
-    convert(tmp_path / "p.json", tmp_path / "p.arrow", *config, *files, dataset="convert_own_val")
+    config = ["--config-file", "configs/image_list/data.py"]
+    own = own_images(tmp_path / "list.csv", name="convert_own")
+    convert(tmp_path / "p.json", tmp_path / "p.arrow", *config, *own, dataset="convert_own_val")
     store = ProposalStore(tmp_path / "p.arrow", "convert_own_val")
     assert [part.tolist() for part in store["a.png"]] == [[[30, 20, 40, 25]], [0.5]]
 

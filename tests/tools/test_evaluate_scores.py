@@ -1,21 +1,16 @@
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-TOOL = Path(__file__).parent.parent.parent / "tools" / "evaluate_scores.py"
+from running import in_process
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
+def tool(capsys):
     """A function: the tool, run in this process -> its lines."""
 
     def main(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(word) for word in (TOOL, *arguments)])
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        in_process("tools/evaluate_scores.py", *arguments)
         return capsys.readouterr().out.splitlines()
 
     return main

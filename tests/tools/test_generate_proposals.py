@@ -1,29 +1,20 @@
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+from builders import own_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+from running import in_process
 
 from wsd_distill.data.proposal_store import ProposalStore
 
-PATH = Path(__file__).parents[2] / "tools" / "generate_proposals.py"
+GENERATE = ["tools/generate_proposals.py", "--num-workers", "0"]
 SPLITS = ("train", "val", "test")
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location("generate_proposals", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def tool(monkeypatch, tmp_path):
+def tool(tmp_path, forget):
     """A function that runs the tool in this process for a data set of three pictures; output in tmp_path."""
     dicts = []
     for number in range(3):
@@ -35,12 +26,9 @@ def tool(monkeypatch, tmp_path):
     DatasetCatalog.register("three_pictures", lambda: dicts)
 
     def run(*arguments):
-        command = ["generate_proposals.py", "--num-workers", "0", "--dataset", "three_pictures", *arguments]
-        monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "out.arrow")])
-        load_tool().main()
+        in_process(*GENERATE, "--dataset", "three_pictures", *arguments, "--output", tmp_path / "out.arrow")
 
-    yield run
-    DatasetCatalog.remove("three_pictures")
+    return run
 
 
 def test_options_reach_the_method(tool, tmp_path):
@@ -95,33 +83,26 @@ def test_options_that_would_be_ignored_or_are_missing_are_errors(tool, capsys, a
 
 def test_options_beside_a_configs_own_proposer_are_an_error(tool, capsys):
     with pytest.raises(SystemExit):
-        tool("--config-file", str(PATH.parents[1] / "configs" / "digit_scenes" / "data.py"), "--max-boxes", "3")
+        tool("--config-file", "configs/digit_scenes/data.py", "--max-boxes", "3")
     assert "--max-boxes: give --method, or change the config's on_image.proposer" in capsys.readouterr().err
 
 
 @pytest.fixture
-def own(monkeypatch, tmp_path):
+def own(monkeypatch, tmp_path, forget):
     """A function that runs the tool for the image lists train.csv, val.csv and test.csv of one picture each."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     for split in SPLITS:
         Image.new("RGB", (60, 40), (40, 80, 120)).save(tmp_path / f"{split}.png")
         (tmp_path / f"{split}.csv").write_text(f"file,labels\n{split}.png,cat\n")
-    config = PATH.parents[1] / "configs" / "image_list" / "data.py"
-    overrides = ["dataset.name=pets", *(f"dataset.files.{split}={tmp_path}/{split}.csv" for split in SPLITS)]
+    overrides = own_images(*(tmp_path / f"{split}.csv" for split in SPLITS))
 
     def run(*arguments):
         """``OWN`` among the arguments stands for the overrides."""
         words = [word for argument in arguments for word in (overrides if argument == "OWN" else [argument])]
-        command = ["generate_proposals.py", "--config-file", str(config), *words, "--num-workers", "0"]
-        monkeypatch.setattr(sys, "argv", command)
-        load_tool().main()
+        in_process(*GENERATE, "--config-file", "configs/image_list/data.py", *words)
         return sorted(path.name for path in (tmp_path / "proposals").iterdir())
 
-    yield run
-    for split in SPLITS:
-        if f"pets_{split}" in DatasetCatalog:
-            DatasetCatalog.remove(f"pets_{split}")
-        MetadataCatalog.pop(f"pets_{split}", None)
+    return run
 
 
 def test_a_wrong_list_stops_the_tool_before_the_first_store(own, tmp_path, capsys):
@@ -156,17 +137,12 @@ def test_overrides_stand_anywhere(own, arguments, splits):
 def test_a_part_named_by_hand_gets_the_store_of_its_whole(tool, tmp_path):
     MetadataCatalog.get("two_of_three").set(source="three_pictures")
     DatasetCatalog.register("two_of_three", lambda: DatasetCatalog.get("three_pictures")[:2])
-    try:
-        tool("two_of_three")  # behind --dataset three_pictures: one store for both
-    finally:
-        DatasetCatalog.remove("two_of_three")
-        MetadataCatalog.remove("two_of_three")
+    tool("two_of_three")  # behind --dataset three_pictures: one store for both
     store = ProposalStore(tmp_path / "out.arrow")
     assert (len(store), store.metadata.dataset_name) == (3, "three_pictures")
 
 
-def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys, forget):
-    config = str(PATH.parents[1] / "configs" / "voc5" / "data.py")
+def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys):
     with pytest.raises(SystemExit):
-        tool("--config-file", config, "proposals.method=detector")
+        tool("--config-file", "configs/voc5/data.py", "proposals.method=detector")
     assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err

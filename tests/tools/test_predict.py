@@ -1,15 +1,13 @@
 """tools/predict.py on photos and on a split, for T-WDet and for S-Cls."""
 
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
 from PIL import Image
-from running import TESTS, run
+from running import in_process, run
 
 from wsd_distill.modeling.weights import CheckpointError
 
@@ -36,18 +34,16 @@ def weights(load_config, tmp_path):
 
 
 def command(config, weights, *arguments):
-    configs = TESTS.parent / "configs" / "digit_scenes"
-    chosen = ["--config-file", configs / f"{config}.py", "--weights", weights]
-    return [TESTS.parent / "tools" / "predict.py", *chosen, *arguments, "train.device=cpu"]
+    chosen = ["--config-file", f"configs/digit_scenes/{config}.py", "--weights", weights]
+    return ["tools/predict.py", *chosen, *arguments, "train.device=cpu"]
 
 
 @pytest.fixture
-def predict(monkeypatch, capsys):
+def predict(capsys):
     """A function: the tool, run in this process -> its lines."""
 
     def main(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(word) for word in command(*arguments)])
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        in_process(*command(*arguments))
         return lines(capsys.readouterr().out)
 
     return main

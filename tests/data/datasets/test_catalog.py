@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from builders import own_images
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
 from PIL import Image
@@ -17,8 +18,7 @@ def own(tmp_path, forget):
         Image.new("RGB", (30, 20)).save(tmp_path / f"{i}.png")
     (tmp_path / "train.csv").write_text("file,labels\n0.png,cat;dog\n1.png,cow\n2.png,\n")
     (tmp_path / "other.csv").write_text("file,labels,split\n3.png,dog,val\n4.png,cat,test\n")
-    files = {"train": "train.csv", "val": "other.csv", "test": "other.csv"}
-    return ["dataset.name=pets"] + [f"dataset.files.{split}={tmp_path / file}" for split, file in files.items()]
+    return own_images(tmp_path / "train.csv", *[tmp_path / "other.csv"] * 2)
 
 
 def test_own_images_by_overrides_alone(own, load_config, tmp_path):

@@ -1,9 +1,5 @@
 """VGG16: the models with converted weights say what torchvision's module, and Caffe's arithmetic, say."""
 
-import runpy
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, Instances
 from PIL import Image
+from running import in_process
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -154,14 +151,11 @@ def test_another_network_is_an_error_that_names_what_is_missing(tmp_path):
         from_torchvision_resnet(tmp_path / "other.pth")
 
 
-def test_the_tool_writes_the_file_and_says_which_pixels(tmp_path, monkeypatch, capsys):
+def test_the_tool_writes_the_file_and_says_which_pixels(tmp_path, capsys):
     write_caffemodel(tmp_path / "vgg16.caffemodel", caffe_layers((4, 4, 5, 5, 6)), old=True)
-    tool = Path(__file__).parents[3] / "tools/convert_weights.py"
-    arguments = ["caffe-vgg16", tmp_path / "vgg16.caffemodel", tmp_path / "new/vgg16.pth"]
-    monkeypatch.setattr(sys, "argv", [str(tool), *map(str, arguments)])
-    runpy.run_path(str(tool), run_name="__main__")
+    tool = "tools/convert_weights.py"
+    in_process(tool, "caffe-vgg16", tmp_path / "vgg16.caffemodel", tmp_path / "new/vgg16.pth")
     assert "33 tensors; set the model's pixel_mean=[103.939, 116.779, 123.68]" in capsys.readouterr().out
     assert len(torch.load(tmp_path / "new/vgg16.pth", weights_only=True)["model"]) == 33  # 13 + 2 layers, 3 of pixels
-    monkeypatch.setattr(sys, "argv", [str(tool), "timm", "x.pth", "y.pth"])
     with pytest.raises(SystemExit):
-        runpy.run_path(str(tool), run_name="__main__")
+        in_process(tool, "timm", "x.pth", "y.pth")
