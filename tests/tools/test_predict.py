@@ -35,8 +35,8 @@ def weights(load_config, tmp_path):
     return save
 
 
-def command(config, weights, *arguments):
-    configs = TESTS.parent / "configs" / "digit_scenes"
+def command(config, weights, *arguments, folder="digit_scenes"):
+    configs = TESTS.parent / "configs" / folder
     chosen = ["--config-file", configs / f"{config}.py", "--weights", weights]
     return [TESTS.parent / "tools" / "predict.py", *chosen, *arguments, "train.device=cpu"]
 
@@ -45,8 +45,8 @@ def command(config, weights, *arguments):
 def predict(monkeypatch, capsys):
     """A function: the tool, run in this process -> its lines."""
 
-    def main(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(word) for word in command(*arguments)])
+    def main(*arguments, **options):
+        monkeypatch.setattr(sys, "argv", [str(word) for word in command(*arguments, **options)])
         runpy.run_path(sys.argv[0], run_name="__main__")
         return lines(capsys.readouterr().out)
 
@@ -98,3 +98,16 @@ def test_a_split_that_the_config_does_not_have_is_an_error_of_the_arguments(pred
     with pytest.raises(SystemExit):
         predict("stage1", "none.pth", "--split", "test")
     assert "error: --split test: dataloader.test of the config has []" in capsys.readouterr().err
+
+
+def test_a_t_wdet_of_a_detectors_proposals_gives_photos_none_of_edge_boxes(predict, capsys, forget):
+    with pytest.raises(SystemExit):
+        predict("teacher_vgg16_fasterrcnn", "none.pth", "--input", "a.png", folder="voc")
+    assert "error: --input: this T-WDet has no model.proposer; docs/proposals.md says" in capsys.readouterr().err
+    named = ["--input", "a.png", "model.proposer=${on_image}", "model.head.dims=[8]"]
+    with pytest.raises(SystemExit):
+        predict("teacher_vgg16_fasterrcnn", "none.pth", *named, folder="voc")
+    assert "error: the detector has no config" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict("teacher", "none.pth", "--input", "a.png", "proposals.method=detector")
+    assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err
