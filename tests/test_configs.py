@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from builders import own_images
-from detectron2.config import instantiate
+from detectron2.config import LazyConfig, instantiate
 
 from wsd_distill.data.datasets import register_from
 from wsd_distill.distillation import Hint
 from wsd_distill.engine import LowerOnPlateau
+from wsd_distill.proposals.detector import Detector
+from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.on_image import OnImage
 
 ROOT = Path(__file__).parent.parent / "configs"
 PARTS = {"common", "yaml"}
@@ -65,6 +68,8 @@ def test_everything_but_the_data_can_be_built(load, name):
     assert [(m.num_classes, m.image_format) for m in map(instantiate, mappers)] == [(K, model.image_format)] * len(
         mappers
     )
+    if Path(name).stem in ("teacher", "teacher_vgg16_edgeboxes"):
+        assert_finds_what_its_loaders_read(model.proposer, cfg)
     if "distiller" in cfg:
         teacher, objectives = build(cfg.distiller.teacher), instantiate(cfg.distiller.objectives)
         assert (teacher.num_classes, teacher.image_format) == (K, model.image_format)
@@ -78,6 +83,28 @@ def test_everything_but_the_data_can_be_built(load, name):
                     found = net.backbone.output_shape()[name]
                     assert (shape.channels, shape.stride) == (found.channels, found.stride)
         assert all(model.get_submodule(name) for name in cfg.distiller.frozen)
+
+
+def assert_finds_what_its_loaders_read(proposer, cfg):
+    """Photos of no data set: proposals of the stores' generator, as many as the mapper takes."""
+    assert isinstance(proposer, OnImage) and isinstance(proposer.proposer, EdgeBoxes)
+    assert proposer.proposer.name == cfg.proposals.method
+    mapper = cfg.dataloader.test.test.loader.mapper
+    assert (proposer.num_proposals, proposer.image_format) == (mapper.num_proposals, cfg.model.image_format)
+    assert proposer.proposer.max_boxes >= proposer.num_proposals
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_on_image_of_a_detectors_t_wdet_is_the_detector_once_it_is_named(load, tmp_path, name):
+    cfg = load(f"{name}/teacher_vgg16_fasterrcnn.py")
+    assert cfg.model.proposer is None
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))  # as a training does, which needs no detector
+    assert "detector.Detector" in (tmp_path / "config.yaml").read_text()
+    named = ["model.proposer=${on_image}", "on_image.proposer.config=a.yaml", "on_image.proposer.weights=a.pth"]
+    found = load(f"{name}/teacher_vgg16_fasterrcnn.py", *named, "on_image.proposer.opts=[A,0.0]").model.proposer
+    assert (found._target_, found.num_proposals, found.image_format) == (OnImage, 100, "BGR")
+    assert found.proposer._target_ == Detector
+    assert (found.proposer.config, found.proposer.weights, found.proposer.opts) == ("a.yaml", "a.pth", ["A", 0.0])
 
 
 @pytest.mark.parametrize(

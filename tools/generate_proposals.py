@@ -21,11 +21,13 @@ import logging
 import os
 
 from detectron2.config import instantiate
+from omegaconf import DictConfig
 
 from wsd_distill.data.datasets import source_of
 from wsd_distill.data.proposal_store import default_store_path
 from wsd_distill.engine.command_line import (
     add_config_options,
+    check_method,
     choose_datasets,
     errors_in_one_line,
     load_datasets,
@@ -63,10 +65,7 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, list[dict]], Propos
     elif given:
         parser.error(f"{', '.join(given.values())}: give --method, or change the config's on_image.proposer")
     else:
-        proposer = instantiate(cfg.on_image.proposer)
-        if proposer.name != cfg.proposals.method:  # trainings look for the store of proposals.method
-            method = cfg.proposals.method
-            parser.error(f"on_image.proposer is {proposer.name}, but proposals.method is {method}: set both alike")
+        proposer = proposer_of(parser, cfg)
     return arguments, load_datasets(parser, names), proposer
 
 
@@ -136,6 +135,16 @@ def build_proposer(
         parser.error(f"--method {name} needs {', '.join(lacking)}")
     with errors_in_one_line(parser):
         return method(**{name: getattr(arguments, name) for name in given})
+
+
+def proposer_of(parser: argparse.ArgumentParser, cfg: DictConfig) -> Proposer:
+    """The config's own generator, with its parameters."""
+    if "on_image" not in cfg:
+        parser.error("the config has no on_image, whose proposer it would be: give --method")
+    with errors_in_one_line(parser):
+        proposer = instantiate(cfg.on_image.proposer)
+    check_method(parser, cfg, proposer)
+    return proposer
 
 
 def main() -> None:

@@ -4,8 +4,8 @@
     python tools/predict.py --config-file configs/digit_scenes/teacher.py --weights FILE --input a.jpg [key=value ...]
 
 A line has the file, the labels whose score p is above --threshold, the best first, and T-WDet's best boxes of each of
-them with their entries of S. T-WDet finds the proposals of --input itself; without --input it is a whole split of the
-config that is predicted, with the proposals that its loader reads.
+them with their entries of S. T-WDet finds the proposals of --input itself, by the config's model.proposer; without
+--input it is a whole split of the config that is predicted, with the proposals that its loader reads.
 """
 
 from __future__ import annotations
@@ -26,11 +26,19 @@ from detectron2.utils.visualizer import Visualizer
 from omegaconf import DictConfig
 
 from wsd_distill.data.image import read_rgb
-from wsd_distill.engine.command_line import add_config_options, choose_datasets, parse_with_config
+from wsd_distill.engine.command_line import (
+    add_config_options,
+    check_method,
+    choose_datasets,
+    errors_in_one_line,
+    parse_with_config,
+)
 from wsd_distill.modeling.weights import load_weights
+from wsd_distill.proposals.on_image import OnImage
 
 
-def parse_arguments() -> tuple[argparse.Namespace, DictConfig]:
+def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
+    """Arguments, config, and its model, which has no weights yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_options(parser, "LazyConfig of the model", required=True)
     parser.add_argument("--weights", required=True, help="checkpoint that tools/train_net.py wrote")
@@ -44,12 +52,17 @@ def parse_arguments() -> tuple[argparse.Namespace, DictConfig]:
     if arguments.split not in cfg.dataloader.test:
         parser.error(f"--split {arguments.split}: dataloader.test of the config has {list(cfg.dataloader.test)}")
     choose_datasets(parser, [cfg.dataset[arguments.split]], cfg)
-    return arguments, cfg
+    return arguments, cfg, build_model(parser, cfg, bool(arguments.input))
 
 
-def load_model(cfg, weights: str) -> torch.nn.Module:
-    model = instantiate(cfg.model).to(cfg.train.device).eval()
-    load_weights(model, weights)
+def build_model(parser: argparse.ArgumentParser, cfg: DictConfig, photos: bool) -> torch.nn.Module:
+    """A T-WDet that is to look at ``photos`` needs a proposer, by the method of the proposals that it learned from."""
+    with errors_in_one_line(parser):
+        if photos and "proposer" in cfg.model and cfg.model.proposer is None:
+            parser.error("--input: this T-WDet has no model.proposer; docs/proposals.md says how a detector becomes it")
+        model = instantiate(cfg.model)
+    if photos and isinstance(getattr(model, "proposer", None), OnImage):
+        check_method(parser, cfg, model.proposer.proposer)
     return model
 
 
@@ -92,8 +105,9 @@ def draw(file: str, p: torch.Tensor, boxes: Instances | None, line: dict, metada
 
 @torch.no_grad()
 def main() -> None:
-    arguments, cfg = parse_arguments()
-    model, metadata = load_model(cfg, arguments.weights), MetadataCatalog.get(cfg.dataset[arguments.split])
+    arguments, cfg, model = parse_arguments()
+    load_weights(model.to(cfg.train.device).eval(), arguments.weights)
+    metadata = MetadataCatalog.get(cfg.dataset[arguments.split])
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
     lines = open(arguments.output, "w") if arguments.output else sys.stdout

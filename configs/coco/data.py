@@ -2,5 +2,7 @@
 
 from ..common.paper.data import hold_out
 
-dataset, proposals = hold_out(2_081, name="coco", train="coco_2014_train_mlc", test="coco_2014_val_mlc", num_classes=80)
+dataset, on_image, proposals = hold_out(
+    2_081, name="coco", train="coco_2014_train_mlc", test="coco_2014_val_mlc", num_classes=80
+)
 epoch = 80_000 // 32  # 2,500 iterations

@@ -2,5 +2,7 @@
 
 from ..common.paper.data import hold_out
 
-dataset, proposals = hold_out(2_000, name="nus_wide", train="nuswide_train", test="nuswide_test", num_classes=81)
+dataset, on_image, proposals = hold_out(
+    2_000, name="nus_wide", train="nuswide_train", test="nuswide_test", num_classes=81
+)
 epoch = 148_000 // 32  # 4,625 iterations

@@ -2,5 +2,7 @@
 
 from ..common.paper.data import hold_out
 
-dataset, proposals = hold_out(531, name="voc", train="voc_2007_trainval_mlc", test="voc_2007_test_mlc", num_classes=20)
+dataset, on_image, proposals = hold_out(
+    531, name="voc", train="voc_2007_trainval_mlc", test="voc_2007_test_mlc", num_classes=20
+)
 epoch = 4_480 // 32  # 140 iterations

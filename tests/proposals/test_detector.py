@@ -4,7 +4,7 @@ import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current P
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
+from detectron2.config import get_cfg, instantiate
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
@@ -148,3 +148,17 @@ def test_missing_files_are_errors(files, tmp_path):
         Detector(files[0], "")
     with pytest.raises(FileNotFoundError, match=r"gone\.yaml is neither a file nor in the model zoo"):
         Detector("gone.yaml", files[1])
+    with pytest.raises(FileNotFoundError, match="the detector has no config"):
+        Detector("", files[1])
+
+
+def test_a_config_of_the_paper_takes_it_as_the_proposer_of_photos(files, image, load_config):
+    config, weights = (f"on_image.proposer.{key}={file}" for key, file in zip(("config", "weights"), files))
+    cfg = load_config("voc/teacher_vgg16_fasterrcnn.py", "model.proposer=${on_image}", config, weights)
+    pixels = torch.as_tensor(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR, as this model's
+    found = instantiate(cfg.model.proposer)({"image": pixels})
+    boxes, scores = Detector(*files)(image)
+    assert len(found) == 100 and 0 < len(boxes)
+    kept = min(len(boxes), 100)
+    np.testing.assert_allclose(found.proposal_boxes.tensor[:kept].numpy(), boxes[:kept])
+    np.testing.assert_allclose(found.scores[:kept].numpy(), scores[:kept])

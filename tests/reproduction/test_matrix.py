@@ -137,11 +137,22 @@ def test_configs_of_the_paper_have_backbone_and_proposals_in_their_names(folder)
         "--weights",
         "detector.pth",
     ]
-    assert runs["proposals_edge_boxes"].command[-2:] == ["--method", "edge_boxes"]  # this data.py has no generator
+    assert runs["proposals_edge_boxes"].command[-2:] == ["--config-file", str(ROOT / "configs/coco/data.py")]
     with pytest.raises(FileNotFoundError, match="--detector-config"):
         plan(folder, [5], dataset="coco")
     with pytest.raises(FileNotFoundError, match="no config nothing.py or nothing_vgg16.py"):
         config_file(ROOT / "configs/coco", "nothing")
+
+
+def test_a_method_that_is_not_the_configs_own_generator_is_named(folder):
+    runs = plan(folder, [3], dataset="coco", opts=["proposals.method=selective_search"])
+    assert runs["proposals_selective_search"].command[-2:] == ["--method", "selective_search"]
+    (folder / "configs/own").mkdir(parents=True)
+    (folder / "configs/common").symlink_to(ROOT / "configs/common")
+    (folder / "configs/own/data.py").write_text(
+        "from ..common.data import dataset, proposals\ndataset.update(train='a', val='b', test='c')\n"
+    )
+    assert Matrix(folder, "own").proposals("edge_boxes").command[-2:] == ["--method", "edge_boxes"]  # no on_image
 
 
 def test_overrides_of_the_user_reach_every_config_that_has_their_key(folder):

@@ -1,6 +1,8 @@
 import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
 
 # isort: split
+from pathlib import Path
+
 import pytest
 from builders import own_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -8,6 +10,9 @@ from PIL import Image
 from running import in_process
 
 from wsd_distill.data.proposal_store import ProposalStore
+from wsd_distill.engine import command_line
+from wsd_distill.proposals import generate
+from wsd_distill.proposals.edge_boxes import EdgeBoxes
 
 GENERATE = ["tools/generate_proposals.py", "--num-workers", "0"]
 SPLITS = ("train", "val", "test")
@@ -146,3 +151,62 @@ def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsy
     with pytest.raises(SystemExit):
         tool("--config-file", "configs/voc5/data.py", "proposals.method=detector")
     assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err
+
+
+@pytest.fixture
+def parse(monkeypatch, forget):
+    """A function: arguments -> names of the data sets and the proposer; no data set is loaded, nothing is made."""
+
+    def run(*arguments):
+        asked = []
+        monkeypatch.setattr(command_line, "load_datasets", lambda parser, names: dict.fromkeys(names, []))
+        monkeypatch.setattr(
+            generate, "generate", lambda dicts, name, proposer, *_, **__: asked.append((name, proposer))
+        )
+        in_process(*GENERATE, *arguments)
+        names, proposers = zip(*asked)
+        return list(names), proposers[0]
+
+    return run
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+DATA_CONFIGS = sorted(path.parent.name for path in CONFIGS.glob("*/data.py") if path.parent.name != "common")
+DIGITS = EdgeBoxes(max_boxes=64, sides=(192,), hysteresis=(60, 120), alpha=0.55, beta=0.5)
+STORES = {
+    "coco": ["coco_2014_train_mlc", "coco_2014_val_mlc"],
+    "digit_scenes": [f"digit_scenes_{split}" for split in SPLITS],
+    "image_list": [f"pets_{split}" for split in SPLITS],
+    "nus_wide": ["nuswide_train", "nuswide_test"],
+    "voc": ["voc_2007_trainval_mlc", "voc_2007_test_mlc"],
+    "voc5": ["voc5_train", "voc5_val"],
+}
+
+
+@pytest.mark.parametrize("name", DATA_CONFIGS)
+def test_the_config_of_every_data_set_says_all_that_is_needed(parse, tmp_path, name):
+    (tmp_path / "a.csv").write_text("file,labels\n0.png,cat\n")
+    own = own_images(tmp_path / "a.csv") if name == "image_list" else []
+    names, proposer = parse("--config-file", CONFIGS / name / "data.py", *own)
+    assert sorted(names) == sorted(STORES[name])
+    assert proposer == (DIGITS if name == "digit_scenes" else EdgeBoxes(max_boxes=500))
+
+
+def test_a_config_without_a_generator_is_an_error_unless_a_method_is_given(parse, tmp_path, capsys):
+    (tmp_path / "own.py").write_text(
+        "dataset = dict(register=[], **dict.fromkeys(['train', 'val', 'test'], 'voc_2007_val_mlc'))"
+    )
+    with pytest.raises(SystemExit):
+        parse("--config-file", tmp_path / "own.py")
+    assert "error: the config has no on_image, whose proposer it would be: give --method" in capsys.readouterr().err
+    names, proposer = parse("--config-file", tmp_path / "own.py", "--method", "edge_boxes", "--max-boxes", "7")
+    assert (names, proposer) == (["voc_2007_val_mlc"], EdgeBoxes(max_boxes=7))
+
+
+def test_a_generator_that_cannot_be_made_is_an_error_of_the_arguments(parse, capsys):
+    with pytest.raises(SystemExit):
+        parse("--config-file", CONFIGS / "coco/teacher_vgg16_fasterrcnn.py")
+    assert "error: the detector has no config: give a file, or a name in" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse("--config-file", CONFIGS / "digit_scenes/data.py", "on_image.proposer.sides=[0]")
+    assert "error: sides [0]: give one or several positive numbers" in capsys.readouterr().err

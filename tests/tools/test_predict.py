@@ -33,8 +33,8 @@ def weights(load_config, tmp_path):
     return save
 
 
-def command(config, weights, *arguments):
-    chosen = ["--config-file", f"configs/digit_scenes/{config}.py", "--weights", weights]
+def command(config, weights, *arguments, folder="digit_scenes"):
+    chosen = ["--config-file", f"configs/{folder}/{config}.py", "--weights", weights]
     return ["tools/predict.py", *chosen, *arguments, "train.device=cpu"]
 
 
@@ -42,8 +42,8 @@ def command(config, weights, *arguments):
 def predict(capsys):
     """A function: the tool, run in this process -> its lines."""
 
-    def main(*arguments):
-        in_process(*command(*arguments))
+    def main(*arguments, **options):
+        in_process(*command(*arguments, **options))
         return lines(capsys.readouterr().out)
 
     return main
@@ -94,3 +94,16 @@ def test_a_split_that_the_config_does_not_have_is_an_error_of_the_arguments(pred
     with pytest.raises(SystemExit):
         predict("stage1", "none.pth", "--split", "test")
     assert "error: --split test: dataloader.test of the config has []" in capsys.readouterr().err
+
+
+def test_a_t_wdet_of_a_detectors_proposals_gives_photos_none_of_edge_boxes(predict, capsys, forget):
+    with pytest.raises(SystemExit):
+        predict("teacher_vgg16_fasterrcnn", "none.pth", "--input", "a.png", folder="voc")
+    assert "error: --input: this T-WDet has no model.proposer; docs/proposals.md says" in capsys.readouterr().err
+    named = ["--input", "a.png", "model.proposer=${on_image}", "model.head.dims=[8]"]
+    with pytest.raises(SystemExit):
+        predict("teacher_vgg16_fasterrcnn", "none.pth", *named, folder="voc")
+    assert "error: the detector has no config" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict("teacher", "none.pth", "--input", "a.png", "proposals.method=detector")
+    assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err

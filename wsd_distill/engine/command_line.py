@@ -62,6 +62,13 @@ def load_datasets(parser: argparse.ArgumentParser, names: Iterable[str]) -> dict
         return {name: DatasetCatalog.get(name) for name in names}
 
 
+def check_method(parser: argparse.ArgumentParser, cfg: DictConfig, proposer: object) -> None:
+    """A ``proposer`` that is not the one whose stores the config's trainings read is an error of the arguments."""
+    if "proposals" in cfg and proposer.name != cfg.proposals.method:
+        method = cfg.proposals.method
+        parser.error(f"on_image.proposer is {proposer.name}, but proposals.method is {method}: set both alike")
+
+
 @contextmanager
 def errors_in_one_line(parser: argparse.ArgumentParser) -> Iterator[None]:
     """What a user mends in the arguments, or in a file that they name, ends the tool without a traceback."""

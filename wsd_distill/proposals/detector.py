@@ -124,6 +124,8 @@ def _name(target: object) -> str:
 
 
 def _config_file(config: str) -> str:
+    if not config:
+        raise FileNotFoundError("the detector has no config: give a file, or a name in Detectron2's model zoo")
     if os.path.isfile(config):
         return config
     try:

@@ -113,7 +113,7 @@ class Matrix:
         if method == "detector" and (run.check or not run.done):
             detector = self._supervised or self._trained_detector(run.needs)
             run.command += ["--method", method, "--detector-config", detector.config, "--weights", detector.weights]
-        elif "on_image" not in cfg:  # where there is one, it has the generator and its parameters
+        elif "on_image" not in cfg or instantiate(cfg.on_image.proposer).name != method:  # else it has parameters
             run.command += ["--method", method]
         return run
 

@@ -4,6 +4,8 @@ from ..data import read_proposals
 from ..models.vgg16 import teacher as model
 from .student import dataloader, lr_multiplier, optimizer, train, trainer
 
+model.proposer = "${on_image}"
+
 train.output_dir = "output/${dataset.name}/teacher_vgg16_${proposals.method}"
 trainer.accumulate = 8  # 4 images of up to 832 pixels at once
 
