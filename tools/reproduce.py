@@ -20,6 +20,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wsd_distill.report.table import Table
@@ -32,6 +33,7 @@ from wsd_distill.reproduction.runs import Run, default_jobs, finish
 from wsd_distill.reproduction.tables import NAMES, build_tables, write_tables
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTE = "opts.txt"  # in --output: what the user changes in its runs, overrides and a detector, one a line
 
 
 def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
@@ -71,19 +73,22 @@ def plan(arguments: argparse.Namespace) -> tuple[Matrix, list[Run]]:
     return matrix, matrix.goals([run for rows in tables for run in rows.values()], arguments.seeds)
 
 
-def keep_opts(output: Path, opts: list[str]) -> None:
-    """Note what the user changes in the runs of a folder: overrides, and a detector.
+def refuse_others(matrix: Matrix, made_with: str) -> None:
+    """Before anything is done or shown; a folder without a note of its overrides is taken as it is.
 
     Raises:
-        SystemExit: those that are there were made with others.
+        SystemExit: runs in the folder are of another data set, or made with other overrides or another detector.
     """
-    note, text = output / "opts.txt", "\n".join(opts)
-    before = note.read_text() if note.exists() else ""
-    if before != text and any(output.glob("seed*")):
-        made_with = shlex.join(before.splitlines()) or "no --opts and no detector"
-        raise SystemExit(f"the runs in {output} were made with {made_with}: give the same, or another --output")
-    output.mkdir(parents=True, exist_ok=True)
-    note.write_text(text)
+    output = matrix.output
+    for config in [*output.glob("seed*/*/config.yaml"), *output.glob("detector/config.yaml")]:
+        tested = OmegaConf.load(config).dataset.test
+        if tested != matrix.test_set:
+            raise SystemExit(f"{config.parent} is tested on {tested}, not {matrix.test_set}: give another --output")
+    note = output / NOTE
+    before = note.read_text() if note.exists() else made_with
+    if before != made_with and any(output.glob("seed*")):
+        words = shlex.join(before.splitlines()) or "no --opts and no detector"
+        raise SystemExit(f"the runs in {output} were made with {words}: give the same, or another --output")
 
 
 def train(goals: list[Run], jobs: int) -> str:
@@ -125,9 +130,12 @@ def main() -> None:
     arguments, matrix, goals = parse_arguments()
     if arguments.print_only and not matrix.output.exists():
         raise SystemExit(f"{matrix.output} is not there: start the runs without --print-only, or name their --output")
+    detector = [arguments.detector_config, arguments.detector_weights] if arguments.detector_config else []
+    made_with = "\n".join([*arguments.opts, *detector])
+    refuse_others(matrix, made_with)
     if goals:
-        detector = [arguments.detector_config, arguments.detector_weights] if arguments.detector_config else []
-        keep_opts(matrix.output, [*arguments.opts, *detector])
+        matrix.output.mkdir(parents=True, exist_ok=True)
+        (matrix.output / NOTE).write_text(made_with)
     problems = train(goals, arguments.jobs)
     tables = (print_tables if arguments.tables else print_comparison)(matrix, arguments)
     picture = matrix.output / "scenes.png"

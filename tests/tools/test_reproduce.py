@@ -51,8 +51,22 @@ def test_a_table_is_printed_again_and_others_overrides_are_refused(reproduce, tm
     assert command in (tmp_path / "out/tables.md").read_text()
     reproduce(*TABLE_3, "--print-only")
     assert capsys.readouterr().out == printed
-    with pytest.raises(SystemExit, match="were made with no --opts and no detector: give the same"):
-        reproduce(*TABLE_3, "--opts", "train.max_iter=7")
+    for more in ([], ["--print-only"]):
+        with pytest.raises(SystemExit, match="were made with no --opts and no detector: give the same"):
+            reproduce(*TABLE_3, *more, "--opts", "train.max_iter=7")
+    assert (tmp_path / "out/opts.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--print-only"]])
+def test_runs_of_another_data_set_are_neither_shown_nor_gone_on_with(reproduce, tmp_path, more):
+    run = tmp_path / "out/seed0/teacher"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("dataset: {name: digit_scenes, test: '${dataset.name}_test'}")
+    with pytest.raises(SystemExit, match="seed0/teacher is tested on digit_scenes_test, not voc5_val: give another"):
+        reproduce(*TABLE_3, *more)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["seed0"]
+    (run / "config.yaml").write_text("dataset: {name: voc5, test: voc5_val}")
+    reproduce(*TABLE_3, *more)
 
 
 def test_after_a_failure_there_are_the_others_rows_and_an_exit_status(reproduce, capsys):

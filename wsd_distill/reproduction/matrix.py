@@ -47,7 +47,8 @@ class Matrix:
         self._runs: dict[str, Run] = {}
         self._taken: set[str] = set()
         self._loaded: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
-        self.name = self._load("data")[1].dataset.get("name", dataset)
+        cfg = self._load("data")[1]
+        self.name, self.test_set = cfg.dataset.get("name", dataset), cfg.dataset.test
         self.output = (output or Path("output") / self.name).resolve()
 
     def goals(self, names: Iterable[str], seeds: int) -> list[Run]:
