@@ -81,9 +81,9 @@ def refuse_others(matrix: Matrix, made_with: str) -> None:
     """
     output = matrix.output
     for config in [*output.glob("seed*/*/config.yaml"), *output.glob("detector/config.yaml")]:
-        tested = OmegaConf.load(config).dataset.test
-        if tested != matrix.test_set:
-            raise SystemExit(f"{config.parent} is tested on {tested}, not {matrix.test_set}: give another --output")
+        trained = OmegaConf.load(config).dataset.train
+        if trained != matrix.train_set:
+            raise SystemExit(f"{config.parent} is of {trained}, not of {matrix.train_set}: give another --output")
     note = output / NOTE
     before = note.read_text() if note.exists() else made_with
     if before != made_with and any(output.glob("seed*")):

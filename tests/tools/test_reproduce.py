@@ -61,11 +61,11 @@ def test_a_table_is_printed_again_and_others_overrides_are_refused(reproduce, tm
 def test_runs_of_another_data_set_are_neither_shown_nor_gone_on_with(reproduce, tmp_path, more):
     run = tmp_path / "out/seed0/teacher"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text("dataset: {name: digit_scenes, test: '${dataset.name}_test'}")
-    with pytest.raises(SystemExit, match="seed0/teacher is tested on digit_scenes_test, not voc5_val: give another"):
+    (run / "config.yaml").write_text("dataset: {name: digit_scenes, train: '${dataset.name}_train'}")
+    with pytest.raises(SystemExit, match="seed0/teacher is of digit_scenes_train, not of voc5_train: give another"):
         reproduce(*TABLE_3, *more)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["seed0"]
-    (run / "config.yaml").write_text("dataset: {name: voc5, test: voc5_val}")
+    (run / "config.yaml").write_text("dataset: {name: voc5, train: voc5_train}")
     reproduce(*TABLE_3, *more)
 
 

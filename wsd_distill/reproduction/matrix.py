@@ -48,7 +48,7 @@ class Matrix:
         self._taken: set[str] = set()
         self._loaded: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
         cfg = self._load("data")[1]
-        self.name, self.test_set = cfg.dataset.get("name", dataset), cfg.dataset.test
+        self.name, self.train_set = cfg.dataset.get("name", dataset), cfg.dataset.train
         self.output = (output or Path("output") / self.name).resolve()
 
     def goals(self, names: Iterable[str], seeds: int) -> list[Run]:
