@@ -1,8 +1,13 @@
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from detectron2.structures import Boxes
 
 from wsd_distill.report.runs import Run
+from wsd_distill.reproduction import comparison
 from wsd_distill.reproduction.comparison import build_comparison, write_comparison
 from wsd_distill.reproduction.published import DISTILLED, PLAIN, PUBLISHED
 from wsd_distill.reproduction.recipes import LONG, RECIPES, ROWS
@@ -82,3 +87,21 @@ def test_the_comparison_as_far_as_it_goes(finished, tmp_path):
     assert text.splitlines()[0] == "| method | mAP | CF1 | OF1 | CF1-top3 | OF1-top3 | CorLoc | images/s |"
     assert "| S-Cls (w/) | 75.5 | 66.0 | - | - | - | - | - |" in text
     assert text.endswith("\n- S-Cls (w/) minus S-Cls (w/o): 5.5 mAP (seed by seed: +5.5)\n")
+
+
+def test_scenes_are_drawn_in_rgb_whatever_the_model_reads(finished, tmp_path, monkeypatch):
+    """A blue image, as a model of BGR has it."""
+    for run in ("teacher", "student", "stage2"):
+        finished(0, run, 70.0)
+        scores = tmp_path / "seed0" / run / "inference" / "test"
+        scores.mkdir(parents=True)
+        np.savez(scores / "scores.npz", scores=np.full((1, 3), 0.5), labels=np.eye(3)[:1], class_names=["a", "b", "c"])
+    image = torch.tensor([255, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8)
+    seen = SimpleNamespace(boxes=[Boxes(torch.tensor([[0.0, 0, 4, 4]]))], objectness=[torch.ones(1)])
+    teacher = SimpleNamespace(image_format="BGR", extract=lambda views: seen)
+    drawn = []
+    monkeypatch.setattr(comparison, "load", lambda run: (teacher, SimpleNamespace(dataset=[{"image": image}])))
+    monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
+    monkeypatch.setattr(comparison, "draw_scenes", lambda path, scenes, *_: drawn.extend(scenes))
+    assert comparison.draw_comparison(tmp_path / "scenes.png", tmp_path / "seed0")
+    assert drawn[0]["image"].shape == (8, 8, 3) and drawn[0]["image"][0, 0].tolist() == [0, 0, 255]

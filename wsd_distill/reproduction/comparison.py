@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data.detection_utils import convert_image_to_rgb
 from torchvision.ops import nms
 
 from wsd_distill.data.datasets import register_from
@@ -83,7 +84,7 @@ def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5)
         best = nms(found, objectness, 0.4)[:boxes]
         scenes.append(
             {
-                "image": view["image"].permute(1, 2, 0).numpy(),
+                "image": convert_image_to_rgb(view["image"].permute(1, 2, 0), teacher.image_format),
                 "boxes": found[best].cpu().numpy(),
                 "labels": files[0].labels[i],
                 "scores": [f.scores[i] for f in files],
