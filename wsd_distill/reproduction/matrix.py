@@ -140,7 +140,8 @@ class Matrix:
         file = config_file(self.configs, kind, detector)
         cfg, taken = LazyConfig.load(str(file)), []
         for opt in self.opts:
-            if detector and opt.startswith("proposals."):
+            key = opt.partition("=")[0]
+            if detector and (key.startswith("proposals.") or key.endswith(".proposals")):
                 continue  # they are of the other proposals
             try:
                 apply_overrides(cfg, [opt])
