@@ -45,7 +45,8 @@ def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
     parser.add_argument("--tables", type=int, nargs="+", choices=PUBLISHED, help=tables)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 (default 3)")
     parser.add_argument("--output", type=Path, help="default: output/<dataset>")
-    parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (default %(default)s here)")
+    jobs = "runs at once, each on one GPU where there are any (default %(default)s here)"
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help=jobs)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write one HTML page about all runs there")
     parser.add_argument("--print-only", action="store_true", help="start nothing: tables and report of what is there")
     parser.add_argument("--detector-config", help="your detector for Table 5, instead of training one")
