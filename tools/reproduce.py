@@ -123,7 +123,7 @@ def print_comparison(matrix: Matrix, arguments: argparse.Namespace) -> list[Tabl
     table, path = build_comparison(matrix.output, arguments.seeds, matrix.name), matrix.output / "table.md"
     if all(row.ours[0] for row in table.rows):
         add_speed(table, matrix.output / "seed0")
-    print(f"\n{table.title}. {table.caption}\n\n{write_comparison(path, table)}\nTable: {path}")
+    print(f"\n{write_comparison(path, table)}\nTable: {path}")
     return [table]
 
 

@@ -84,9 +84,21 @@ def test_the_comparison_as_far_as_it_goes(finished, tmp_path):
     finished(0, "stage2", 75.5, CF1=66.0)
     text = write_comparison(tmp_path / "table.md", build_comparison(tmp_path, 1, "digit_scenes"))
     assert text == (tmp_path / "table.md").read_text()
-    assert text.splitlines()[0] == "| method | mAP | CF1 | OF1 | CF1-top3 | OF1-top3 | CorLoc | images/s |"
+    assert text.startswith("digit_scenes, test split. In percent, 1 seed.\n\n")
+    assert text.splitlines()[2] == "| method | mAP | CF1 | OF1 | CF1-top3 | OF1-top3 | CorLoc | images/s |"
     assert "| S-Cls (w/) | 75.5 | 66.0 | - | - | - | - | - |" in text
     assert text.endswith("\n- S-Cls (w/) minus S-Cls (w/o): 5.5 mAP (seed by seed: +5.5)\n")
+
+
+def test_the_caption_says_how_speed_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "load", lambda run: (None, [[{}]]))
+    monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
+    monkeypatch.setattr(comparison, "images_per_second", lambda models: dict.fromkeys(models, 5.0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    table = build_comparison(tmp_path, 1, "digit_scenes")
+    comparison.add_speed(table, tmp_path / "seed0")
+    assert table.rows[0].ours[0]["images/s"] == 5
+    assert "Images/s, no percentage, of the first seed: on one core, models taking turns" in table.caption
 
 
 def test_scenes_are_drawn_in_rgb_whatever_the_model_reads(finished, tmp_path, monkeypatch):

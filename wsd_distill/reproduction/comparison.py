@@ -16,7 +16,7 @@ from wsd_distill.modeling.weights import load_weights
 from wsd_distill.report.pictures import choose_scenes, draw_scenes
 from wsd_distill.report.runs import Run
 from wsd_distill.report.table import Table, gains, markdown_table
-from wsd_distill.report.throughput import images_per_second
+from wsd_distill.report.throughput import conditions, images_per_second
 
 from .published import DISTILLED, PLAIN, TEACHER
 from .recipes import COMPARISON, LONG
@@ -28,13 +28,15 @@ METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 def build_comparison(output: Path, seeds: int, name: str) -> Table:
     """Of the runs of ``COMPARISON`` below ``output``, as far as they are finished."""
     rows = [read_row(method, run, output, seeds) for method, run in COMPARISON.items()]
-    return Table(f"{name}, test split", f"In percent, {seeds} seed(s).", METRICS, rows)
+    caption = f"In percent, {seeds} seed{'s' if seeds > 1 else ''}."
+    return Table(f"{name}, test split", caption, METRICS, rows)
 
 
 def write_comparison(path: Path, table: Table) -> str:
-    """Its Markdown and sentences on what distillation gains, to a file; also returned."""
+    """Its title, Markdown and sentences on what distillation gains, to a file; also returned."""
     sentences = gains(table, "mAP", [(TEACHER, PLAIN), (DISTILLED, PLAIN), (DISTILLED, LONG)])
-    text = "\n".join([markdown_table(table), "", *(f"- {sentence}" for sentence in sentences), ""])
+    head = f"{table.title}. {table.caption}"
+    text = "\n".join([head, "", markdown_table(table), "", *(f"- {sentence}" for sentence in sentences), ""])
     path.write_text(text)
     return text
 
@@ -49,7 +51,7 @@ def load(run: Path) -> tuple[torch.nn.Module, list[dict]]:
 
 
 def add_speed(table: Table, folder: Path) -> None:
-    """Images a second of all its methods, measured on the runs in the folder of the first seed."""
+    """Images a second of all its methods, measured on the runs in the folder of the first seed; how, in the caption."""
     models = {}
     for method, run in COMPARISON.items():
         model, loader = load(folder / run)
@@ -57,6 +59,7 @@ def add_speed(table: Table, folder: Path) -> None:
     speeds = images_per_second(models)
     for row in table.rows:
         row.ours[0]["images/s"] = speeds[row.method]
+    table.caption += f" Images/s, no percentage, of the first seed: {conditions()}."
 
 
 @torch.no_grad()
