@@ -117,3 +117,17 @@ def test_scenes_are_drawn_in_rgb_whatever_the_model_reads(finished, tmp_path, mo
     monkeypatch.setattr(comparison, "draw_scenes", lambda path, scenes, *_: drawn.extend(scenes))
     assert comparison.draw_comparison(tmp_path / "scenes.png", tmp_path / "seed0")
     assert drawn[0]["image"].shape == (8, 8, 3) and drawn[0]["image"][0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_run_of_a_gpu_is_loaded_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "config.yaml").write_text(
+        "{dataset: {register: []}, train: {device: cuda, channels_last: false}, "
+        "model: {_target_: torch.nn.Linear, in_features: 1, out_features: 1}, "
+        "dataloader: {test: {test: {loader: {batch_size: 4}}}}}"
+    )
+    with pytest.raises(FileNotFoundError, match="model_final.pth is not there"):
+        comparison.load(tmp_path)
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "model_final.pth")
+    model, loader = comparison.load(tmp_path)
+    assert model.weight.device.type == "cpu" and loader == {"batch_size": 4}

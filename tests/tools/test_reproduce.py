@@ -33,7 +33,7 @@ def reproduce(monkeypatch, tmp_path, forget):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", "--output", str(tmp_path / "out"), *arguments])
         tool.main()
 
-    reproduce.fail = []
+    reproduce.fail, reproduce.tool = [], tool
     monkeypatch.setattr(tool, "plan", plan)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     (tmp_path / "proposals").mkdir()
@@ -75,6 +75,24 @@ def test_after_a_failure_there_are_the_others_rows_and_an_exit_status(reproduce,
         reproduce(*TABLE_3)
     printed = capsys.readouterr().out
     assert "| T-WDet | 78.6 (+7.7) | 70.0 (+0.0) |" in printed and "| S-Cls (w/) | 74.6 (+3.7) | - |" in printed
+
+
+def test_speed_and_picture_that_fail_cost_neither_table_nor_page(reproduce, tmp_path, monkeypatch, capsys):
+    table, page = tmp_path / "out/table.md", tmp_path / "report/index.html"
+
+    def fail(*_):
+        assert table.exists() and page.exists()
+        raise RuntimeError("no memory\nmore of it")
+
+    monkeypatch.setattr(reproduce.tool, "add_speed", fail)
+    monkeypatch.setattr(reproduce.tool, "draw_comparison", fail)
+    with pytest.raises(SystemExit) as left:
+        reproduce("--dataset", "voc5", "--seeds", "1", "--report", str(page.parent))
+    assert left.value.code.splitlines() == [
+        "Images a second were not measured (RuntimeError): no memory",
+        "The picture was not drawn (RuntimeError): no memory",
+    ]
+    assert "| S-Cls (w/) | 70.0 |" in capsys.readouterr().out and "S-Cls (w/)" in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,19 @@ def write_comparison(path: Path, table: Table) -> str:
 
 
 def load(run: Path) -> tuple[torch.nn.Module, list[dict]]:
-    """The trained model of a run, and the loader of its test set as its config has it."""
+    """The trained model of a run, on the CPU where there is no GPU; the loader of its test set as its config has it.
+
+    Raises:
+        FileNotFoundError: its checkpoint is not there.
+    """
+    weights = run / "model_final.pth"
+    if not weights.exists():
+        raise FileNotFoundError(f"{weights} is not there")
     cfg = LazyConfig.load(str(run / "config.yaml"))
     register_from(cfg)
-    model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
-    load_weights(model, str(run / "model_final.pth"))
+    device = cfg.train.device if torch.cuda.is_available() else "cpu"
+    model = place(instantiate(cfg.model), device, cfg.train.channels_last)
+    load_weights(model, str(weights))
     return model.eval(), cfg.dataloader.test.test.loader
 
 
