@@ -18,11 +18,13 @@ import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current P
 # isort: split
 import argparse
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from wsd_distill.report.table import Table
 from wsd_distill.reproduction.comparison import add_speed, build_comparison, draw_comparison, write_comparison
 from wsd_distill.reproduction.matrix import Detector, Matrix
 from wsd_distill.reproduction.page import write_page
@@ -32,6 +34,7 @@ from wsd_distill.reproduction.runs import Run, default_jobs, finish
 from wsd_distill.reproduction.tables import NAMES, build_tables, write_tables
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTE = "opts.txt"  # in --output: what the user changes in its runs, overrides and a detector, one a line
 
 
 def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
@@ -43,7 +46,8 @@ def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
     parser.add_argument("--tables", type=int, nargs="+", choices=PUBLISHED, help=tables)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 (default 3)")
     parser.add_argument("--output", type=Path, help="default: output/<dataset>")
-    parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (default %(default)s here)")
+    jobs = "runs at once, each on one GPU where there are any (default %(default)s here)"
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help=jobs)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write one HTML page about all runs there")
     parser.add_argument("--print-only", action="store_true", help="start nothing: tables and report of what is there")
     parser.add_argument("--detector-config", help="your detector for Table 5, instead of training one")
@@ -71,35 +75,80 @@ def plan(arguments: argparse.Namespace) -> tuple[Matrix, list[Run]]:
     return matrix, matrix.goals([run for rows in tables for run in rows.values()], arguments.seeds)
 
 
-def keep_opts(output: Path, opts: list[str]) -> None:
-    """Note what the user changes in the runs of a folder: overrides, and a detector.
+def refuse_others(matrix: Matrix, made_with: str) -> None:
+    """Before anything is done or shown; a folder without a note of its overrides is taken as it is.
 
     Raises:
-        SystemExit: those that are there were made with others.
+        SystemExit: runs in the folder are of another data set, or made with other overrides or another detector.
     """
-    note, text = output / "opts.txt", "\n".join(opts)
-    before = note.read_text() if note.exists() else ""
-    if before != text and any(output.glob("seed*")):
-        made_with = shlex.join(before.splitlines()) or "no --opts and no detector"
-        raise SystemExit(f"the runs in {output} were made with {made_with}: give the same, or another --output")
-    output.mkdir(parents=True, exist_ok=True)
-    note.write_text(text)
+    output = matrix.output
+    for config in [*output.glob("seed*/*/config.yaml"), *output.glob("detector/config.yaml")]:
+        trained = OmegaConf.load(config).dataset.train
+        if trained != matrix.train_set:
+            raise SystemExit(f"{config.parent} is of {trained}, not of {matrix.train_set}: give another --output")
+    note = output / NOTE
+    before = note.read_text() if note.exists() else made_with
+    if before != made_with and any(output.glob("seed*")):
+        words = shlex.join(before.splitlines()) or "no --opts and no detector"
+        raise SystemExit(f"the runs in {output} were made with {words}: give the same, or another --output")
 
 
-def train(goals: list[Run], jobs: int) -> str:
-    """All that is missing; returns what went wrong, or ""."""
+def train(goals: list[Run], jobs: int) -> list[str]:
+    """All that is missing; returns what went wrong."""
     failed, left_out = finish(goals, jobs)
     lines = [f"{run.name} failed: {run.log}" for run in failed]
-    return "\n".join(lines + [f"{run.name} was not started: it needs what failed" for run in left_out])
+    return lines + [f"{run.name} was not started: it needs what failed" for run in left_out]
 
 
-def print_tables(matrix: Matrix, arguments: argparse.Namespace) -> list[Table]:
-    name = NAMES.get(arguments.dataset, matrix.name)
-    tables = build_tables(arguments.tables, matrix.output, arguments.seeds, name)
-    commands = {number: command(arguments, number) for number in arguments.tables}
-    print("\n" + write_tables(matrix.output / "tables.md", tables, name, commands))
-    print(f"Tables: {matrix.output / 'tables.md'}")
-    return [table for _, _, table in tables]
+def build(matrix: Matrix, arguments: argparse.Namespace) -> list[tuple]:
+    """Tables of the paper as :func:`build_tables` has them, or the one table of the comparison, last in its tuple."""
+    name = name_of(matrix, arguments)
+    if arguments.tables:
+        return build_tables(arguments.tables, matrix.output, arguments.seeds, name)
+    return [(build_comparison(matrix.output, arguments.seeds, name),)]
+
+
+def write(matrix: Matrix, arguments: argparse.Namespace, parts: list[tuple]) -> str:
+    """Tables, and the page where one is asked for, to files; returns the tables, and where all is."""
+    output, name, tables = matrix.output, name_of(matrix, arguments), [part[-1] for part in parts]
+    if arguments.tables:
+        path = output / "tables.md"
+        text = write_tables(path, parts, name, {number: command(arguments, number) for number in arguments.tables})
+    else:
+        path = output / "table.md"
+        text = write_comparison(path, tables[0])
+    told = f"\n{text}\nTable{'s' if arguments.tables else ''}: {path}"
+    if arguments.report:
+        page = write_page(arguments.report, output, arguments.seeds, name, arguments.tables or [], tables)
+        told += f"\nReport: {page}"
+    return told
+
+
+def name_of(matrix: Matrix, arguments: argparse.Namespace) -> str:
+    """Of the data set, the paper's where it has one."""
+    return NAMES.get(arguments.dataset, matrix.name)
+
+
+def run_models(matrix: Matrix, arguments: argparse.Namespace, parts: list[tuple]) -> list[str]:
+    """Add speeds to the table of the comparison, and draw the picture; returns what went wrong."""
+    problems, table, folder, picture = [], parts[0][-1], matrix.output / "seed0", matrix.output / "scenes.png"
+    if not arguments.tables and all(row.ours[0] for row in table.rows):
+        with noted(problems, "Images a second were not measured"):
+            add_speed(table, folder)
+    if arguments.report or not arguments.tables:
+        with noted(problems, "The picture was not drawn"):
+            if draw_comparison(picture, folder):
+                print(f"Picture: {picture}")
+    return problems
+
+
+@contextmanager
+def noted(problems: list[str], consequence: str) -> Iterator[None]:
+    """Whatever goes wrong here is one more of the problems, and costs nothing that comes after."""
+    try:
+        yield
+    except Exception as error:
+        problems.append(f"{consequence} ({type(error).__name__}): {str(error).partition(chr(10))[0]}")
 
 
 def command(arguments: argparse.Namespace, number: int) -> str:
@@ -113,32 +162,23 @@ def command(arguments: argparse.Namespace, number: int) -> str:
     return shlex.join(map(str, words))
 
 
-def print_comparison(matrix: Matrix, arguments: argparse.Namespace) -> list[Table]:
-    table, path = build_comparison(matrix.output, arguments.seeds, matrix.name), matrix.output / "table.md"
-    if all(row.ours[0] for row in table.rows):
-        add_speed(table, matrix.output / "seed0")
-    print(f"\n{table.title}. {table.caption}\n\n{write_comparison(path, table)}\nTable: {path}")
-    return [table]
-
-
 def main() -> None:
     arguments, matrix, goals = parse_arguments()
     if arguments.print_only and not matrix.output.exists():
         raise SystemExit(f"{matrix.output} is not there: start the runs without --print-only, or name their --output")
+    detector = [arguments.detector_config, arguments.detector_weights] if arguments.detector_config else []
+    made_with = "\n".join([*arguments.opts, *detector])
+    refuse_others(matrix, made_with)
     if goals:
-        detector = [arguments.detector_config, arguments.detector_weights] if arguments.detector_config else []
-        keep_opts(matrix.output, [*arguments.opts, *detector])
+        matrix.output.mkdir(parents=True, exist_ok=True)
+        (matrix.output / NOTE).write_text(made_with)
     problems = train(goals, arguments.jobs)
-    tables = (print_tables if arguments.tables else print_comparison)(matrix, arguments)
-    picture = matrix.output / "scenes.png"
-    if (arguments.report or not arguments.tables) and draw_comparison(picture, matrix.output / "seed0"):
-        print(f"Picture: {picture}")
-    if arguments.report:
-        name = NAMES.get(arguments.dataset, matrix.name)
-        page = write_page(arguments.report, matrix.output, arguments.seeds, name, arguments.tables or [], tables)
-        print(f"Report: {page}")
+    parts = build(matrix, arguments)
+    write(matrix, arguments, parts)  # models are run after it, and may end this process
+    problems += run_models(matrix, arguments, parts)
+    print(write(matrix, arguments, parts))
     if problems:
-        raise SystemExit(problems)
+        raise SystemExit("\n".join(problems))
 
 
 if __name__ == "__main__":

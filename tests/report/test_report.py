@@ -98,3 +98,19 @@ def test_throughput_is_images_over_the_median_time(monkeypatch):
         "one": 0.5,
         "ten": 5,
     }
+
+
+def test_throughput_is_that_of_one_core_and_threads_are_restored(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before, seen = torch.get_num_threads(), []
+
+    class Model(torch.nn.Module):
+        def forward(self, batch):
+            seen.append(torch.get_num_threads())
+
+    torch.set_num_threads(2)
+    try:
+        throughput.images_per_second({"one": (Model(), [{}])}, rounds=1)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

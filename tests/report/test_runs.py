@@ -24,6 +24,11 @@ def test_a_finished_run(run):
     assert run.temperatures["t_det"].tolist() == pytest.approx([1, 2])
 
 
+def test_an_interrupted_training_has_no_duration(run):
+    (run.folder / "results.json").unlink()
+    assert run.duration == ""
+
+
 def test_command_and_versions_are_those_of_the_last_start(run):
     command = "python tools/train_net.py --config-file configs/x.py --resume"
     assert run.commands == [f"{command} train.seed=1 'train.note=<i>'"]

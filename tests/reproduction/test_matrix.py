@@ -179,3 +179,10 @@ def test_a_detector_or_generator_that_is_asked_for_is_compared_with_the_stores_t
     assert runs["seed0/teacher_detector"].needs == [runs["proposals_detector"]]
     assert "proposals_edge_boxes" not in runs
     assert plan(folder, [3], opts=["on_image.proposer.alpha=0.65"])["proposals_edge_boxes"].check
+
+
+@pytest.mark.parametrize("opt", ["proposals.train=other.arrow", "dataloader.train.proposals=other.arrow"])
+def test_other_proposals_are_not_those_of_the_detectors_runs(folder, opt):
+    runs = plan(folder, [5], opts=[opt])
+    assert all(opt in runs[f"seed0/{name}"].command for name in ("teacher", "stage1", "stage2"))
+    assert not any(opt in runs[f"seed0/{name}_detector"].command for name in ("teacher", "stage1", "stage2"))

@@ -1,8 +1,13 @@
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from detectron2.structures import Boxes
 
 from wsd_distill.report.runs import Run
+from wsd_distill.reproduction import comparison
 from wsd_distill.reproduction.comparison import build_comparison, write_comparison
 from wsd_distill.reproduction.published import DISTILLED, PLAIN, PUBLISHED
 from wsd_distill.reproduction.recipes import LONG, RECIPES, ROWS
@@ -79,6 +84,50 @@ def test_the_comparison_as_far_as_it_goes(finished, tmp_path):
     finished(0, "stage2", 75.5, CF1=66.0)
     text = write_comparison(tmp_path / "table.md", build_comparison(tmp_path, 1, "digit_scenes"))
     assert text == (tmp_path / "table.md").read_text()
-    assert text.splitlines()[0] == "| method | mAP | CF1 | OF1 | CF1-top3 | OF1-top3 | CorLoc | images/s |"
+    assert text.startswith("digit_scenes, test split. In percent, 1 seed.\n\n")
+    assert text.splitlines()[2] == "| method | mAP | CF1 | OF1 | CF1-top3 | OF1-top3 | CorLoc | images/s |"
     assert "| S-Cls (w/) | 75.5 | 66.0 | - | - | - | - | - |" in text
     assert text.endswith("\n- S-Cls (w/) minus S-Cls (w/o): 5.5 mAP (seed by seed: +5.5)\n")
+
+
+def test_the_caption_says_how_speed_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "load", lambda run: (None, [[{}]]))
+    monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
+    monkeypatch.setattr(comparison, "images_per_second", lambda models: dict.fromkeys(models, 5.0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    table = build_comparison(tmp_path, 1, "digit_scenes")
+    comparison.add_speed(table, tmp_path / "seed0")
+    assert table.rows[0].ours[0]["images/s"] == 5
+    assert "Images/s, no percentage, of the first seed: on one core, models taking turns" in table.caption
+
+
+def test_scenes_are_drawn_in_rgb_whatever_the_model_reads(finished, tmp_path, monkeypatch):
+    """A blue image, as a model of BGR has it."""
+    for run in ("teacher", "student", "stage2"):
+        finished(0, run, 70.0)
+        scores = tmp_path / "seed0" / run / "inference" / "test"
+        scores.mkdir(parents=True)
+        np.savez(scores / "scores.npz", scores=np.full((1, 3), 0.5), labels=np.eye(3)[:1], class_names=["a", "b", "c"])
+    image = torch.tensor([255, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8)
+    seen = SimpleNamespace(boxes=[Boxes(torch.tensor([[0.0, 0, 4, 4]]))], objectness=[torch.ones(1)])
+    teacher = SimpleNamespace(image_format="BGR", extract=lambda views: seen)
+    drawn = []
+    monkeypatch.setattr(comparison, "load", lambda run: (teacher, SimpleNamespace(dataset=[{"image": image}])))
+    monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
+    monkeypatch.setattr(comparison, "draw_scenes", lambda path, scenes, *_: drawn.extend(scenes))
+    assert comparison.draw_comparison(tmp_path / "scenes.png", tmp_path / "seed0")
+    assert drawn[0]["image"].shape == (8, 8, 3) and drawn[0]["image"][0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_run_of_a_gpu_is_loaded_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "config.yaml").write_text(
+        "{dataset: {register: []}, train: {device: cuda, channels_last: false}, "
+        "model: {_target_: torch.nn.Linear, in_features: 1, out_features: 1}, "
+        "dataloader: {test: {test: {loader: {batch_size: 4}}}}}"
+    )
+    with pytest.raises(FileNotFoundError, match="model_final.pth is not there"):
+        comparison.load(tmp_path)
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "model_final.pth")
+    model, loader = comparison.load(tmp_path)
+    assert model.weight.device.type == "cpu" and loader == {"batch_size": 4}

@@ -33,7 +33,7 @@ def reproduce(monkeypatch, tmp_path, forget):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", "--output", str(tmp_path / "out"), *arguments])
         tool.main()
 
-    reproduce.fail = []
+    reproduce.fail, reproduce.tool = [], tool
     monkeypatch.setattr(tool, "plan", plan)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     (tmp_path / "proposals").mkdir()
@@ -51,8 +51,22 @@ def test_a_table_is_printed_again_and_others_overrides_are_refused(reproduce, tm
     assert command in (tmp_path / "out/tables.md").read_text()
     reproduce(*TABLE_3, "--print-only")
     assert capsys.readouterr().out == printed
-    with pytest.raises(SystemExit, match="were made with no --opts and no detector: give the same"):
-        reproduce(*TABLE_3, "--opts", "train.max_iter=7")
+    for more in ([], ["--print-only"]):
+        with pytest.raises(SystemExit, match="were made with no --opts and no detector: give the same"):
+            reproduce(*TABLE_3, *more, "--opts", "train.max_iter=7")
+    assert (tmp_path / "out/opts.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--print-only"]])
+def test_runs_of_another_data_set_are_neither_shown_nor_gone_on_with(reproduce, tmp_path, more):
+    run = tmp_path / "out/seed0/teacher"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("dataset: {name: digit_scenes, train: '${dataset.name}_train'}")
+    with pytest.raises(SystemExit, match="seed0/teacher is of digit_scenes_train, not of voc5_train: give another"):
+        reproduce(*TABLE_3, *more)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["seed0"]
+    (run / "config.yaml").write_text("dataset: {name: voc5, train: voc5_train}")
+    reproduce(*TABLE_3, *more)
 
 
 def test_after_a_failure_there_are_the_others_rows_and_an_exit_status(reproduce, capsys):
@@ -61,6 +75,24 @@ def test_after_a_failure_there_are_the_others_rows_and_an_exit_status(reproduce,
         reproduce(*TABLE_3)
     printed = capsys.readouterr().out
     assert "| T-WDet | 78.6 (+7.7) | 70.0 (+0.0) |" in printed and "| S-Cls (w/) | 74.6 (+3.7) | - |" in printed
+
+
+def test_speed_and_picture_that_fail_cost_neither_table_nor_page(reproduce, tmp_path, monkeypatch, capsys):
+    table, page = tmp_path / "out/table.md", tmp_path / "report/index.html"
+
+    def fail(*_):
+        assert table.exists() and page.exists()
+        raise RuntimeError("no memory\nmore of it")
+
+    monkeypatch.setattr(reproduce.tool, "add_speed", fail)
+    monkeypatch.setattr(reproduce.tool, "draw_comparison", fail)
+    with pytest.raises(SystemExit) as left:
+        reproduce("--dataset", "voc5", "--seeds", "1", "--report", str(page.parent))
+    assert left.value.code.splitlines() == [
+        "Images a second were not measured (RuntimeError): no memory",
+        "The picture was not drawn (RuntimeError): no memory",
+    ]
+    assert "| S-Cls (w/) | 70.0 |" in capsys.readouterr().out and "S-Cls (w/)" in page.read_text()
 
 
 @pytest.mark.parametrize(

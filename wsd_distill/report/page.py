@@ -12,7 +12,7 @@ import wsd_distill
 
 from .runs import Run
 from .sections import MOST_POINTS, class_gains, learned_temperatures, training_curves
-from .table import Row, Table, differences, spread
+from .table import Row, Table, addition, spread
 
 
 def write_report(
@@ -66,21 +66,15 @@ def write_report(
 
 
 def _template() -> Template:
-    """Escapes every text that is put into it; ``ours``, ``gain`` and ``facts`` are functions that it calls."""
+    """Escapes every text that is put into it; ``ours``, ``addition`` and ``facts`` are functions that it calls."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.globals.update(ours=_ours, gain=_gain, facts=_facts)
+    environment.globals.update(ours=_ours, addition=addition, facts=_facts)
     return environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 
 
 def _ours(row: Row, metric: str) -> str:
     """Our figure in a cell; nothing where there are published figures alone."""
     return "" if row.ours is None else spread([seed[metric] for seed in row.ours if metric in seed])
-
-
-def _gain(table: Table, row: Row, metric: str) -> str:
-    """Over the table's baseline; nothing where there is none to count."""
-    gain = differences(row, table.base, metric) if table.base not in (None, row) else []
-    return spread(gain, "+") if gain else ""
 
 
 def _facts(run: Run) -> list[str]:

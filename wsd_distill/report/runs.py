@@ -82,7 +82,7 @@ class Run:
     def duration(self) -> str:
         """Of the last start's training, as Detectron2 logs it: ``h:mm:ss``; "" where it has not come to an end."""
         found = re.findall(r"Total training time: (.*) \(", self._text("log.txt"))
-        return found[-1] if found else ""
+        return found[-1] if found and self.done else ""  # it is logged at an interruption too
 
     @cached_property
     def commands(self) -> list[str]:

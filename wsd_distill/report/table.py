@@ -81,7 +81,7 @@ def markdown_table(table: Table, published: str = "", ours: str = "") -> str:
         cells = [_method_cell(row, notes)]
         for metric, has_published in both.items():
             cells += [_published_cell(row, base, metric)] if has_published else []
-            cells.append(_our_cell(row, base, metric))
+            cells.append(_our_cell(table, row, metric))
         lines.append(cells)
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return text + "".join(f"\n\n{mark} {note}" for mark, note in zip(MARKS, notes))
@@ -103,14 +103,23 @@ def _published_cell(row: Row, base: Row | None, metric: str) -> str:
     return f"{value} ({row.published[metric] - base.published[metric]:+.1f})"
 
 
-def _our_cell(row: Row, base: Row | None, metric: str) -> str:
-    values = [seed[metric] for seed in row.ours or [] if metric in seed]
-    text, addition = spread(values), []
-    if base is not None and row is not base:
-        addition = differences(row, base, metric)
-    elif base is None and metric in row.published:
-        addition = [statistics.mean(values) - row.published[metric]] if values else []
-    return f"{text} ({spread(addition, '+')})" if addition else text
+def addition(table: Table, row: Row, metric: str) -> str:
+    """Of our figure: its gain over the baseline, or, without one, its difference from the published; "" for neither."""
+    base = table.base
+    if base is not None:
+        values = [] if row is base else differences(row, base, metric)
+    elif metric in row.published:
+        ours = [seed[metric] for seed in row.ours or [] if metric in seed]
+        values = [statistics.mean(ours) - row.published[metric]] if ours else []
+    else:
+        values = []
+    return spread(values, "+") if values else ""
+
+
+def _our_cell(table: Table, row: Row, metric: str) -> str:
+    text = spread([seed[metric] for seed in row.ours or [] if metric in seed])
+    added = addition(table, row, metric)
+    return f"{text} ({added})" if added else text
 
 
 def gains(table: Table, metric: str, pairs: list[tuple[str, str]]) -> list[str]:

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 
+def conditions() -> str:
+    """Of the figures of :func:`images_per_second` on this machine."""
+    place = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "one core"
+    return f"on {place}, models taking turns, images read beforehand"
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """PyTorch's threads, where there is no GPU, are one; afterwards as many as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if torch.cuda.is_available() else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_core()
 @torch.no_grad()
 def images_per_second(models: dict[str, tuple[nn.Module, list[dict]]], rounds: int = 15) -> dict[str, float]:
     """Median over ``rounds`` in which the models take turns, so that a busy moment of the machine hits all of them.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data.detection_utils import convert_image_to_rgb
 from torchvision.ops import nms
 
 from wsd_distill.data.datasets import register_from
@@ -15,7 +16,7 @@ from wsd_distill.modeling.weights import load_weights
 from wsd_distill.report.pictures import choose_scenes, draw_scenes
 from wsd_distill.report.runs import Run
 from wsd_distill.report.table import Table, gains, markdown_table
-from wsd_distill.report.throughput import images_per_second
+from wsd_distill.report.throughput import conditions, images_per_second
 
 from .published import DISTILLED, PLAIN, TEACHER
 from .recipes import COMPARISON, LONG
@@ -27,28 +28,38 @@ METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 def build_comparison(output: Path, seeds: int, name: str) -> Table:
     """Of the runs of ``COMPARISON`` below ``output``, as far as they are finished."""
     rows = [read_row(method, run, output, seeds) for method, run in COMPARISON.items()]
-    return Table(f"{name}, test split", f"In percent, {seeds} seed(s).", METRICS, rows)
+    caption = f"In percent, {seeds} seed{'s' if seeds > 1 else ''}."
+    return Table(f"{name}, test split", caption, METRICS, rows)
 
 
 def write_comparison(path: Path, table: Table) -> str:
-    """Its Markdown and sentences on what distillation gains, to a file; also returned."""
+    """Its title, Markdown and sentences on what distillation gains, to a file; also returned."""
     sentences = gains(table, "mAP", [(TEACHER, PLAIN), (DISTILLED, PLAIN), (DISTILLED, LONG)])
-    text = "\n".join([markdown_table(table), "", *(f"- {sentence}" for sentence in sentences), ""])
+    head = f"{table.title}. {table.caption}"
+    text = "\n".join([head, "", markdown_table(table), "", *(f"- {sentence}" for sentence in sentences), ""])
     path.write_text(text)
     return text
 
 
 def load(run: Path) -> tuple[torch.nn.Module, list[dict]]:
-    """The trained model of a run, and the loader of its test set as its config has it."""
+    """The trained model of a run, on the CPU where there is no GPU; the loader of its test set as its config has it.
+
+    Raises:
+        FileNotFoundError: its checkpoint is not there.
+    """
+    weights = run / "model_final.pth"
+    if not weights.exists():
+        raise FileNotFoundError(f"{weights} is not there")
     cfg = LazyConfig.load(str(run / "config.yaml"))
     register_from(cfg)
-    model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
-    load_weights(model, str(run / "model_final.pth"))
+    device = cfg.train.device if torch.cuda.is_available() else "cpu"
+    model = place(instantiate(cfg.model), device, cfg.train.channels_last)
+    load_weights(model, str(weights))
     return model.eval(), cfg.dataloader.test.test.loader
 
 
 def add_speed(table: Table, folder: Path) -> None:
-    """Images a second of all its methods, measured on the runs in the folder of the first seed."""
+    """Images a second of all its methods, measured on the runs in the folder of the first seed; how, in the caption."""
     models = {}
     for method, run in COMPARISON.items():
         model, loader = load(folder / run)
@@ -56,6 +67,7 @@ def add_speed(table: Table, folder: Path) -> None:
     speeds = images_per_second(models)
     for row in table.rows:
         row.ours[0]["images/s"] = speeds[row.method]
+    table.caption += f" Images/s, no percentage, of the first seed: {conditions()}."
 
 
 @torch.no_grad()
@@ -83,7 +95,7 @@ def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5)
         best = nms(found, objectness, 0.4)[:boxes]
         scenes.append(
             {
-                "image": view["image"].permute(1, 2, 0).numpy(),
+                "image": convert_image_to_rgb(view["image"].permute(1, 2, 0), teacher.image_format),
                 "boxes": found[best].cpu().numpy(),
                 "labels": files[0].labels[i],
                 "scores": [f.scores[i] for f in files],

@@ -47,7 +47,8 @@ class Matrix:
         self._runs: dict[str, Run] = {}
         self._taken: set[str] = set()
         self._loaded: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
-        self.name = self._load("data")[1].dataset.get("name", dataset)
+        cfg = self._load("data")[1]
+        self.name, self.train_set = cfg.dataset.get("name", dataset), cfg.dataset.train
         self.output = (output or Path("output") / self.name).resolve()
 
     def goals(self, names: Iterable[str], seeds: int) -> list[Run]:
@@ -139,7 +140,8 @@ class Matrix:
         file = config_file(self.configs, kind, detector)
         cfg, taken = LazyConfig.load(str(file)), []
         for opt in self.opts:
-            if detector and opt.startswith("proposals."):
+            key = opt.partition("=")[0]
+            if detector and (key.startswith("proposals.") or key.endswith(".proposals")):
                 continue  # they are of the other proposals
             try:
                 apply_overrides(cfg, [opt])
