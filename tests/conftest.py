@@ -14,6 +14,12 @@ def seeded():
 
 
 @pytest.fixture
+def impatient(monkeypatch):
+    """A lock that another has is refused at once."""
+    monkeypatch.setattr("wsd_distill.files.PATIENCE", 0.0)
+
+
+@pytest.fixture
 def load_config():
     """A function: path below configs/ and overrides -> LazyConfig."""
     from detectron2.config import LazyConfig

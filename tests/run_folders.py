@@ -51,7 +51,8 @@ def write_run(folder, seed, precisions, log_temperatures=None):
         {"iteration": 39, "total_loss": 2.0, "loss_hard": 1.5, "loss_soft": 0.5},
         {"iteration": 40, "test/multilabel/mAP": 50.0},
     )
-    metrics = {"mAP": float(np.nanmean(precisions)), **{f"AP-{c}": ap for c, ap in zip(CLASSES, precisions)}}
+    metrics = {f"AP-{c}": None if math.isnan(ap) else ap for c, ap in zip(CLASSES, precisions)}
+    metrics["mAP"] = float(np.nanmean(precisions))
     folder.joinpath("results.json").write_text(json.dumps({"test": {"multilabel": metrics}}))
     labels = np.zeros((8, 3), np.int8)
     labels[:4, 0], labels[:6, 1], labels[:, 2] = 1, 1, -1

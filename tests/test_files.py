@@ -1,4 +1,6 @@
 import fcntl
+import subprocess
+import sys
 
 import pytest
 
@@ -25,7 +27,7 @@ def test_what_ends_early_changes_nothing_and_leaves_nothing(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path] and path.read_text() == "old"
 
 
-def test_one_holds_a_lock_at_a_time(tmp_path):
+def test_one_holds_a_lock_at_a_time(tmp_path, impatient):
     path = tmp_path / "lock"
     with locked(path) as file:
         file.write("mine")
@@ -39,3 +41,28 @@ def test_one_holds_a_lock_at_a_time(tmp_path):
         raise ValueError
     with open(path) as file:  # free after an error too
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def heir(file, seconds):
+    """A process that has the open file, as a DataLoader's forked workers have."""
+    command = [sys.executable, "-S", "-c", f"import time; time.sleep({seconds})"]
+    return subprocess.Popen(command, pass_fds=[file.fileno()])
+
+
+def test_workers_of_a_killed_process_are_waited_for(tmp_path):
+    with open(tmp_path / "lock", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        worker = heir(file, 0.5)
+    with locked(tmp_path / "lock"):
+        assert worker.wait(timeout=5) == 0
+
+
+def test_a_block_that_ends_frees_the_lock_whatever_its_workers_do(tmp_path, impatient):
+    with locked(tmp_path / "lock") as file:
+        worker = heir(file, 60)
+    try:
+        with locked(tmp_path / "lock"):
+            assert worker.poll() is None
+    finally:
+        worker.kill()
+        worker.wait()

@@ -9,6 +9,7 @@ import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current P
 # isort: split
 import json
 import logging
+import math
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -35,6 +36,9 @@ from wsd_distill.modeling.weights import load_weights
 
 logger = logging.getLogger("wsd_distill")
 
+RESULTS = "results.json"  # the last thing that a training writes: where it lies, the run is complete
+EVALUATION = "evaluation.json"  # what --eval-only writes
+
 
 def do_test(cfg, model) -> dict:
     """Evaluate on every entry of ``dataloader.test``, in order; on the main process name -> metrics, else {}."""
@@ -49,16 +53,26 @@ def do_test(cfg, model) -> dict:
     return results
 
 
-def write_results(cfg, results: dict) -> None:
-    """``results.json``, the last thing that a run writes: where it lies, the run is complete."""
+def write_results(cfg, results: dict, name: str) -> None:
+    """``name`` in the run's folder; what is undefined there, the AP of a class without an image, is null."""
     if comm.is_main_process():
-        with written_whole(Path(cfg.train.output_dir) / "results.json") as unfinished:
-            unfinished.write_text(json.dumps(results, indent=1))
+        with written_whole(Path(cfg.train.output_dir) / name) as unfinished:
+            unfinished.write_text(json.dumps(without_nan(results), indent=1, allow_nan=False))
 
 
-def one_training_in(folder: str) -> AbstractContextManager:
-    """Keeps a second training out of the run's folder; the main process does so for all ranks."""
-    return locked(Path(folder) / "lock") if comm.is_main_process() else nullcontext()
+def without_nan(results):
+    """Nested dicts of numbers as JSON has them, which knows neither NaN nor infinity."""
+    if isinstance(results, dict):
+        return {name: without_nan(value) for name, value in results.items()}
+    return results if math.isfinite(results) else None
+
+
+def alone_in(folder: str) -> AbstractContextManager:
+    """Keeps a second process out of the run's folder, made here; the main process does so for all ranks."""
+    if not comm.is_main_process():
+        return nullcontext()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return locked(Path(folder) / "lock")
 
 
 def make_schedule(cfg, optimizer) -> HookBase:
@@ -103,22 +117,24 @@ def do_train(cfg, model, resume: bool) -> None:
     if start > 0:  # a resumed run goes on with other images than those that it began with
         seed_all_rng(cfg.train.seed + start + comm.get_rank())
     trainer.data_loader = instantiate(cfg.dataloader.train)
+    if start < cfg.train.max_iter and main:  # otherwise the run is complete, and only evaluated again
+        (Path(cfg.train.output_dir) / RESULTS).unlink(missing_ok=True)
     trainer.train(start, cfg.train.max_iter)
-    write_results(cfg, latest)
+    write_results(cfg, latest, RESULTS)
 
 
 def main(args) -> None:
     cfg = apply_overrides(LazyConfig.load(args.config_file), args.opts)
     scale_to_batch(cfg)
     register_from(cfg)
-    default_setup(cfg, args)
-    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
-    model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
-    if args.eval_only:
-        load_weights(model, cfg.train.init_checkpoint)
-        write_results(cfg, do_test(cfg, model))
-    else:
-        with one_training_in(cfg.train.output_dir):
+    with alone_in(cfg.train.output_dir):
+        default_setup(cfg, args)
+        setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
+        model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
+        if args.eval_only:
+            load_weights(model, cfg.train.init_checkpoint)
+            write_results(cfg, do_test(cfg, model), EVALUATION)
+        else:
             do_train(cfg, model, args.resume)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+PATIENCE = 10.0  # seconds; PyTorch's workers look after their parent every five
 
 
 @contextmanager
@@ -29,20 +32,36 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: str | os.PathLike, *, wait: bool = False) -> Iterator[TextIO]:
-    """``path``, open to read and append, locked until the block or this process ends, however it ends.
+    """``path``, open to read and append, locked until the block ends, or this process if it is killed in it.
 
-    The lock is ``flock``'s, which Linux passes on over NFS.
+    The lock is ``flock``'s, which Linux passes on over NFS. Processes that the block forks, workers of a DataLoader,
+    have it too: those of a process that was killed keep it until they notice, a few seconds, which are waited for.
 
     Args:
-        wait: for a process that has it to let it go.
+        wait: for a process that has it to let it go, however long that takes.
 
     Raises:
-        RuntimeError: another process has it; names the folder of ``path``.
+        RuntimeError: another process has it, and still after ``PATIENCE``; names the folder of ``path``.
     """
     with open(path, "a+") as file:
+        if wait:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        elif not _lock_in_time(file):
+            raise RuntimeError(f"another process is at work in {os.path.dirname(path)}: wait for it or stop it")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            folder = os.path.dirname(path)
-            raise RuntimeError(f"another process is at work in {folder}: wait for it or stop it") from error
-        yield file
+            yield file
+        finally:
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_UN)  # closed here, the file is still open in processes that were forked
+
+
+def _lock_in_time(file: TextIO) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)

@@ -57,7 +57,7 @@ def teacher_mapper(**options):
 gate = L(TeacherGate)(
     loader=L(build_test_loader)(
         dataset="${dataset.val}",
-        first=200,
+        evenly_spaced=200,
         proposals="${proposals.val}",
         mapper=teacher_mapper(),
         batch_size=8,

@@ -35,10 +35,12 @@ def test_test_loader_gives_each_image_once_with_its_own_proposals(dataset, tmp_p
         assert record["image_id"] == i
         assert record["proposal_boxes"].tolist() == [[0, 0, 10 + i, 5], [0, 0, 1, 1]]
         assert record["proposal_objectness_logits"].tolist() == [0.5, 0.25]
-    assert [record["image_id"] for batch in build_test_loader(dataset, mapper=dict, first=2) for record in batch] == [
-        0,
-        1,
-    ]
+
+
+@pytest.mark.parametrize(("count", "ids"), [(2, [0, 2]), (3, [0, 1, 3]), (9, [0, 1, 2, 3, 4])])
+def test_test_loader_of_a_few_images_takes_them_from_all_over_the_data_set(dataset, count, ids):
+    loader = build_test_loader(dataset, mapper=dict, evenly_spaced=count)
+    assert [record["image_id"] for batch in loader for record in batch] == ids
 
 
 def test_train_loader_goes_on_for_ever_and_shows_every_image_in_each_round(dataset, tmp_path):

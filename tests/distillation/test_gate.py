@@ -55,7 +55,7 @@ def test_constant_scores_are_chance():
 
 def test_scores_that_are_no_numbers_stop_the_run_whatever_is_allowed():
     labels = torch.eye(K).repeat(5, 1)
-    with pytest.raises(PoorTeacherError, match="not finite"):
+    with pytest.raises(PoorTeacherError, match="not finite: .* distiller.teacher_checkpoint"):
         TeacherGate(loader(labels * float("nan"), labels), allow_poor=True)(Answers())
 
 
@@ -83,5 +83,17 @@ def test_a_trained_wsddn_passes_and_a_random_one_does_not():
 
 
 def test_images_without_labels_tell_nothing():
-    with pytest.raises(ValueError, match="have no label"):
+    with pytest.raises(ValueError, match="have no label: .* dataset.val or trainer.gate.loader.dataset"):
         TeacherGate(loader(torch.rand(5, K), -torch.eye(K).repeat(2, 1)[:5]))(Answers())
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.eye(K)[[0] * 200], torch.eye(K)[[0, 1, 0, 1, 0]], torch.ones(7, 1)], ids=["one", "few", "all"]
+)
+def test_images_on_which_chance_reaches_100_cannot_tell(labels, caplog):
+    """All of one label, as the first 200 of a list that is sorted by label; five images of two; one class for all."""
+    for scores in (labels * 0.5, 1 - labels * 0.5):
+        caplog.clear()
+        TeacherGate(loader(scores, labels))(Answers())
+        (warning,) = (x.getMessage() for x in caplog.records if x.levelno == logging.WARNING)
+        assert "cannot tell a good teacher from a bad one" in warning and "trainer.gate.loader.dataset" in warning

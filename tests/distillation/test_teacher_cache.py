@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -239,3 +241,53 @@ def test_an_image_that_cannot_be_read_is_left_out(folder):
     assert rows.tolist() == [4, 5]
     for batch in batches(folder, teacher_cached=True):
         distiller(batch)
+
+
+@pytest.fixture
+def reserved(monkeypatch):
+    """Reserved bytes by the name of the file, one (first, last + 1) for each call."""
+    found, reserve = {}, os.posix_fallocate
+
+    def posix_fallocate(descriptor, first, size):
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")).split(".")[0]
+        found.setdefault(name, []).append((first, first + size))
+        reserve(descriptor, first, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
+    return found
+
+
+def test_room_is_taken_for_the_rows_to_come_and_for_no_others(folder, reserved, monkeypatch):
+    """A row has 2 x 7 x 3 float32 in logits and 6 x 16 x 16 float16 in conv2; NumPy's header 128 bytes."""
+    sizes = {"logits": 168, "conv2": 3072}
+    filled(folder, flip_prob=0.0)
+    for name, size in sizes.items():
+        assert reserved[name] == [(128 + 2 * i * size, 128 + (2 * i + 1) * size) for i in range(IMAGES)]
+    reserved.clear()
+    filled(folder, flip_prob=0.0)
+    assert reserved == {}
+    monkeypatch.setattr(TeacherCache, "_write_missing", lambda *_: None)
+    filled(folder)  # mirrored rows, each after that of the image as it is
+    assert reserved["conv2"] == [(128 + (2 * i + 1) * 3072, 128 + (2 * i + 2) * 3072) for i in range(IMAGES)]
+    reserved.clear()
+    shutil.rmtree(folder / "cache")
+    filled(folder)
+    assert reserved == {name: [(128, 128 + 2 * IMAGES * size)] for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_disk_that_is_full_is_an_error_that_says_how_much_is_needed(folder, monkeypatch, old):
+    """Another run took the room after it was looked for; ``old``: files are there, without their mirrored rows."""
+    if old:
+        filled(folder, flip_prob=0.0)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(path.name for path in (folder / "cache").glob("*"))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    room = "1,008" if old else "2,016"  # 6 or 12 rows of 168 bytes
+    with pytest.raises(OSError, match=f"cache would take {room} bytes .*distiller.cache.folder, or .*use_cache=False"):
+        filled(folder)
+    after = sorted(path.name for path in (folder / "cache").glob("*"))
+    assert after == before if old else after == ["key.json", "lock"]

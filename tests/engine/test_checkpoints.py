@@ -57,3 +57,27 @@ def test_other_files_stay(train, tmp_path):
 def test_all_are_kept_where_no_number_is_given(train, tmp_path):
     train(0, 2, max_to_keep=None)
     assert train(2, 3, max_to_keep=None)[1:4] == [f"model_000000{i}.pth" for i in range(3)]
+
+
+class Diverging(Model):
+    """A loss that is no number from the fourth step of a process on."""
+
+    steps = 0
+
+    def forward(self, batch):
+        self.steps += 1
+        return {"loss": self.weight.sum() * (float("nan") if self.steps > 3 else 1)}
+
+
+@pytest.mark.parametrize(("start", "period", "last"), [(0, 2, "model_0000001.pth"), (2, 9, "old.pth"), (0, 9, None)])
+def test_a_diverged_run_names_its_own_last_checkpoint(tmp_path, start, period, last):
+    """In a folder with the checkpoint of an older run, which is this one's where it was resumed."""
+    (tmp_path / "last_checkpoint").write_text("old.pth")
+    model = Diverging()
+    trainer = Trainer(model, [[]] * 20, torch.optim.SGD(model.parameters(), lr=0.1))
+    checkpointer = DetectionCheckpointer(model, str(tmp_path), trainer=trainer)
+    trainer.register_hooks([TidyCheckpointer(checkpointer, period, max_to_keep=1)])
+    with pytest.raises(FloatingPointError) as error:
+        trainer.train(start, 10)
+    what = f"from the last checkpoint .*: train.init_checkpoint={tmp_path}/{last}" if last else "again .*:"
+    assert error.match(f"Lower the learning rate and start {what} optimizer.lr=... train.output_dir=")

@@ -113,7 +113,7 @@ def test_other_settings_are_refused_by_store_and_parts(tmp_path, change, message
         other(tmp_path / "cut.arrow")
 
 
-def test_two_processes_do_not_share_a_folder_of_parts(tmp_path):
+def test_two_processes_do_not_share_a_folder_of_parts(tmp_path, impatient):
     (tmp_path / "s.arrow.parts").mkdir()
     with open(tmp_path / "s.arrow.parts" / "shard1.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

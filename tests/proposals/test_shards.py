@@ -125,7 +125,7 @@ class Nested(Proposer):
         return super().__call__(image)
 
 
-def test_a_shard_at_work_keeps_out_its_double_but_not_the_others(tmp_path):
+def test_a_shard_at_work_keeps_out_its_double_but_not_the_others(tmp_path, impatient):
     output = tmp_path / "s.arrow"
 
     def attempt():

@@ -1,4 +1,7 @@
-"""Runs a tool with a digit_scenes of a few images: python -m small_scenes tools/train_net.py ..."""
+"""Runs a tool with a digit_scenes of a few images, and without patience for another's lock.
+
+python -m small_scenes tools/train_net.py ...
+"""
 
 import runpy
 import sys
@@ -6,8 +9,10 @@ import sys
 import wsd_distill  # noqa: F401
 
 # isort: split
+from wsd_distill import files
 from wsd_distill.data.datasets import digit_scenes
 
+files.PATIENCE = 0.0
 digit_scenes.IMAGES.update(train=24, val=12, test=12)
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes."""
 
 import json
+import runpy
 
 import numpy as np
 import pytest
 import torch
-from running import run
+from running import TESTS, run
 
 from wsd_distill.files import locked
 
@@ -91,7 +92,8 @@ def test_both_stages_and_what_their_checkpoints_hold(teacher, data, tmp_path):
     # the file of stage 2 is one of a plain S-Cls, with the same figures
     output = tmp_path / "eval"
     train("student", output, f"train.init_checkpoint={second}/model_final.pth", data=data, flags=["--eval-only"])
-    ours, theirs = (json.loads((f / "results.json").read_text())["test"]["multilabel"] for f in (output, second))
+    files = (output / "evaluation.json", second / "results.json")
+    ours, theirs = (json.loads(file.read_text())["test"]["multilabel"] for file in files)
     assert ours["mAP"] == pytest.approx(theirs["mAP"], abs=1e-3)
 
 
@@ -140,11 +142,36 @@ def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
 def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, tmp_path):
     done = train("student", tmp_path, data=data, flags=["--eval-only"], check=False)
     assert done.returncode != 0 and "train.init_checkpoint" in done.stderr
-    assert not (tmp_path / "results.json").exists()
+    assert not list(tmp_path.glob("*.json"))
 
 
-def test_a_folder_takes_one_training_at_a_time(data, tmp_path):
+@pytest.mark.parametrize("flags", [[], ["--eval-only"]])
+def test_a_folder_takes_one_process_at_a_time(data, tmp_path, flags):
     with locked(tmp_path / "lock"):
-        done = train("student", tmp_path, data=data, check=False)
+        done = train("student", tmp_path, data=data, check=False, flags=flags)
     assert f"another process is at work in {tmp_path}: wait for it or stop it" in done.stderr
-    assert not (tmp_path / "metrics.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_only_a_complete_run_has_results(data, tmp_path):
+    results, marked = tmp_path / "results.json", '{"of": "an older run"}'
+
+    def start(*overrides, flags=(), check=True):
+        results.write_text(marked)
+        return train("student", tmp_path, "train.max_iter=2", *overrides, data=data, flags=flags, check=check)
+
+    assert start("dataloader.test=null", check=False).returncode != 0 and not results.exists()
+    weights = f"train.init_checkpoint={tmp_path}/model_final.pth"
+    start(weights, flags=["--eval-only"])
+    assert results.read_text() == marked
+    assert json.loads((tmp_path / "evaluation.json").read_text())["test"]["multilabel"]["mAP"] > 0
+    broken = start("dataloader.test.test.evaluator.dataset_name=none", flags=["--resume"], check=False)
+    assert broken.returncode != 0 and results.read_text() == marked  # complete, though not evaluated once more
+    start("train.max_iter=3", "dataloader.test=null", flags=["--resume"], check=False)
+    assert not results.exists()
+
+
+def test_what_is_undefined_is_null():
+    train_net = runpy.run_path(str(TESTS.parent / "tools" / "train_net.py"))
+    found = {"test": {"multilabel": {"mAP": 50.0, "AP-cat": float("nan"), "n": 3}}, "val": {}}
+    assert train_net["without_nan"](found) == {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}}

@@ -39,14 +39,16 @@ class WithProposals(torch.utils.data.Dataset):
         return record
 
 
-def get_dataset_dicts(name: str, first: int | None = None) -> list[dict]:
-    """Dataset dicts of a registered data set, or of its first images.
+def get_dataset_dicts(name: str, evenly_spaced: int | None = None) -> list[dict]:
+    """Dataset dicts of a registered data set, or of so many of its images, evenly spaced over it.
 
     Raises:
         KeyError: lists the registered names.
         ValueError: an image without the key ``labels`` (named).
     """
-    dicts = DatasetCatalog.get(name)[:first]
+    dicts = DatasetCatalog.get(name)
+    if evenly_spaced is not None and evenly_spaced < len(dicts):
+        dicts = [dicts[i * len(dicts) // evenly_spaced] for i in range(evenly_spaced)]
     for record in dicts:
         if "labels" not in record:
             raise ValueError(f"{name}: image {record.get('image_id')!r} ({record['file_name']}) has no key 'labels'")
@@ -89,16 +91,17 @@ def build_test_loader(
     batch_size: int = 1,
     proposals: str | None = None,
     num_workers: int = 0,
-    first: int | None = None,
+    evenly_spaced: int | None = None,
 ):
     """Every image once, split over ranks, in batches (Detectron2 0.6's own test loader knows batches of one only).
 
     An image that cannot be read is an ImageError here: results over other images would be other results.
 
     Args:
-        first: only so many images. Others as in build_train_loader.
+        evenly_spaced: only so many images, from all over a data set, for its list may be sorted by label. Others as in
+            build_train_loader.
     """
-    records = _records(get_dataset_dicts(dataset, first), dataset, proposals)
+    records = _records(get_dataset_dicts(dataset, evenly_spaced), dataset, proposals)
     return torch.utils.data.DataLoader(
         MapDataset(records, mapper),
         batch_size=batch_size,

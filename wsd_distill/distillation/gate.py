@@ -14,6 +14,8 @@ from wsd_distill.modeling import WSDDN
 
 logger = logging.getLogger(__name__)
 
+OTHERS = "name a split with more images, of several labels, in dataset.val or trainer.gate.loader.dataset"
+
 
 class PoorTeacherError(RuntimeError):
     """The teacher ranks images no better than chance does."""
@@ -23,6 +25,7 @@ class TeacherGate:
     """Prints the teacher's mAP on a few labelled images and stops the run where it is no better than chance.
 
     Chance is the mAP of random scores on the same labels: its mean over 100 draws, plus three standard deviations.
+    Where that is 100 or more, the images are too few or all of one label: they cannot tell, and a warning says so.
 
     Args:
         loader: labelled images, as dicts that T-WDet takes.
@@ -41,16 +44,26 @@ class TeacherGate:
         """
         scores, labels = self._predict(teacher)
         if not (labels == 1).any():
-            raise ValueError("the images that the teacher is checked on have no label: choose others")
+            raise ValueError(f"the images that the teacher is checked on have no label: {OTHERS}")
         if not np.isfinite(scores).all():
-            raise PoorTeacherError("the teacher's scores are not finite: its weights are broken, train it again")
+            raise PoorTeacherError(
+                "the teacher's scores are not finite: the weights in distiller.teacher_checkpoint are broken, train it "
+                "again or name another file"
+            )
         found = 100 * mean_average_precision(scores, labels)
         rng = np.random.default_rng(0)
         random = [100 * mean_average_precision(rng.random(scores.shape), labels) for _ in range(100)]
         chance, bar = np.mean(random), np.mean(random) + 3 * np.std(random)
         text = f"the teacher's mAP on {len(labels)} images is {found:.1f}, that of random scores {chance:.1f}"
         logger.info("Teacher gate: %s", text)
-        if found <= bar:
+        if bar > 100 - 1e-6:
+            logger.warning(
+                "Teacher gate: %s. Chance reaches 100 on these images: they cannot tell a good teacher from a bad one. "
+                "Training goes on unchecked. For a check %s",
+                text,
+                OTHERS,
+            )
+        elif found <= bar:
             text += f" (it has to be above {bar:.1f}). Was it trained, on these classes, with these pixel statistics?"
             if not self.allow_poor:
                 raise PoorTeacherError(f"{text} trainer.gate.allow_poor=True goes on all the same.")

@@ -7,6 +7,7 @@ checksum for each row, of the view that the row was made for; 0 is a row that is
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -142,25 +143,64 @@ class TeacherCache:
             )
 
     def _create(self, names: list[str], teacher: WSDDN) -> None:
-        """Empty files, where there are none; they take their room on the disk as they are filled."""
+        """Files, where there are none, and on the disk room for every row that is still to come.
+
+        Files are mapped: who writes where a full disk has no room for them is killed, without an error.
+        """
         missing = [name for name in names if not self._checksums(name).exists()]
-        if not missing:
-            return
+        output = self._of_one_view(teacher, missing) if missing else {}
+        room = sum(array.nbytes for array in output.values()) * len(self._rows) * self._views_of_an_image
+        if room > shutil.disk_usage(self.folder).free:
+            raise self._no_room(room)
+        for name in names:
+            if name in output:
+                self._make_files(name, output[name])
+            else:
+                self._reserve(self._data(name), np.load(self._checksums(name)))
+
+    def _make_files(self, name: str, row: np.ndarray) -> None:
+        """Of rows such as this one, (1, ...); the data first: where there are checksums, there is all."""
+        checksums = np.zeros(2 * len(self._rows), np.uint32)
+        with written_whole(self._data(name)) as unfinished:
+            np.lib.format.open_memmap(unfinished, "w+", row.dtype, (len(checksums), *row.shape[1:]))
+            self._reserve(unfinished, checksums)
+        with written_whole(self._checksums(name)) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, checksums)
+
+    def _reserve(self, path: Path, checksums: np.ndarray) -> None:
+        """Room on the disk for those rows that have no checksum yet; where they have it already, nothing happens."""
+        data = np.load(path, mmap_mode="r")
+        rows = np.flatnonzero(self._missing(checksums))
+        size = data.strides[0]
+        try:
+            with open(path, "r+b") as file:
+                for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                    if len(run):
+                        os.posix_fallocate(file.fileno(), data.offset + int(run[0]) * size, len(run) * size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise self._no_room(len(rows) * size) from error
+
+    def _missing(self, checksums: np.ndarray) -> np.ndarray:
+        """(N, 2) booleans: rows that are still to come, of an image as it is and mirrored."""
+        missing = checksums.reshape(-1, 2) == 0
+        missing[:, self._views_of_an_image :] = False
+        return missing
+
+    def _no_room(self, room: int) -> OSError:
+        free = shutil.disk_usage(self.folder).free
+        return OSError(
+            f"{self.folder} would take {room:,} bytes and the disk has {free:,}: name a folder with more room in "
+            "distiller.cache.folder, or set distiller.use_cache=False"
+        )
+
+    def _of_one_view(self, teacher: WSDDN, names: list[str]) -> dict[str, np.ndarray]:
+        """As ``_of``, of the first image that can be read."""
         views = next((views for views in self._views(range(len(self._rows))) if views), None)
         if views is None:
             raise ValueError(f"not one image of {self.dataset} can be read")
-        output = self._of(teacher, views[:1], missing)
-        room = sum(array.nbytes for array in output.values()) * len(self._rows) * self._views_of_an_image
-        free = shutil.disk_usage(self.folder).free
-        if room > free:
-            raise OSError(
-                f"{self.folder} would take {room / 1e9:.1f} GB and the disk has {free / 1e9:.1f}: name a folder with "
-                "more room in distiller.cache.folder, or set distiller.use_cache=False"
-            )
-        for name, array in output.items():
-            shape = (2 * len(self._rows), *array.shape[1:])
-            _write_zeros(self._data(name), array.dtype, shape)
-            _write_zeros(self._checksums(name), np.uint32, shape[:1])
+        return self._of(teacher, views[:1], names)
 
     @property
     def _views_of_an_image(self) -> int:
@@ -176,11 +216,8 @@ class TeacherCache:
         return tuple(np.load(path, mmap_mode="r+") for path in (self._data(name), self._checksums(name)))
 
     def _write_missing(self, teacher: WSDDN, names: list[str]) -> None:
-        missing = np.zeros(len(self._rows), dtype=bool)
-        for name in names:
-            rows = self._files[name][1].reshape(-1, 2)[:, : self._views_of_an_image]
-            missing |= (rows == 0).any(axis=1)
-        indices = np.flatnonzero(missing)
+        missing = [self._missing(self._files[name][1]).any(axis=1) for name in names]
+        indices = np.flatnonzero(np.any(missing, axis=0))
         # By the image, not by the place among those that are missing, for other ranks may be at work already.
         indices = indices[indices % comm.get_world_size() == comm.get_rank()]
         if not len(indices):
@@ -239,11 +276,6 @@ class _Views(torch.utils.data.Dataset):
 
 def _joined(images: list[list[dict]]) -> list[dict]:
     return [view for views in images for view in views]
-
-
-def _write_zeros(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    with written_whole(path) as unfinished:
-        np.lib.format.open_memmap(unfinished, "w+", dtype, shape)
 
 
 def _half(x: Tensor, name: str) -> Tensor:

@@ -12,16 +12,25 @@ class TidyCheckpointer(hooks.PeriodicCheckpointer):
     """Detectron2's hook, which alone knows only the files that it wrote itself: each resume would leave one more.
 
     Where a run goes on, the newest ``max_to_keep`` of its periodic files (``model_0000499.pth``) stay, to be removed in
-    their turn; older ones go. No file of a later iteration is touched: it is another run's.
+    their turn; older ones go. No file of a later iteration is touched: it is another run's. The trainer is told which
+    one is the last.
     """
 
     def before_train(self) -> None:
         super().before_train()
-        if self.max_to_keep is None or self.trainer.start_iter == 0:
+        if self.trainer.start_iter == 0:
+            return
+        self.trainer.last_checkpoint = self.checkpointer.get_checkpoint_file()
+        if self.max_to_keep is None:
             return
         self.recent_checkpoints = self._written_before(self.trainer.start_iter)
         while len(self.recent_checkpoints) > self.max_to_keep:
             self.path_manager.rm(self.recent_checkpoints.pop(0))
+
+    def after_step(self) -> None:
+        super().after_step()
+        if (self.trainer.iter + 1) % self.period == 0:
+            self.trainer.last_checkpoint = self.checkpointer.get_checkpoint_file()
 
     def _written_before(self, iteration: int) -> list[str]:
         """Periodic files of earlier iterations, the oldest first."""

@@ -27,6 +27,9 @@ class Trainer(TrainerBase):
             gradient as one batch, as several micro-batches of equal size, or on several ranks.
         amp: autocast and gradient scaling, on a GPU.
         clip_norm: gradients longer than this are shortened to it; None leaves them.
+
+    Attributes:
+        last_checkpoint: of this run, as TidyCheckpointer, on the main process, has it; "" before there is one.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Trainer(TrainerBase):
         self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
         self.accumulate, self.amp, self.clip_norm = accumulate, amp, clip_norm
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=amp)
+        self.last_checkpoint = ""
         self._batches = None
 
     @property
@@ -106,14 +110,22 @@ class Trainer(TrainerBase):
         bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
         if bad:
             raise FloatingPointError(
-                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. "
-                "Lower the learning rate (optimizer.lr=...) and resume from the last checkpoint."
+                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. {self._way_out()}"
             )
         if not comm.is_main_process():
             return
         self.storage.put_scalar("data_time", max(x.pop("data_time") for x in gathered))
         means = {name: sum(x[name] for x in gathered) / len(gathered) for name in losses}
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
+
+    def _way_out(self) -> str:
+        """Asked on all ranks. A resumed run would have the optimizer's old learning rate, whatever the config says."""
+        last = comm.all_gather(self.last_checkpoint)[0]
+        start = f"train.init_checkpoint={last} " if last else ""
+        return (
+            f"Lower the learning rate and start {'from the last checkpoint' if last else 'again'} in a new folder, "
+            f"without --resume, which would bring the old rate back: {start}optimizer.lr=... train.output_dir=..."
+        )
 
     def state_dict(self) -> dict:
         state = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}

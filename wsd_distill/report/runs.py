@@ -40,11 +40,11 @@ class Run:
 
     @cached_property
     def results(self) -> dict[str, float]:
-        """Metrics on the test split; a stage whose classifier has not been trained has none."""
+        """Metrics on the test split, without undefined ones; a stage whose classifier has not been trained has none."""
         if not self.done:
             return {}
         tasks = json.loads((self.folder / "results.json").read_text()).get("test", {})
-        return {metric: value for task in tasks.values() for metric, value in task.items()}
+        return {metric: value for task in tasks.values() for metric, value in task.items() if value is not None}
 
     @cached_property
     def history(self) -> dict[int, dict[str, float]]:

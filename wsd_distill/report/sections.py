@@ -18,7 +18,8 @@ def class_gains(plain: list[Run], distilled: list[Run]) -> Section:
     if not pairs:
         return [], ["The gain of each class needs both runs of a seed to be finished: there is none yet."]
     names, counts = pairs[0][1].class_names, pairs[0][1].counts
-    gains = np.array([[d.results[f"AP-{name}"] - p.results[f"AP-{name}"] for name in names] for p, d in pairs])
+    precisions = [[[run.results.get(f"AP-{name}", np.nan) for name in names] for run in pair] for pair in pairs]
+    gains = np.diff(precisions, axis=1)[:, 0]  # (seeds, K)
     known = np.isfinite(gains).all(axis=0)
     notes = [f"Left out, for no test image holds it: {name}." for name in np.array(names)[~known]]
     kept = [name for name, keep in zip(names, known) if keep]
