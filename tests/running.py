@@ -16,14 +16,14 @@ ENVIRONMENT = {
 }
 
 
-def run(*arguments, data, check=True):
+def run(*arguments, data, check=True, cwd=TESTS.parent):
     """``python <arguments>`` with the data sets in ``data`` and a digit_scenes of a few images.
 
     Unless ``check`` is False it has to succeed.
     """
     environment = {**os.environ, **ENVIRONMENT, "DETECTRON2_DATASETS": str(data)}
     command = [sys.executable, "-W", "ignore", "-m", "small_scenes", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
 

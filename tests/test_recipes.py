@@ -1,13 +1,16 @@
-"""Every override in the table of docs/recipes.md does what the table says."""
+"""Every override in docs/recipes.md is one that the config that it is for takes, and does what the text says."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from builders import make_student, make_teacher
 from detectron2.config import instantiate
+from omegaconf import OmegaConf
 
 from wsd_distill.data.datasets import register_from
+from wsd_distill.engine import apply_overrides
 
 TEXT = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
 RATES = "optimizer.params.new_lr_factor=10 optimizer.params.bias_lr_factor=2 optimizer.params.weight_decay_bias=0.0"
@@ -84,23 +87,73 @@ def test_soft_loss_of_stage_2(released):
     assert objective.distance == "bce" and [p.tolist() for p in objective.parameters()] == [[0]] * 3
 
 
-def test_every_override_of_the_methods_is_understood(load_config):
-    rows = [line for line in TEXT.split("| method |")[1].split("\n\n")[0].splitlines()[2:]]
-    assert len(rows) == 8
-    for row in rows:
-        *_, kinds, override = (cell.strip() for cell in row.strip("|").split("|"))
-        kind = kinds.split("`")[1]
-        wanted = override.split("`")[1].split()
-        cfg = load_config(f"coco/{kind}_vgg16_edgeboxes.py", *(x for x in wanted if not x.endswith("=")))
-        assert len(instantiate(cfg.distiller.objectives)) == len(cfg.distiller.objectives) - 1
+def overrides_in(text):
+    """Code spans of ``key=value`` alone -> [[(key, value), ...], ...], without values of "...", the reader's own."""
+    spans = [span.split() for span in re.findall(r"`([^`]+)`", text)]
+    whole = [span for span in spans if all(re.fullmatch(r"[a-z_]\w*(\.\w+)*=\S*", word) for word in span)]
+    return [[tuple(word.split("=", 1)) for word in span if not word.endswith("=...")] for span in whole]
 
 
-def test_nms_without_weighting(load_config):
-    cfg = load_config("coco/stage1_vgg16_edgeboxes.py", "distiller.objectives.loss_roi.weighted=False")
-    assert not instantiate(cfg.distiller.objectives)["loss_roi"].weighted
+DATA_SETS = {name: "_vgg16_edgeboxes" for name in ("coco", "nus_wide", "voc")}
+DATA_SETS.update({name: "" for name in ("voc5", "image_list", "digit_scenes")})
+METHODS = [line.strip("|").split("|") for line in TEXT.split("| method |")[1].split("\n\n")[0].splitlines()[2:]]
 
 
-def test_score_weighting(released):
+def overrides_of_methods():
+    """Config file -> overrides in the methods' table; data sets before a code span are those that it is for."""
+    found = {}
+    for *_, kinds, cell in METHODS:
+        parts = cell.split("`")
+        named = [[name for name in DATA_SETS if re.search(rf"\b{name}\b", text)] for text in parts[::2]]
+        others = [name for name in DATA_SETS if name not in sum(named, [])]
+        for names, code in zip(named, parts[1::2]):
+            for name in names or others:
+                file = f"{name}/{kinds.split('`')[1]}{DATA_SETS[name]}.py"
+                found.setdefault(file, []).extend(pair for span in overrides_in(f"`{code}`") for pair in span)
+    return found
+
+
+def arrived(cfg, key):
+    """The value where it is read: in the objective, or for all else in the config itself."""
+    *path, objective, option = key.split(".")
+    if path != ["distiller", "objectives"]:
+        return OmegaConf.select(cfg, key)
+    found = instantiate(cfg.distiller.objectives[objective])
+    if option == "temperatures":
+        return {(): "fixed", (1, 1, 1): "shared"}[tuple(map(len, found.parameters()))]
+    return found.scalars()["temperature/t_cls"] if option == "initial" else getattr(found, option)
+
+
+@pytest.mark.parametrize("file, overrides", overrides_of_methods().items())
+def test_every_override_of_the_methods_arrives(load_config, file, overrides):
+    """One that the config has anyway is of use as a place to change: there another value arrives."""
+    cfg = load_config(file, *(["dataset.name=own", "dataset.num_classes=3"] if file.startswith("image_list") else []))
+    for key, value in overrides:
+        before = OmegaConf.select(cfg, key)
+        apply_overrides(cfg, [f"{key}={value}"])
+        if OmegaConf.select(cfg, key) == before:
+            apply_overrides(cfg, [f"{key}={2 * before}"])
+        assert arrived(cfg, key) == OmegaConf.select(cfg, key) != before
+
+
+def test_the_methods_table_is_read_whole():
+    assert len(METHODS) == 8 and all(overrides_in(cell) for *_, cell in METHODS)
+
+
+def test_every_other_override_of_the_text_is_one_of_the_papers_configs(load_config):
+    text = "".join(line for line in re.sub(r"```.*?```", "", TEXT, flags=re.S).splitlines(True) if line[0] != "|")
+    pairs = [pair for span in overrides_in(text) for pair in span]
+    assert len(pairs) > 10
+    cfg = load_config("coco/stage2_vgg16_edgeboxes.py")
+    for key, value in pairs:
+        assert str(OmegaConf.select(apply_overrides(cfg, [f"{key}={value}"]), key)) == value
+
+
+def test_score_weighting(released, load_config):
+    other = load_config("coco/teacher_vgg16_edgeboxes.py", "model.score_scale=2.0", "model.score_shift=0.5")
     with torch.device("meta"):
-        teacher = instantiate(released("teacher", "model.score_scale=1.0 model.score_shift=0.0").model)
-    assert (teacher.score_scale, teacher.score_shift) == (1, 0)
+        teachers = [
+            instantiate(cfg.model)
+            for cfg in (released("teacher", "model.score_scale=1.0 model.score_shift=0.0"), other)
+        ]
+    assert [(teacher.score_scale, teacher.score_shift) for teacher in teachers] == [(1, 0), (2, 0.5)]

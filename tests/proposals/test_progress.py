@@ -15,11 +15,15 @@ def test_a_log_file_gets_lines_now_and_then(monkeypatch, caplog):
     assert "images/s" in lines[1] and lines[1].endswith(" left")
     assert sys.stderr.getvalue() == ""  # no redrawing there
 
+    now = [0.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     caplog.clear()
     with caplog.at_level(logging.INFO), progress_bar(1000, 0, seconds=60) as bar:
-        for _ in range(999):
+        for _ in range(999):  # one image a second
+            now[0] += 1
             bar.update(1)
-    assert len(caplog.records) <= 2  # the first and the last
+    counts = [int(record.getMessage().split()[1]) for record in caplog.records]
+    assert counts == [*range(0, 999, 60), 999]  # at the end, too
 
 
 def test_a_terminal_gets_a_bar(monkeypatch, caplog):

@@ -1,12 +1,15 @@
-"""The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes."""
+"""The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes, make demo."""
 
 import json
 import runpy
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from running import TESTS, run
+from sklearn.metrics import average_precision_score
 
 from wsd_distill.files import locked
 
@@ -37,21 +40,69 @@ def data(tmp_path_factory):
     return folder
 
 
+def read(output, split="test", file="results.json"):
+    """mAP as a run reports it, and its scores and labels, (N, K) each."""
+    results = json.loads((output / file).read_text())
+    with np.load(output / "inference" / split / "scores.npz") as content:
+        return results[split]["multilabel"]["mAP"], content["scores"], content["labels"]
+
+
+def mean_average_precision(scores, labels):
+    """In percent, by scikit-learn, of the classes that the few scenes hold."""
+    held = labels.any(axis=0)
+    return 100 * average_precision_score(labels[:, held], scores[:, held], average="macro")
+
+
+def labels_on_disk(data, split="test"):
+    """(N, K) of the scenes in the order of their ids, from the data set's own file."""
+    content = json.loads((data / "digit_scenes_v2" / f"instances_{split}.json").read_text())
+    labels = np.zeros((len(content["images"]), 10), int)
+    for annotation in content["annotations"]:
+        labels[annotation["image_id"], annotation["category_id"]] = 1
+    return labels
+
+
 @pytest.fixture(scope="module")
-def teacher(data, tmp_path_factory):
-    output = tmp_path_factory.mktemp("teacher")
-    train("teacher", output, "train.max_iter=40", "optimizer.lr=0.001", data=data)
-    return output
+def runs(tmp_path_factory):
+    """Folder of one seed, as tools/reproduce.py has it."""
+    return tmp_path_factory.mktemp("runs") / "seed0"
 
 
-def test_teacher_learns_and_is_evaluated(teacher):
+@pytest.fixture(scope="module")
+def teacher(data, runs):
+    train("teacher", runs / "teacher", "train.max_iter=40", "optimizer.lr=0.001", data=data)
+    return runs / "teacher"
+
+
+@pytest.fixture(scope="module")
+def stages(teacher, data, runs):
+    """Stage 1 and stage 2."""
+    first, second = runs / "stage1", runs / "stage2"
+    common = ["train.max_iter=10", f"distiller.teacher_checkpoint={teacher}/model_final.pth"]
+    common.append("trainer.gate.allow_poor=True")
+    train("stage1", first, *common, data=data)
+    train("stage2", second, *common, f"train.init_checkpoint={first}/model_final.pth", data=data)
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def student(data, runs):
+    """Ten iterations of S-Cls and, resumed, five more: the folder, and what the second start said."""
+    train("student", runs / "student", "train.max_iter=10", data=data)
+    return runs / "student", train("student", runs / "student", "train.max_iter=15", data=data, flags=["--resume"])
+
+
+def test_teacher_learns_and_is_evaluated(teacher, data):
     values = losses(teacher)
     assert sum(values[-5:]) < 0.9 * sum(values[:5])
     results = json.loads((teacher / "results.json").read_text())
     assert set(results) == {"val", "test"}
     assert set(results["test"]) == {"multilabel", "localization"}
-    assert 0 < results["test"]["multilabel"]["mAP"] <= 100
-    assert 0 <= results["test"]["localization"]["CorLoc"] <= 100
+    assert {"CorLoc", "AP50"} <= set(results["test"]["localization"])
+    for split in ("val", "test"):
+        found, scores, labels = read(teacher, split)
+        np.testing.assert_array_equal(labels, labels_on_disk(data, split))
+        assert found == pytest.approx(mean_average_precision(scores, labels))
 
 
 def test_views_are_averaged_by_an_override_of_one_splits_mapper(teacher, data, tmp_path):
@@ -70,13 +121,8 @@ def test_views_are_averaged_by_an_override_of_one_splits_mapper(teacher, data, t
     assert np.abs(val[0] - val[1]).max() < 1e-5 and np.abs(test[0] - test[1]).max() > 1e-4
 
 
-def test_both_stages_and_what_their_checkpoints_hold(teacher, data, tmp_path):
-    weights = f"distiller.teacher_checkpoint={teacher}/model_final.pth"
-    poor = "trainer.gate.allow_poor=True"
-    first, second = tmp_path / "stage1", tmp_path / "stage2"
-    train("stage1", first, "train.max_iter=10", weights, poor, data=data)
-    init = f"train.init_checkpoint={first}/model_final.pth"
-    train("stage2", second, "train.max_iter=10", weights, poor, init, data=data)
+def test_both_stages_and_what_their_checkpoints_hold(stages, data, tmp_path):
+    first, second = stages
     assert losses(first, "loss_roi") and losses(second, "loss_hard") and losses(second, "loss_class_aware")
     states = [torch.load(f / "model_final.pth", map_location="cpu", weights_only=True) for f in (first, second)]
     student = {
@@ -92,23 +138,57 @@ def test_both_stages_and_what_their_checkpoints_hold(teacher, data, tmp_path):
     # the file of stage 2 is one of a plain S-Cls, with the same figures
     output = tmp_path / "eval"
     train("student", output, f"train.init_checkpoint={second}/model_final.pth", data=data, flags=["--eval-only"])
-    files = (output / "evaluation.json", second / "results.json")
-    ours, theirs = (json.loads(file.read_text())["test"]["multilabel"] for file in files)
-    assert ours["mAP"] == pytest.approx(theirs["mAP"], abs=1e-3)
+    assert read(output, file="evaluation.json")[0] == pytest.approx(read(second)[0], abs=1e-3)
 
 
-def test_resume_goes_on_where_it_was(data, tmp_path):
-    train("student", tmp_path, "train.max_iter=10", data=data)
-    done = train("student", tmp_path, "train.max_iter=15", data=data, flags=["--resume"])
+def test_resume_goes_on_where_it_was(student):
+    output, done = student
     assert "Starting training from iteration 10" in done.stdout
-    iterations = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    iterations = [json.loads(line)["iteration"] for line in (output / "metrics.json").read_text().splitlines()]
     assert max(iterations) == 15 and len(set(iterations)) >= 15
 
 
-def test_two_processes_over_gloo(data, tmp_path):
-    done = train("student", tmp_path, "train.max_iter=5", data=data, flags=["--num-gpus", "2"])
-    assert "World size: 2" in done.stdout
-    assert set(json.loads((tmp_path / "results.json").read_text())) == {"val", "test"}
+def test_two_processes_over_gloo(teacher, data, tmp_path):
+    """Stage 2: both pass the gate, fill the teacher's cache and train; each scene is evaluated once."""
+    both, cache = tmp_path / "both", tmp_path / "cache"
+    weights = [f"distiller.teacher_checkpoint={teacher}/model_final.pth", f"distiller.cache.folder={cache}"]
+    options = [*weights, "trainer.gate.allow_poor=True", "train.init_checkpoint=", "train.max_iter=3"]
+    done = train("stage2", both, *options, data=data, flags=["--num-gpus", "2"])
+    assert "World size: 2" in done.stdout and "the teacher's mAP on 12 images is" in done.stdout
+    written = np.load(cache / "logits.checksums.npy").reshape(24, 2) != 0
+    assert written[:, 0].all() and not written[:, 1].any()  # scenes are not mirrored
+    assert len(losses(both, "loss_class_aware")) == 3
+    found, scores, labels = read(both)
+    np.testing.assert_array_equal(labels, labels_on_disk(data))
+    assert found == pytest.approx(mean_average_precision(scores, labels))
+
+    alone = tmp_path / "alone"
+    train("student", alone, f"train.init_checkpoint={both}/model_final.pth", data=data, flags=["--eval-only"])
+    again, same_scores, _ = read(alone, file="evaluation.json")
+    assert again == pytest.approx(found, abs=1e-3)
+    np.testing.assert_allclose(same_scores, scores, atol=1e-5)
+
+
+def test_the_end_of_make_demo(teacher, stages, student, data, runs):
+    """Table, speed, picture and page of runs that are there."""
+    shutil.copytree(student[0], runs / "student_long")
+    output, page = runs.parent, runs.parent / "page"
+    options = ["--dataset", "digit_scenes", "--seeds", 1, "--output", output, "--print-only", "--report", page]
+    printed = run("tools/reproduce.py", *options, data=data).stdout
+    table = (output / "table.md").read_text()
+    assert table in printed
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    folders = [teacher, student[0], runs / "student_long", stages[1]]
+    names = ["T-WDet", "S-Cls (w/o)", "S-Cls (w/o), epochs of both stages", "S-Cls (w/)"]
+    assert rows[0] == ["method", "mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
+    assert [row[:2] for row in rows[2:]] == [[name, f"{read(f)[0]:.1f}"] for name, f in zip(names, folders)]
+    assert all(float(row[-1]) > 0 for row in rows[2:])
+    assert f"S-Cls (w/) minus S-Cls (w/o): {read(stages[1])[0] - read(student[0])[0]:.1f} mAP" in table
+    with Image.open(output / "scenes.png") as picture:
+        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000
+    html = (page / "index.html").read_text()
+    assert html.count("data:image/png;base64,") == 1
+    assert all(name in html for name in (*names, "S-Cls (w/), stage 1")) and "not finished" not in html
 
 
 def test_a_mistyped_key_stops_before_anything_is_written(data, tmp_path):

@@ -58,16 +58,29 @@ def double(x):
     return x.detach().double().numpy()
 
 
-def softened(teacher, t):
-    """Eq. 6 with one temperature, by SciPy: (N, K)."""
+def softened(teacher, t_cls, t_det):
+    """Eq. 6-7 with (K,) and (R,) temperatures, by SciPy: (N, K)."""
     both = zip(map(double, teacher.cls_logits), map(double, teacher.det_logits))
-    return np.stack([(softmax(c / t, axis=1) * softmax(d / t, axis=0)).sum(0) for c, d in both])
+    return np.stack([(softmax(c / t_cls, axis=1) * softmax(d / t_det[: len(d), None], axis=0)).sum(0) for c, d in both])
+
+
+@pytest.mark.parametrize("distance", ["l2", "bce"])
+def test_each_temperature_has_its_own_place_by_scipy(views, distance):
+    """Three vectors of different values: exchanged, reversed or shifted, they give another number."""
+    student, teacher = views
+    objective = ClassAware(num_classes=K, num_proposals=7, weight=2.0, distance=distance)
+    t_cls, t_det, t_student = np.array([0.5, 3.0, 1.2]), np.array([0.3, 2, 0.7, 4, 1.5, 0.4, 5]), np.array([2, 0.4, 6])
+    for name, value in {"cls": t_cls, "det": t_det, "student": t_student}.items():
+        getattr(objective.temperatures, f"log_t_{name}").data = torch.from_numpy(np.log(value)).float()
+    q, p = softened(teacher, t_cls, t_det), expit(double(student.logits) / t_student)
+    pairs = (q - p) ** 2 / 2 if distance == "l2" else rel_entr(q, p) + rel_entr(1 - q, 1 - p)  # (N, K)
+    assert objective(student, teacher).item() == pytest.approx(2 * pairs.sum() / 4, rel=1e-4)
 
 
 @pytest.mark.parametrize("t_teacher, t_student", [(1, 5), (2, 5), (3, 1)])
 def test_hinton_by_scipy(views, t_teacher, t_student):
     student, teacher = views
-    q, p = softened(teacher, t_teacher), expit(double(student.logits) / t_student)
+    q, p = softened(teacher, t_teacher, np.full(7, t_teacher)), expit(double(student.logits) / t_student)
     expected = -(xlogy(q, p) + xlogy(1 - q, 1 - p)).sum() / 4 * t_student**2 * 0.5
     objective = Hinton(t_teacher=t_teacher, t_student=t_student, weight=0.5)
     assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
@@ -96,7 +109,7 @@ def test_cross_entropy_in_the_place_of_the_square_by_scipy(views):
     objective = ClassAware(
         num_classes=K, num_proposals=7, weight=2.0, distance="bce", temperatures="fixed", initial=3.0
     )
-    q, p = softened(teacher, 3), expit(double(student.logits) / 3)
+    q, p = softened(teacher, 3, np.full(7, 3)), expit(double(student.logits) / 3)
     expected = 2 * (rel_entr(q, p) + rel_entr(1 - q, 1 - p)).sum() / 4
     assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-4)
 
