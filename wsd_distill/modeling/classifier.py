@@ -101,5 +101,5 @@ class MultiLabelClassifier(ImageModel):
         size = (self.input_side, self.input_side)
         if self.input_side is None or x["image"].shape[-2:] == size:
             return x
-        image = interpolate(x["image"][None].float(), size, mode="bilinear", antialias=True)[0]
-        return {**x, "image": image}
+        pixels = x["image"].round().byte().cpu()  # the mapper's numbers to the last bit
+        return {**x, "image": interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]}
