@@ -123,6 +123,12 @@ def test_which_loaders_read_the_proposals_of_their_split(load, kind, reading):
             )
 
 
+@pytest.mark.parametrize("name", ["coco/teacher_vgg16_edgeboxes", "digit_scenes/teacher", "image_list/teacher"])
+def test_how_many_detections_an_image_has_can_be_set(load, name):
+    cfg = load(f"{name}.py", "model.test_topk_per_image=7")
+    assert build(cfg.model).test_topk_per_image == 7
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_numbers_of_section_3_3(load, name):
     for kind in ("teacher", "student", "stage1", "stage2"):

@@ -15,6 +15,7 @@ import argparse
 import logging
 import os
 
+from wsd_distill.data.datasets import source_of
 from wsd_distill.engine.command_line import add_config_options, choose_datasets, load_datasets, parse_with_config
 from wsd_distill.proposals.convert import MISSING, Converter, read, write
 from wsd_distill.proposals.files import FORMATS
@@ -28,9 +29,10 @@ def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     kinds = list(FORMATS.values())
+    which = "registered data set that they are for; a part counts as its whole"
     parser.add_argument("input", help="file, or folder with a .mat file for each image")
     parser.add_argument("output", help="file to write")
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="registered data set that they are for")
+    parser.add_argument("--dataset", required=True, metavar="NAME", help=which)
     add_config_options(parser, "a config, to know the data sets that it registers")
     parser.add_argument("--from", dest="source_format", choices=kinds, help="format of the input; default: by suffix")
     parser.add_argument("--to", dest="format", choices=kinds, help="format of the output; default: by suffix")
@@ -41,6 +43,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
     arguments, cfg = parse_with_config(parser)
     choose_datasets(parser, [arguments.dataset], cfg)
+    arguments.dataset = source_of(arguments.dataset)  # whose store trainings on a part read
     if os.path.exists(arguments.output) and not arguments.overwrite:
         parser.error(f"{arguments.output} is there already: give --overwrite")
     if arguments.top is not None and arguments.top < 1:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from wsd_distill.engine.command_line import errors_in_one_line
 from wsd_distill.modeling.pixels import describe_pixels
 from wsd_distill.modeling.weights import FORMATS
 
@@ -32,7 +33,8 @@ def main() -> None:
     if (args.format == "timm") != bool(args.name):
         parser.error("--name goes with the format timm, which needs it")
     options = {"name": args.name} if args.name else {}
-    content = FORMATS[args.format](None if args.input == "-" and args.name else args.input, **options)
+    with errors_in_one_line(parser):
+        content = FORMATS[args.format](None if args.input == "-" and args.name else args.input, **options)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, args.output)
     print(f"{args.output}: {len(content['model'])} tensors; set the model's {describe_pixels(content['model'])}")

@@ -23,6 +23,8 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     # What an image without proposals gets at test time; wsd_distill.proposals.on_image.OnImage: EdgeBoxes.
     cfg.MODEL.WSDDN.update({"PROPOSER": "", "NUM_PROPOSALS": 500})
     cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
+    # S-Cls's square, to which it squashes at test time what is not of this side; INPUT.MIN_SIZE_TEST 0 spares the photo
+    # Detectron2's own resizing before.
     cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIDE": 224, "POOL": 2})
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
     cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})

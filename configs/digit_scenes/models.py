@@ -16,6 +16,7 @@ teacher = L(WSDDN)(
     score_scale=4.0,  # EdgeBoxes' scores are about 0.2 here; training from scratch wants them near 1
     score_shift=0.0,
     test_nms_thresh=0.4,
+    test_topk_per_image=None,
     **pixels,
 )
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data.detection_utils import read_image
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from PIL import ImageFile as PillowFile
 
 from wsd_distill.data.image import ORIENTATION, ImageError, ImageFile, read_rgb, squash
@@ -19,6 +19,16 @@ def photo(mode="RGB", size=(80, 48)):
 def save(path, image, **options):
     image.save(path, **options)
     return str(path)
+
+
+_open = TiffImagePlugin.TiffImageFile._open
+
+
+def open_as_before(image):
+    """A TIFF's header as older Pillows read it: the size is that of the rows as stored."""
+    _open(image)
+    if image.tag_v2.get(ORIENTATION, 1) > 4:
+        image._size = image.size[::-1]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
@@ -44,6 +54,22 @@ def test_exif_turns_images_upright_as_in_detectron2(tmp_path, name, orientation)
     path = save(tmp_path / name, photo(), exif=exif)
     assert ImageFile(path).shape == ((48, 80) if orientation < 5 else (80, 48))
     np.testing.assert_array_equal(read_rgb(path), read_image(path, "RGB"))
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("pillow_turns", [True, False])
+def test_tiffs_are_turned_once_by_pillow_or_here(tmp_path, monkeypatch, compression, orientation, pillow_turns):
+    """Pillow turns them itself when it loads, which older ones did not; of a PNG no Pillow does."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    upright = read_rgb(save(tmp_path / "a.png", photo(), exif=exif))
+    if not pillow_turns:
+        monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "_open", open_as_before)
+        monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load_end", lambda image: None)
+    path = save(tmp_path / "a.tif", photo(), compression=compression, tiffinfo={ORIENTATION: orientation})
+    assert ImageFile(path).shape == upright.shape[:2]
+    np.testing.assert_array_equal(read_rgb(path), upright)
 
 
 def test_broken_exif_data_counts_as_upright(tmp_path):

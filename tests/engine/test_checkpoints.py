@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from builders import OneWeight
@@ -59,21 +61,12 @@ def test_all_are_kept_where_no_number_is_given(train, tmp_path):
     assert train(2, 3, max_to_keep=None)[1:4] == [f"model_000000{i}.pth" for i in range(3)]
 
 
-class Diverging(Model):
-    """A loss that is no number from the fourth step of a process on."""
-
-    steps = 0
-
-    def forward(self, batch):
-        self.steps += 1
-        return {"loss": self.weight.sum() * (float("nan") if self.steps > 3 else 1)}
-
-
 @pytest.mark.parametrize(("start", "period", "last"), [(0, 2, "model_0000001.pth"), (2, 9, "old.pth"), (0, 9, None)])
 def test_a_diverged_run_names_its_own_last_checkpoint(tmp_path, start, period, last):
     """In a folder with the checkpoint of an older run, which is this one's where it was resumed."""
     (tmp_path / "last_checkpoint").write_text("old.pth")
-    model = Diverging()
+    steps = itertools.count(1)  # the loss is no number from the fourth on
+    model = OneWeight(lambda weight, batch: {"loss": weight * (float("nan") if next(steps) > 3 else 1)})
     trainer = Trainer(model, [[]] * 20, torch.optim.SGD(model.parameters(), lr=0.1))
     checkpointer = DetectionCheckpointer(model, str(tmp_path), trainer=trainer)
     trainer.register_hooks([TidyCheckpointer(checkpointer, period, max_to_keep=1)])

@@ -5,10 +5,13 @@ import pytest
 import torch
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset, print_csv_format
 from detectron2.structures import Boxes, BoxMode, Instances
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator
-from wsd_distill.evaluation.localization import Detections, GroundTruth, corloc
+from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator, average_precision
+from wsd_distill.evaluation.boxes import Detections, GroundTruth, ImageDetections
+from wsd_distill.evaluation.localization import corloc
 
 CAT, DOG = 0, 1
 SQUARE = [0, 0, 10, 10]
@@ -117,27 +120,115 @@ def test_nothing_found_is_zero(register):
 def test_corloc_of_random_boxes_by_brute_force():
     rng = np.random.default_rng(0)
 
-    def table(cls, count, *last):
+    def boxes(count):
         corner = rng.integers(0, 3, (count, 2))
-        boxes = np.concatenate([corner, corner + rng.integers(4, 8, (count, 2))], axis=1).astype(np.float32)
-        return cls(np.sort(rng.integers(0, 30, count)), boxes, rng.integers(0, 4, count), *last)
+        return np.concatenate([corner, corner + rng.integers(4, 8, (count, 2))], axis=1).astype(np.float32)
 
-    found = table(Detections, 300, rng.permutation(300).astype(np.float32))
-    truth = table(GroundTruth, 80, *(rng.random((2, 80)) < 0.1))
-    assert corloc(found, truth, 4) == pytest.approx([brute_force_corloc(found, truth, k) for k in range(4)])
+    def table():
+        images, scores = rng.integers(0, 30, 75), rng.permutation(75).astype(np.float32)
+        order = np.lexsort((-scores, images))
+        return Detections(images[order], boxes(75), scores[order])
+
+    for _ in range(4):
+        found = table()
+        flags = rng.random((2, 20)) < 0.1
+        truth = GroundTruth(np.sort(rng.integers(0, 30, 20)), boxes(20), np.zeros(20, int), *flags)
+        assert corloc(found, truth) == pytest.approx(brute_force_corloc(found, truth))
 
 
-def brute_force_corloc(found, truth, k):
+def brute_force_corloc(found, truth):
     hits = []
     for image in range(30):
-        objects = [t for t in zip(*truth) if t[0] == image and t[2] == k and not (t[3] or t[4])]
-        boxes = [f for f in zip(*found) if f[0] == image and f[2] == k]
+        objects = [t for t in zip(*truth) if t[0] == image and not (t[3] or t[4])]
+        boxes = [f for f in zip(*found) if f[0] == image]
         if objects:
-            top = max(boxes, key=lambda box: box[3])[1] if boxes else np.zeros(4, np.float32)
-            overlaps = box_iou(torch.tensor(top[None]), torch.tensor(np.stack([box for _, box, *_ in objects])))
-            hits.append(bool((overlaps >= 0.5).any()))
+            top = max(boxes, key=lambda box: box[2])[1] if boxes else np.zeros(4, np.float32)
+            hits.append(covers_half(top, [box for _, box, *_ in objects]))
     assert 0 < sum(hits) < len(hits)
     return sum(hits) / len(hits)
+
+
+def covers_half(box, objects):
+    overlaps = box_iou(
+        torch.tensor(np.array([box]), dtype=torch.float), torch.tensor(np.array(objects), dtype=torch.float)
+    )
+    return bool((overlaps >= 0.5).any())
+
+
+@pytest.mark.parametrize("at_once", [2, 1000])
+def test_the_100_best_boxes_of_a_class_give_pycocotools_ap_and_the_same_corloc(register, monkeypatch, at_once):
+    """150 boxes of a class in an image, with ties; COCOeval and the brute force below see all of them."""
+    monkeypatch.setattr(average_precision, "AT_ONCE", at_once)
+    rng = np.random.default_rng(1)
+
+    def boxes(count):
+        corner = rng.integers(0, 40, (count, 2))
+        return np.concatenate([corner, corner + rng.integers(20, 50, (count, 2))], axis=1).tolist()
+
+    records, outputs = [], {}
+    for i in range(7):
+        objects = [(k, box) for k in rng.integers(0, 2, 3 if i < 5 else 0).tolist() for box in boxes(1)]
+        crowds = [(CAT, box, "iscrowd") for box in boxes(1 if i == 2 else 0)]
+        records.append(record(i, *objects, *crowds))
+        found = [(k, box) for k in (CAT, DOG, 2) for box in boxes(150)]
+        scores = rng.integers(1, 60, len(found)) / 64
+        outputs[i] = instances(*(found[j] + (scores[j],) for j in rng.permutation(len(found))))
+    evaluator = LocalizationEvaluator(register(records, ["cat", "dog", "bus"]))
+    results = run(evaluator, outputs)
+    kept = evaluator._predictions[0]
+    assert (len(kept.scores), kept.boxes.nbytes + kept.scores.nbytes) == (300, 300 * 20)
+    expected = coco_eval(records, outputs)
+    assert 0 < expected[0] < expected[1] < 60
+    assert (results["AP"], results["AP50"]) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    for k, name in ((CAT, "cat"), (DOG, "dog")):
+        assert results[f"CorLoc-{name}"] == pytest.approx(100 * top_box_hits(records, outputs, k))
+
+
+def coco_eval(records, outputs):
+    """AP and AP50 of pycocotools' own summary."""
+    annotations, found = [], []
+    for i, each in enumerate(records):
+        for a in each["annotations"]:
+            box = BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYWH_ABS)
+            crowd = {"iscrowd": a.get("iscrowd", 0), "area": box[2] * box[3], "id": len(annotations) + 1}
+            annotations.append({"image_id": i, "category_id": a["category_id"], "bbox": box, **crowd})
+        columns = (outputs[i].pred_boxes.tensor, outputs[i].pred_classes, outputs[i].scores)
+        for box, k, score in zip(*(column.tolist() for column in columns)):
+            box = BoxMode.convert(box, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+            found.append({"image_id": i, "category_id": k, "bbox": box, "score": score})
+    coco = COCO()
+    categories = [{"id": k} for k in range(3)]
+    coco.dataset = {"images": [{"id": i} for i in range(7)], "categories": categories, "annotations": annotations}
+    coco.createIndex()
+    evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return 100 * evaluation.stats[:2]
+
+
+def top_box_hits(records, outputs, k):
+    hits = []
+    for i, each in enumerate(records):
+        objects = [a["bbox"] for a in each["annotations"] if a["category_id"] == k and "iscrowd" not in a]
+        found = outputs[i][outputs[i].pred_classes == k]
+        if objects:
+            top = found.pred_boxes.tensor[found.scores.argmax()].tolist()
+            hits.append(covers_half(top, objects))
+    return sum(hits) / len(hits)
+
+
+def test_of_each_class_the_best_boxes_are_kept_in_small_arrays():
+    boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
+    found = ImageDetections.best(boxes, np.array([0.5, 0.25, 0.75], np.float32), np.array([2, 0, 2]), 4)
+    assert found.boxes.tolist() == boxes[[1, 2, 0]].tolist() and found.scores.tolist() == [0.25, 0.75, 0.5]
+    assert (found.starts.tolist(), found.classes.tolist()) == ([0, 1, 1, 3, 3], [0, 2, 2])
+    assert [column.dtype.itemsize for column in (found.boxes, found.scores, found.starts, found.classes)] == [
+        4,
+        4,
+        4,
+        2,
+    ]
 
 
 def test_reports_with_the_other_evaluator_through_detectron2(register, caplog, capsys):
@@ -166,9 +257,9 @@ def test_detections_file(register, tmp_path):
         assert file["image_ids"].tolist() == ["a", "b"]
         assert file["class_names"].tolist() == ["cat", "dog", "bus"]
         assert file["images"].tolist() == [0, 0, 1]
-        assert file["boxes"].tolist() == [SQUARE, FAR, FAR]
+        assert file["boxes"].tolist() == [FAR, SQUARE, FAR]
         assert file["classes"].tolist() == [CAT, CAT, DOG]
-        assert file["scores"].tolist() == [np.float32(1e-8), 0.5, 0.25]
+        assert file["scores"].tolist() == [0.5, np.float32(1e-8), 0.25]
 
 
 @pytest.mark.parametrize(

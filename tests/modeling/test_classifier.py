@@ -1,9 +1,18 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
 import pytest
 import torch
 from builders import make_batch, make_student
+from detectron2.config import get_cfg
+from detectron2.engine import DefaultPredictor
 from detectron2.modeling import META_ARCH_REGISTRY
+from PIL import Image
 from torch import nn
 
+from wsd_distill.config import add_wsd_distill_config
+from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.modeling import FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
 
@@ -65,6 +74,31 @@ def test_heads_by_hand():
     torch.testing.assert_close(out, torch.tensor([[0.0], [1.0]]), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match='"avg" or "max"'):
         GlobalPoolHead(channels=1, mode="sum")
+
+
+@pytest.mark.parametrize("suffix, shape", [("png", (300, 420)), ("jpg", (300, 420)), ("png", (40, 30))])
+@pytest.mark.parametrize("kind", ["vgg16", "resnet50_c4"])
+def test_default_predictor_gives_what_the_mapper_path_gives(kind, suffix, shape, tmp_path):
+    """configs/yaml's students, with a small network in the place of theirs."""
+    cfg = get_cfg()
+    add_wsd_distill_config(cfg)
+    cfg.merge_from_file(str(Path(__file__).parents[2] / "configs" / "yaml" / f"student_{kind}.yaml"))
+    cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.NAME = "cpu", "build_small_conv_net"
+    cfg.MODEL.IMAGE_LEVEL.update({"NUM_CLASSES": 3, "IN_FEATURE": "conv3", "FC_DIMS": [8]})
+    cfg.MODEL.IMAGE_LEVEL.HEAD = "fc" if kind == "vgg16" else "avg"
+    x, y = np.meshgrid(np.linspace(0, 150, shape[1]), np.linspace(0, 150, shape[0]))
+    noise = np.random.default_rng(0).integers(0, 100, (*shape, 3))
+    path = str(tmp_path / f"a.{suffix}")
+    Image.fromarray((np.stack([x, y, x], axis=2) + noise).astype(np.uint8)).save(path)
+    predictor = DefaultPredictor(cfg)
+    mapper = MultiLabelMapper(is_train=False, num_classes=3, sides=[224], image_format=cfg.INPUT.FORMAT)
+    view = mapper({"file_name": path, "image_id": 0, "labels": []})
+    with torch.no_grad():
+        (expected,) = predictor.model([view])
+        other = predictor.model([{"image": view["image"].flip(1)}])[0]["image_scores"]
+    found = predictor(cv2.imread(path))["image_scores"]
+    difference = (found - expected["image_scores"]).abs().max()
+    assert difference < 1e-3 and 10 * difference < (other - found).abs().max()
 
 
 def test_sigmoids_are_averaged_over_views():

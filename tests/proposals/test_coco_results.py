@@ -60,6 +60,9 @@ RESULT = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5}
         ({"annotations": []}, r"p\.json holds a dict, not the list"),
         ([[1]], r"p\.json: \[1\] has no 'image_id'"),
         ([{key: value for key, value in RESULT.items() if key != "score"}], r"p\.json: .* has no 'score'"),
+        ([{**RESULT, "bbox": [0, 0, 1]}], r"p\.json: a result of image 1 has the bbox \[0, 0, 1\], not four numbers"),
+        ([{**RESULT, "bbox": [0, 0, 1]}] * 4, r"p\.json: a result of image 1 has the bbox"),
+        ([{**RESULT, "score": "a"}], r"p\.json: a result of image 1 has the score 'a', not a number"),
         ([{**RESULT, "image_id": "1"}, RESULT], r"p\.json: image '1' occurs twice"),
     ],
 )

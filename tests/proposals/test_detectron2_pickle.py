@@ -125,6 +125,8 @@ GOOD = {"ids": [1], "boxes": [np.zeros((1, 4))], "objectness_logits": [np.zeros(
     "value, message",
     [
         ([1], r"p\.pkl holds a list, not a dict"),
+        ({**GOOD, "bbox_mode": 9}, r"p\.pkl has the bbox_mode 9: it has to be 0 \(XYXY_ABS\) or 1 \(XYWH_ABS\)"),
+        ({**GOOD, "bbox_mode": BoxMode.XYXY_REL}, r"p\.pkl has the bbox_mode 2: it"),
         ({"ids": [1], "boxes": []}, r"p\.pkl has no 'objectness_logits', only \['boxes', 'ids'\]"),
         ({**GOOD, "ids": [1, 2]}, r"p\.pkl: 2 ids, 1 arrays of boxes, 1 of scores"),
         ({k: v * 2 for k, v in {**GOOD, "ids": [5]}.items()}, r"p\.pkl: image '5' occurs twice"),

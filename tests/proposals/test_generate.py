@@ -12,6 +12,9 @@ from builders import Proposer
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from wsd_distill.data.build import WithProposals
+from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+from wsd_distill.proposals import parts
 from wsd_distill.proposals.edge_boxes import EdgeBoxes
 from wsd_distill.proposals.generate import generate
 
@@ -111,6 +114,50 @@ def test_other_settings_are_refused_by_store_and_parts(tmp_path, change, message
         run(tmp_path / "cut.arrow", 7, Proposer({"k": 1}, {5: KeyboardInterrupt()}))
     with pytest.raises(FileExistsError, match=rf"cut\.arrow\.parts .*{message}.*delete that folder"):
         other(tmp_path / "cut.arrow")
+
+
+def test_other_pictures_of_the_same_ids_are_refused_by_store_and_parts(tmp_path):
+    def images(folder, width):
+        (tmp_path / folder).mkdir()
+        for i in range(5):
+            Image.new("RGB", (width, 20)).save(tmp_path / folder / f"{i}.bmp")
+        return [{"image_id": i, "file_name": str(tmp_path / folder / f"{i}.bmp")} for i in range(5)]
+
+    def make(dicts, output, trouble=None):
+        proposer = Proposer(trouble=trouble)
+        options = {"num_workers": 0, "images_per_part": 2, "read_image": lambda file: read_image(file[-5:-4])}
+        generate(dicts, "d", proposer, tmp_path / output, **options)
+        return proposer.calls
+
+    first, moved, others = images("first", 30), images("moved", 30), images("others", 31)
+    make(first, "s.arrow")
+    assert make(moved, "s.arrow") == []
+    with pytest.raises(FileExistsError, match=r"s\.arrow has other settings \(other pictures, .*\): give --overwrite"):
+        make(others, "s.arrow")
+    with pytest.raises(KeyboardInterrupt):
+        make(first, "cut.arrow", {3: KeyboardInterrupt()})
+    with pytest.raises(FileExistsError, match=r"cut\.arrow\.parts has .* \(other pictures, .*\): delete that folder"):
+        make(others, "cut.arrow")
+    assert make(moved, "cut.arrow") == [2, 3, 4]
+
+
+def test_a_store_of_an_older_version_is_refused_here_and_read_by_trainings(tmp_path):
+    metadata = StoreMetadata("d", "counting", {})
+    with ProposalStoreWriter(tmp_path / "s.arrow", metadata) as writer:
+        for i in range(3):
+            writer.write(i, np.zeros((0, 4)), np.zeros(0))
+    with pytest.raises(FileExistsError, match=r"made by an older version, .*not note.*give --overwrite"):
+        run(tmp_path / "s.arrow", 3, Proposer())
+    assert len(WithProposals(dataset(3), ProposalStore(tmp_path / "s.arrow", "d"))[2]["proposal_boxes"]) == 0
+
+
+def test_a_few_file_sizes_are_asked_for_of_many_images(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os.path, "getsize", lambda file: asked.append(file) or 7)
+    for count, wanted in ((0, 0), (1, 1), (100, 100), (101, 51), (120_000, 100)):
+        asked.clear()
+        parts.file_sizes([f"{i}.jpg" for i in range(count)])
+        assert len(set(asked)) == len(asked) == wanted
 
 
 def test_two_processes_do_not_share_a_folder_of_parts(tmp_path, impatient):

@@ -4,11 +4,14 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.visualizer import Visualizer
+from PIL import Image
 
 from wsd_distill.config import add_wsd_distill_config
+from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.generate import generate
 from wsd_distill.proposals.on_image import OnImage
 
 
@@ -56,6 +59,33 @@ def test_nothing_found_is_the_whole_image():
 def test_an_unknown_channel_order_is_an_error():
     with pytest.raises(ValueError, match='"RGB" or "BGR", not \'YUV\''):
         OnImage(proposer=Spy(), image_format="YUV")
+
+
+def test_of_a_file_the_boxes_are_the_stores_in_pixels_of_the_squashed_input(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 20, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    proposer, record = EdgeBoxes(max_boxes=60), {"file_name": str(path), "image_id": "a", "labels": []}
+    boxes, scores = generate([record], "d", proposer, tmp_path / "s.arrow", num_workers=0)["a"]
+    mapper = MultiLabelMapper(is_train=False, num_classes=1, sides=[96], num_proposals=60)
+    stored = {"proposal_boxes": boxes, "proposal_objectness_logits": scores, "proposal_bbox_mode": BoxMode.XYXY_ABS}
+    expected = mapper({**record, **stored})["proposals"]
+    assert len(boxes) > 20
+    on_image, view = OnImage(proposer=proposer, num_proposals=60), mapper(record)
+    found = on_image(view)
+    torch.testing.assert_close(found.proposal_boxes.tensor, expected.proposal_boxes.tensor, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.scores, expected.scores)
+    view["image"] = torch.zeros_like(view["image"])  # the file is searched, not this
+    assert torch.equal(on_image(view).proposal_boxes.tensor, found.proposal_boxes.tensor)
+
+
+def test_a_file_of_another_size_is_not_the_inputs(tmp_path):
+    Image.new("RGB", (40, 12)).save(tmp_path / "a.png")
+    spy, x = Spy(), {"image": torch.full((3, 20, 20), 7.0), "file_name": str(tmp_path / "a.png"), "width": 40}
+    OnImage(proposer=spy)({**x, "height": 10})
+    OnImage(proposer=spy)({**x, "height": 12})
+    assert [(image.shape, image.max()) for image in spy.seen] == [((10, 40, 3), 7), ((12, 40, 3), 0)]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from builders import own_images
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from proposal_files import RECORDS, content
 from running import in_process
@@ -61,6 +61,17 @@ def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path):
     convert(tmp_path / "p.json", tmp_path / "p.arrow", *config, *own, dataset="convert_own_val")
     store = ProposalStore(tmp_path / "p.arrow", "convert_own_val")
     assert [part.tolist() for part in store["a.png"]] == [[[30, 20, 40, 25]], [0.5]]
+
+
+def test_a_part_is_read_and_written_as_its_whole(convert, tmp_path):
+    """So that a training on the part takes the store."""
+    MetadataCatalog.get("one_of_three").set(source="convert_three")
+    DatasetCatalog.register("one_of_three", lambda: RECORDS[:1])
+    results = [{"image_id": i, "bbox": [1, 2, 3, 4], "score": 0.5} for i in (9, 10, 100)]
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    convert(tmp_path / "p.json", tmp_path / "p.arrow", dataset="one_of_three")
+    convert(tmp_path / "p.arrow", tmp_path / "again.arrow", dataset="one_of_three")
+    assert len(ProposalStore(tmp_path / "again.arrow", "convert_three")) == 3
 
 
 def test_unknown_data_sets_and_files_that_are_there_are_refused(convert, tmp_path, capsys):

@@ -64,6 +64,8 @@ class ImageFile:
             if not self._data:
                 raise EOFError("the file is empty")
             header = Image.open(io.BytesIO(self._data))
+            if header.format == "TIFF" and _orientation(header) in UPRIGHT:
+                header.load()  # newer Pillows turn it then, and take the tag away
             self._is_jpeg = header.format in ("JPEG", "MPO")
             self._opencv_reads = self._is_jpeg and header.mode in ("RGB", "L")
             self._turn = UPRIGHT.get(_orientation(header), (False, 1, 1))

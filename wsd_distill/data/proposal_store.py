@@ -45,7 +45,9 @@ class StoreMetadata:
 
     ``failures``: image id -> reason, of images that no proposals could be made for: they have no box, or, converted
     with ``--missing whole-image``, the whole image. ``dropped_boxes``: how many boxes, of all images, were left out
-    since they had no area within their image.
+    since they had no area within their image; converted stores have 0, and their conversion logs the number.
+    ``pictures``: which files the proposals were made of, by ``proposals.parts.file_sizes``; empty where that is not
+    known.
     """
 
     dataset_name: str
@@ -53,6 +55,7 @@ class StoreMetadata:
     parameters: dict = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     dropped_boxes: int = 0
+    pictures: str = ""
     box_mode: str = "XYXY_ABS"
     chunk_rows: int = 1024
     format_version: int = FORMAT_VERSION

@@ -6,6 +6,7 @@ import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from wsd_distill.losses import hard_label_loss
 
@@ -23,6 +24,8 @@ class MultiLabelClassifier(ImageModel):
         head: (N, C, h, w) -> (N, ``output_size``).
         num_classes: K.
         pixel_mean, pixel_std, image_format: as ImageModel.
+        input_side: at test time, an image that is no square of this side is squashed to it, as the mapper squashes
+            those that it reads; None takes images as they are.
     """
 
     @configurable
@@ -36,11 +39,13 @@ class MultiLabelClassifier(ImageModel):
         pixel_mean: list[float],
         pixel_std: list[float],
         image_format: str,
+        input_side: int | None = None,
     ):
         super().__init__(pixel_mean, pixel_std, image_format)
         self.backbone = backbone
         self.in_feature = in_feature
         self.head = head
+        self.input_side = input_side
         self.classifier = nn.Linear(head.output_size, num_classes)
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -58,6 +63,7 @@ class MultiLabelClassifier(ImageModel):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "image_format": cfg.INPUT.FORMAT,
+            "input_side": node.INPUT_SIDE,
         }
 
     def forward(self, batched_inputs: list[dict]):
@@ -87,5 +93,13 @@ class MultiLabelClassifier(ImageModel):
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
         views = zip(*(x.get("views", [x]) for x in batched_inputs))
-        scores = [self.logits(self.features(list(view))).float().sigmoid() for view in views]  # each (N, K)
+        views = [[self._squashed(x) for x in view] for view in views]
+        scores = [self.logits(self.features(view)).float().sigmoid() for view in views]  # each (N, K)
         return [{"image_scores": p} for p in torch.stack(scores).mean(0)]
+
+    def _squashed(self, x: dict) -> dict:
+        size = (self.input_side, self.input_side)
+        if self.input_side is None or x["image"].shape[-2:] == size:
+            return x
+        pixels = x["image"].round().byte().cpu()  # the mapper's numbers to the last bit
+        return {**x, "image": interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]}

@@ -64,7 +64,8 @@ class WSDDN(ImageModel):
         num_classes: K.
         score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2: 1, 0.
         test_nms_thresh: IoU above which inference drops the lower of two boxes of one class.
-        test_topk_per_image: detections kept for each image; None keeps all, up to R * K: evaluators cut by themselves.
+        test_topk_per_image: detections kept for each image; None keeps all, up to R * K, of which LocalizationEvaluator
+            takes the 100 best of each class.
         proposer: finds proposals at test time for inputs that bring none: input dict -> Instances, as ``forward`` wants
             them (``wsd_distill.proposals.on_image``); None makes such an input an error.
         pixel_mean, pixel_std, image_format: as ImageModel.

@@ -52,9 +52,10 @@ def read_predictions(path: str) -> ProposalFile:
 def _file(path: str, per_image: list[tuple]) -> ProposalFile:
     def proposals(position: int) -> tuple[np.ndarray, np.ndarray]:
         results = per_image[position][1]
-        boxes = np.array([_value(path, result, "bbox") for result in results], dtype=np.float32).reshape(-1, 4)
-        scores = np.array([_value(path, result, "score") for result in results], dtype=np.float32)
-        return BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS), scores
+        boxes = np.array([_numbers(path, result, "bbox", (4,)) for result in results]).reshape(-1, 4)
+        scores = np.array([_numbers(path, result, "score", ()) for result in results])
+        boxes = BoxMode.convert(boxes.astype(np.float32), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+        return boxes, scores.astype(np.float32)
 
     return ProposalFile(path, [image_id for image_id, _ in per_image], proposals)
 
@@ -63,6 +64,16 @@ def _value(path: str, result: dict, key: str):
     if not isinstance(result, dict) or key not in result:
         raise ValueError(f"{path}: {str(result)[:80]} has no '{key}'")
     return result[key]
+
+
+def _numbers(path: str, result: dict, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    value = _value(path, result, key)
+    try:
+        return np.array(value, dtype=np.float32).reshape(shape)
+    except (ValueError, TypeError) as error:
+        wanted = "four numbers" if shape else "a number"
+        image = result.get("image_id")
+        raise ValueError(f"{path}: a result of image {image!r} has the {key} {value!r}, not {wanted}") from error
 
 
 def write_json(path: str, rows: Rows) -> None:

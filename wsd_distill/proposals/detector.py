@@ -81,6 +81,10 @@ class Detector:
 class _StrictCheckpointer(DetectionCheckpointer):
     """Detectron2's knowledge of checkpoint formats, without its leniency: it merely warns of what stays random."""
 
+    def _load_file(self, filename: str) -> dict:
+        self._file = filename
+        return super()._load_file(filename)
+
     def _load_model(self, checkpoint: dict):
         incompatible = super()._load_model(checkpoint)
         problems = [f"missing: {key}" for key in incompatible.missing_keys]
@@ -89,7 +93,8 @@ class _StrictCheckpointer(DetectionCheckpointer):
             for key, found, wanted in incompatible.incorrect_shapes
         ]
         if problems:
-            raise ValueError("the weights do not fit the detector of this config:\n  " + "\n  ".join(problems))
+            # The first line is all that tools print.
+            raise ValueError(f"{self._file} does not fit the detector of this config: " + "\n  ".join(problems))
         return incompatible
 
 

@@ -59,7 +59,10 @@ def read(path: str) -> ProposalFile:
     )
     if not len(ids) == len(boxes) == len(scores):
         raise ValueError(f"{path}: {len(ids)} ids, {len(boxes)} arrays of boxes, {len(scores)} of scores")
-    mode = BoxMode(content.get("bbox_mode", BoxMode.XYXY_ABS))
+    mode = content.get("bbox_mode", BoxMode.XYXY_ABS)
+    if mode not in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS):
+        raise ValueError(f"{path} has the bbox_mode {mode!r}: it has to be 0 (XYXY_ABS) or 1 (XYWH_ABS)")
+    mode = BoxMode(mode)
 
     def proposals(position: int) -> Proposals:
         found = np.asarray(boxes[position], dtype=np.float32).reshape(-1, 4)

@@ -22,7 +22,7 @@ from ..data.image import read_rgb
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from ..data.workers import check_stopped, run_jobs
 from .boxes import clip_boxes
-from .parts import Shard, claimed, difference, identity, merge_when_complete
+from .parts import Shard, claimed, difference, file_sizes, identity, merge_when_complete
 from .progress import progress_bar
 from .recall import proposal_recall
 
@@ -56,7 +56,7 @@ def generate(
     An image that cannot be read, or that the proposer fails on or has values for that are not finite, gets no box,
     so that the mapper takes the whole image; the log and the store's ``metadata.failures`` name it. Boxes are clipped
     to the image; those without an area in it are dropped and counted. A store that is there already, for the same
-    images and parameters, is returned as it is; the log names its failures.
+    images (ids and, of some, the file's size) and parameters, is returned as it is; the log names its failures.
 
     Args:
         dataset_dicts: with image_id, file_name and, where known, height and width; the summary uses ``annotations``.
@@ -75,7 +75,10 @@ def generate(
     """
     output = os.fspath(output)
     records = _sorted_records(dataset_dicts)
-    metadata = StoreMetadata(dataset_name, proposer.name, json.loads(json.dumps(proposer.parameters)))
+    pictures = file_sizes([record["file_name"] for record in records])
+    metadata = StoreMetadata(
+        dataset_name, proposer.name, json.loads(json.dumps(proposer.parameters)), pictures=pictures
+    )
     wanted = identity(metadata, [str(record["image_id"]) for record in records])
     if os.path.exists(output) and not overwrite:
         return _existing(output, wanted)

@@ -22,6 +22,9 @@ from ..files import locked
 
 logger = logging.getLogger(__name__)
 
+PICTURES = "pictures"  # key of an identity
+SIZES_ASKED = 100
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -55,14 +58,39 @@ def identity(metadata: StoreMetadata, image_ids: Iterable[str]) -> dict:
         "dataset_name": metadata.dataset_name,
         "generator": metadata.generator,
         **metadata.parameters,
-        "image ids": hashlib.sha256("\n".join(image_ids).encode()).hexdigest()[:12],
+        "image ids": _hash(image_ids),
+        PICTURES: metadata.pictures,
     }
+
+
+def file_sizes(files: list[str]) -> str:
+    """Hash of the sizes in bytes of some files, the same wherever they are.
+
+    It tells other pictures of the same ids, not a single one that was exchanged: of COCO's 123,000 files, to ask for
+    every size takes two minutes where a call takes a millisecond.
+    """
+    return _hash(map(_size, files[:: -(-len(files) // SIZES_ASKED) or 1]))
+
+
+def _size(file: str) -> str:
+    try:
+        return str(os.path.getsize(file))
+    except OSError:
+        return "none"
+
+
+def _hash(words: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
 def difference(found: dict, wanted: dict) -> str:
     """In words; empty where the two identities agree."""
     keys = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
-    return "; ".join(f"{key} {found.get(key)}, not {wanted.get(key)}" for key in keys)
+    words = [f"{key} {found.get(key)}, not {wanted.get(key)}" for key in keys if key != PICTURES]
+    if PICTURES in keys:
+        older = "made by an older version, that did not note of which pictures"
+        words.append("other pictures, by the sizes of their files" if found.get(PICTURES) else older)
+    return "; ".join(words)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ teacher = L(WSDDN)(
     score_scale=1.0,
     score_shift=0.0,
     test_nms_thresh=0.4,
+    test_topk_per_image=None,
     **INCEPTION_RGB,
 )
 

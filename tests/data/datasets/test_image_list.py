@@ -106,6 +106,7 @@ def test_files_that_are_no_list(tmp_path, content, message):
         ([{"file": "a.jpg", "labels": "cat;dog"}], "entry 0 is not of the form"),
         ([{"file": "a.jpg", "labels": ["cat"]}, {"labels": []}], "entry 1: no file name"),
         ([{"file": "a.jpg", "labels": ["cow"]}], "entry 0: label 'cow' is not in"),
+        ([{"file": "a.jpg", "labels": [], "split": 0}], r"own\.json, entry 0: the split 0 is no text, write \"0\""),
     ],
 )
 def test_json_that_is_no_list(tmp_path, content, message):

@@ -17,7 +17,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.modeling import CAFFE_BGR, IMAGENET_RGB, VGG16, WSDDN, FCHead, MultiLabelClassifier
 from wsd_distill.modeling.weights import from_caffe_vgg16, from_torchvision_resnet, from_torchvision_vgg16
-from wsd_distill.modeling.weights.convert import VGG16_CONVS
+from wsd_distill.modeling.weights.convert import VGG16_CONVS, read_weights
 
 WIDTH = 16  # of fc6 and fc7, which have 4096 in earnest
 
@@ -149,6 +149,20 @@ def test_another_network_is_an_error_that_names_what_is_missing(tmp_path):
         from_torchvision_vgg16(tmp_path / "other.pth")
     with pytest.raises(ValueError, match="other.pth .*'conv1.weight'"):
         from_torchvision_resnet(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("format", ["torchvision-vgg16", "torchvision-resnet", "timm"])
+def test_a_file_of_another_kind_is_an_error_without_advice_to_run_its_code(format, tmp_path, capsys):
+    path = tmp_path / "vgg16.caffemodel"
+    write_caffemodel(path, {"fc6": [np.zeros((2, 3), np.float32), np.zeros(2, np.float32)]}, old=True)
+    name = ["--name", "resnet18"] if format == "timm" else []
+    with pytest.raises(SystemExit):
+        in_process("tools/convert_weights.py", format, path, tmp_path / "new.pth", *name)
+    text = capsys.readouterr().err
+    assert f"error: {path} is no whole file of PyTorch weights" in text and "weights_only" not in text
+    with pytest.raises(ValueError) as caught:
+        read_weights(path)
+    assert caught.value.__suppress_context__
 
 
 def test_the_tool_writes_the_file_and_says_which_pixels(tmp_path, capsys):

@@ -112,7 +112,10 @@ def _json_entries(file: str) -> list[Entry]:
         labels = fields.get("labels") if isinstance(fields, dict) else None
         if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
             raise ValueError(f'{place} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {fields!r}')
-        entries.append(_entry(place, fields.get("file"), labels, fields.get("split")))
+        split = fields.get("split")
+        if not isinstance(split, (str, type(None))):
+            raise ValueError(f'{place}: the split {split!r} is no text, write "{split}"')
+        entries.append(_entry(place, fields.get("file"), labels, split))
     return entries
 
 

@@ -8,6 +8,8 @@ name that it knows. Classifiers of ImageNet's 1000 classes are left out.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import timm
@@ -77,7 +79,8 @@ def from_timm(path: str | Path | None, *, name: str) -> dict:
     Its pixels are what timm says of ``name``, of which a tag is part where there is one ("resnet50.a1_in1k").
     """
     net = timm.create_model(name, pretrained=path is None, num_classes=0)
-    state = net.state_dict() if path is None else timm.models.load_state_dict(str(path), weights_only=True)
+    with _no_advice(path):
+        state = net.state_dict() if path is None else timm.models.load_state_dict(str(path), weights_only=True)
     return timm_parts(path, state, net)
 
 
@@ -99,8 +102,25 @@ FORMATS = {
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """A file that ``torch.save`` wrote of a state dict."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """A file that ``torch.save`` wrote of a state dict.
+
+    Raises:
+        ValueError: other content, or a file that is cut short.
+    """
+    with _no_advice(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _no_advice(path: str | Path | None) -> Iterator[None]:
+    """PyTorch advises to load what it refuses with weights_only=False, which lets a file run code."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # what is raised for other files depends on their bytes
+        text = f"{path} is no whole file of PyTorch weights ({type(error).__name__}): does it have the format named?"
+        raise ValueError(text) from None
 
 
 def _demand(path, keys: list[str], state: dict) -> None:
