@@ -101,8 +101,8 @@ def compare_with_uncached(folder, cached):
         assert "image" not in batch[0]["teacher"] and "image" in whole[0]["teacher"]
         seen |= {(x["image_id"], x["flip"]) for x in batch}
         found, wanted = losses_and_gradients(cached, batch), losses_and_gradients(plain, whole)
-        for name, value in wanted.items():  # features come back in half precision: 11 bits
-            torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-5)
+        for name, value in wanted.items():  # features come back in half precision: 11 bits, also of terms that cancel
+            torch.testing.assert_close(found[name], value, rtol=2e-3, atol=5e-4 * value.abs().max().item())
     return seen
 
 
