@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Convert object proposals between this project's store and the files of other programs.
+"""Convert object proposals between this project's store and the files of other programs (docs/proposal_store.md).
 
     python tools/convert_proposals.py voc_2007_trainval.mat proposals.arrow --dataset voc_2007_trainval_mlc
-    python tools/convert_proposals.py detections.json proposals.arrow --dataset voc5_train \
+    python tools/convert_proposals.py detections.json proposals.arrow --dataset voc5_train \\
         --config-file configs/voc5/data.py [key=value ...]
 
 A training takes them by overrides: tools/train_net.py ... proposals.train=train.arrow proposals.val=val.arrow ...
@@ -24,22 +24,24 @@ from wsd_distill.proposals.mat_files import ORDERS
 
 def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
     """Arguments, and the dataset dicts that the proposals are for."""
-    parser = argparse.ArgumentParser(
-        description="Convert object proposals. Formats: " + ", ".join(f"{v} ({k})" for k, v in FORMATS.items()),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = list(FORMATS.values())
+    by_suffix = "default: by suffix, " + ", ".join(f"{suffix} {kind}" for suffix, kind in FORMATS.items())
+    missing, order = (
+        "what images get that the input lacks (%(default)s)",
+        "columns of boxes in .mat files (%(default)s)",
+    )
     which = "registered data set that they are for; a part counts as its whole"
     parser.add_argument("input", help="file, or folder with a .mat file for each image")
     parser.add_argument("output", help="file to write")
     parser.add_argument("--dataset", required=True, metavar="NAME", help=which)
     add_config_options(parser, "a config, to know the data sets that it registers")
-    parser.add_argument("--from", dest="source_format", choices=kinds, help="format of the input; default: by suffix")
-    parser.add_argument("--to", dest="format", choices=kinds, help="format of the output; default: by suffix")
-    parser.add_argument("--missing", choices=MISSING, default="error", help="what images get that the input lacks")
+    parser.add_argument("--from", dest="source_format", choices=kinds, help=f"format of the input; {by_suffix}")
+    parser.add_argument("--to", dest="format", choices=kinds, help="format of the output; default: by suffix too")
+    parser.add_argument("--missing", choices=MISSING, default="error", help=missing)
     parser.add_argument("--top", type=int, help="keep so many of an image's best boxes; default: all")
     parser.add_argument("--sigmoid", action="store_true", help="scores are logits (an RPN's): make probabilities")
-    parser.add_argument("--mat-order", choices=ORDERS, default=ORDERS[0], help="columns of boxes in .mat files")
+    parser.add_argument("--mat-order", choices=ORDERS, default=ORDERS[0], help=order)
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is there")
     arguments, cfg = parse_with_config(parser)
     choose_datasets(parser, [arguments.dataset], cfg)

@@ -44,17 +44,15 @@ METHODS = {"edge_boxes": EdgeBoxes, "selective_search": SelectiveSearch, "detect
 
 def parse_arguments() -> tuple[argparse.Namespace, dict[str, list[dict]], Proposer]:
     """Arguments, dataset dicts of each data set, and what makes their proposals; all read before the work begins."""
-    parser = argparse.ArgumentParser(
-        description="Make the object proposals of data sets. Interrupted, it goes on where it was.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = "data sets; a part counts as its whole; default: those of the config"
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help=which)
     add_config_options(parser, "a config: its data sets and, without --method, its on_image.proposer")
     parser.add_argument("--method", choices=[*METHODS], help="generator (without a config: edge_boxes)")
     parser.add_argument("--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow")
-    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes; 0: none beside this one")
-    parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help="do the I-th of N shares, from 1")
+    workers, share = "processes (%(default)s); 0: none beside this one", "do the I-th of N shares, from 1 (%(default)s)"
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help=workers)
+    parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help=share)
     parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
     options = add_method_options(parser)
     arguments, cfg = parse_with_config(parser, "dataset")
@@ -151,15 +149,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments, datasets, proposer = parse_arguments()
     for name, dataset_dicts in datasets.items():
-        generate(
-            dataset_dicts,
-            name,
-            proposer,
-            arguments.output or default_store_path(name, proposer.name),
-            num_workers=arguments.num_workers,
-            shard=arguments.shard,
-            overwrite=arguments.overwrite,
-        )
+        output = arguments.output or default_store_path(name, proposer.name)
+        options = {key: getattr(arguments, key) for key in ("num_workers", "shard", "overwrite")}
+        try:
+            generate(dataset_dicts, name, proposer, output, **options)
+        except FileExistsError as error:  # of other images, or made with other parameters
+            raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -47,5 +47,7 @@ def _read(checkpoint: str) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{checkpoint} is no whole checkpoint, train again: {error}") from error
+        # PyTorch's text stays out: it advises weights_only=False, which lets a file run code.
+        text = f"{checkpoint} is no whole checkpoint ({type(error).__name__}): train again, or name another file"
+        raise CheckpointError(text) from None
     return content.get("model", content)
