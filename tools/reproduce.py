@@ -34,7 +34,6 @@ from wsd_distill.reproduction.runs import Run, default_jobs, finish
 from wsd_distill.reproduction.tables import NAMES, build_tables, write_tables
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTE = "opts.txt"  # in --output: what the user changes in its runs, overrides and a detector, one a line
 
 
 def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
@@ -75,8 +74,15 @@ def plan(arguments: argparse.Namespace) -> tuple[Matrix, list[Run]]:
     return matrix, matrix.goals([run for rows in tables for run in rows.values()], arguments.seeds)
 
 
-def refuse_others(matrix: Matrix, made_with: str) -> None:
-    """Before anything is done or shown; a folder without a note of its overrides is taken as it is.
+def notes(arguments: argparse.Namespace) -> dict[str, str]:
+    """Of what the user changes in the runs of --output, a file each: its overrides, and for Table 5 the detector."""
+    detector = [arguments.detector_config, arguments.detector_weights] if arguments.detector_config else []
+    found = {"opts.txt": arguments.opts, **({"detector.txt": detector} if 5 in (arguments.tables or []) else {})}
+    return {name: "\n".join(lines) for name, lines in found.items()}
+
+
+def refuse_others(matrix: Matrix, made_with: dict[str, str]) -> None:
+    """Before anything is done or shown; what a folder has no note of is taken as it is.
 
     Raises:
         SystemExit: runs in the folder are of another data set, or made with other overrides or another detector.
@@ -86,11 +92,12 @@ def refuse_others(matrix: Matrix, made_with: str) -> None:
         trained = OmegaConf.load(config).dataset.train
         if trained != matrix.train_set:
             raise SystemExit(f"{config.parent} is of {trained}, not of {matrix.train_set}: give another --output")
-    note = output / NOTE
-    before = note.read_text() if note.exists() else made_with
-    if before != made_with and any(output.glob("seed*")):
-        words = shlex.join(before.splitlines()) or "no --opts and no detector"
-        raise SystemExit(f"the runs in {output} were made with {words}: give the same, or another --output")
+    for name, text in made_with.items():
+        note = output / name
+        before = note.read_text() if note.exists() else text
+        if before != text and any(output.glob("seed*")):
+            words = shlex.join(before.splitlines()) or f"no {'--opts' if name == 'opts.txt' else 'detector of yours'}"
+            raise SystemExit(f"the runs in {output} were made with {words}: give the same, or another --output")
 
 
 def train(goals: list[Run], jobs: int) -> list[str]:
@@ -166,12 +173,12 @@ def main() -> None:
     arguments, matrix, goals = parse_arguments()
     if arguments.print_only and not matrix.output.exists():
         raise SystemExit(f"{matrix.output} is not there: start the runs without --print-only, or name their --output")
-    detector = [arguments.detector_config, arguments.detector_weights] if arguments.detector_config else []
-    made_with = "\n".join([*arguments.opts, *detector])
+    made_with = notes(arguments)
     refuse_others(matrix, made_with)
     if goals:
         matrix.output.mkdir(parents=True, exist_ok=True)
-        (matrix.output / NOTE).write_text(made_with)
+        for name, text in made_with.items():
+            (matrix.output / name).write_text(text)
     problems = train(goals, arguments.jobs)
     parts = build(matrix, arguments)
     write(matrix, arguments, parts)  # models are run after it, and may end this process

@@ -52,9 +52,20 @@ def test_a_table_is_printed_again_and_others_overrides_are_refused(reproduce, tm
     reproduce(*TABLE_3, "--print-only")
     assert capsys.readouterr().out == printed
     for more in ([], ["--print-only"]):
-        with pytest.raises(SystemExit, match="were made with no --opts and no detector: give the same"):
+        with pytest.raises(SystemExit, match="were made with no --opts: give the same"):
             reproduce(*TABLE_3, *more, "--opts", "train.max_iter=7")
     assert (tmp_path / "out/opts.txt").read_text() == ""
+
+
+def test_a_detector_is_that_of_table_5_alone(reproduce):
+    mine, other = (["--detector-config", f"{name}.py", "--detector-weights", f"{name}.pth"] for name in ("my", "other"))
+    table_5 = ("--dataset", "coco", "--tables", "5", "--seeds", "1")
+    reproduce("--dataset", "coco", "--tables", "3", "--seeds", "1")
+    reproduce(*table_5, *mine)
+    reproduce("--dataset", "coco", "--tables", "3", "--seeds", "1", "--print-only")
+    for more in (other, []):
+        with pytest.raises(SystemExit, match=r"were made with my\.py my\.pth: give the same, or another --output"):
+            reproduce(*table_5, *more, "--print-only")
 
 
 @pytest.mark.parametrize("more", [[], ["--print-only"]])
