@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path, number):
     (tmp_path / "pids").mkdir()
     fork = "" if number == signal.SIGKILL else "fork"
     command = [sys.executable, "-c", STARTER, str(SOURCE), SLEEP, fork]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs do not hear it
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, preexec_fn=heard)
     wait_for(lambda: len(os.listdir(tmp_path / "pids")) == (4 if fork else 2), 30)
     process.send_signal(number)
     assert process.wait(30) == (143 if number == signal.SIGTERM else -number)
