@@ -8,7 +8,7 @@ from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
 
 train.output_dir = "output/${dataset.name}/stage1"
 train.max_iter = 375  # 5 epochs of 1,200 images / 16
-optimizer.lr = 3e-5  # a tenth of stage 2's, as in the paper: ImageNet's features are soon lost
+optimizer.lr = 3e-5  # a tenth of stage 2's, as in the paper
 
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
