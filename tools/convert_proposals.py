@@ -27,10 +27,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = list(FORMATS.values())
     by_suffix = "default: by suffix, " + ", ".join(f"{suffix} {kind}" for suffix, kind in FORMATS.items())
-    missing, order = (
-        "what images get that the input lacks (%(default)s)",
-        "columns of boxes in .mat files (%(default)s)",
-    )
+    missing = "what images get that the input lacks (%(default)s)"
+    order = "columns of boxes in .mat files (%(default)s)"
     which = "registered data set that they are for; a part counts as its whole"
     parser.add_argument("input", help="file, or folder with a .mat file for each image")
     parser.add_argument("output", help="file to write")

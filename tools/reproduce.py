@@ -25,6 +25,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from wsd_distill.report.table import Table
 from wsd_distill.reproduction.comparison import add_speed, build_comparison, draw_comparison, write_comparison
 from wsd_distill.reproduction.matrix import Detector, Matrix
 from wsd_distill.reproduction.page import write_page
@@ -107,20 +108,21 @@ def train(goals: list[Run], jobs: int) -> list[str]:
     return lines + [f"{run.name} was not started: it needs what failed" for run in left_out]
 
 
-def build(matrix: Matrix, arguments: argparse.Namespace) -> list[tuple]:
-    """Tables of the paper as :func:`build_tables` has them, or the one table of the comparison, last in its tuple."""
+def build(matrix: Matrix, arguments: argparse.Namespace) -> list[Table]:
+    """Tables of the paper, or the one of the comparison."""
     name = name_of(matrix, arguments)
     if arguments.tables:
         return build_tables(arguments.tables, matrix.output, arguments.seeds, name)
-    return [(build_comparison(matrix.output, arguments.seeds, name),)]
+    return [build_comparison(matrix.output, arguments.seeds, name)]
 
 
-def write(matrix: Matrix, arguments: argparse.Namespace, parts: list[tuple]) -> str:
+def write(matrix: Matrix, arguments: argparse.Namespace, tables: list[Table]) -> str:
     """Tables, and the page where one is asked for, to files; returns the tables, and where all is."""
-    output, name, tables = matrix.output, name_of(matrix, arguments), [part[-1] for part in parts]
+    output, name = matrix.output, name_of(matrix, arguments)
     if arguments.tables:
         path = output / "tables.md"
-        text = write_tables(path, parts, name, {number: command(arguments, number) for number in arguments.tables})
+        commands = [command(arguments, number) for number in arguments.tables for _ in PUBLISHED[number]]
+        text = write_tables(path, tables, name, commands)
     else:
         path = output / "table.md"
         text = write_comparison(path, tables[0])
@@ -136,12 +138,12 @@ def name_of(matrix: Matrix, arguments: argparse.Namespace) -> str:
     return NAMES.get(arguments.dataset, matrix.name)
 
 
-def run_models(matrix: Matrix, arguments: argparse.Namespace, parts: list[tuple]) -> list[str]:
+def run_models(matrix: Matrix, arguments: argparse.Namespace, tables: list[Table]) -> list[str]:
     """Add speeds to the table of the comparison, and draw the picture; returns what went wrong."""
-    problems, table, folder, picture = [], parts[0][-1], matrix.output / "seed0", matrix.output / "scenes.png"
-    if not arguments.tables and all(row.ours[0] for row in table.rows):
+    problems, folder, picture = [], matrix.output / "seed0", matrix.output / "scenes.png"
+    if not arguments.tables and all(row.ours[0] for row in tables[0].rows):
         with noted(problems, "Images a second were not measured"):
-            add_speed(table, folder)
+            add_speed(tables[0], folder)
     if arguments.report or not arguments.tables:
         with noted(problems, "The picture was not drawn"):
             if draw_comparison(picture, folder):
@@ -180,10 +182,10 @@ def main() -> None:
         for name, text in made_with.items():
             (matrix.output / name).write_text(text)
     problems = train(goals, arguments.jobs)
-    parts = build(matrix, arguments)
-    write(matrix, arguments, parts)  # models are run after it, and may end this process
-    problems += run_models(matrix, arguments, parts)
-    print(write(matrix, arguments, parts))
+    tables = build(matrix, arguments)
+    write(matrix, arguments, tables)  # models are run after it, and may end this process
+    problems += run_models(matrix, arguments, tables)
+    print(write(matrix, arguments, tables))
     if problems:
         raise SystemExit("\n".join(problems))
 

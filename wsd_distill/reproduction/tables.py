@@ -48,25 +48,19 @@ def build_table(number: int, published: PublishedTable, output: Path, seeds: int
     return Table(title, caption, list(published.metrics), rows, baseline, published.dataset)
 
 
-def build_tables(
-    numbers: Sequence[int], output: Path, seeds: int, name: str
-) -> list[tuple[int, PublishedTable, Table]]:
+def build_tables(numbers: Sequence[int], output: Path, seeds: int, name: str) -> list[Table]:
     """All parts of these tables of the paper."""
     return [
-        (number, published, build_table(number, published, output, seeds, name))
-        for number in numbers
-        for published in PUBLISHED[number]
+        build_table(number, published, output, seeds, name) for number in numbers for published in PUBLISHED[number]
     ]
 
 
-def write_tables(
-    path: Path, tables: list[tuple[int, PublishedTable, Table]], name: str, commands: dict[int, str]
-) -> str:
+def write_tables(path: Path, tables: Sequence[Table], name: str, commands: Sequence[str]) -> str:
     """All tables as Markdown, each with the command that makes it, to a file; also returned."""
     sections = []
-    for number, published, table in tables:
-        text = markdown_table(table, published.dataset, name)
-        sections.append(f"## {table.title}\n\n{table.caption}\n\n{text}\n\n```\n{commands[number]}\n```\n")
+    for table, command in zip(tables, commands):
+        text = markdown_table(table, table.published, name)
+        sections.append(f"## {table.title}\n\n{table.caption}\n\n{text}\n\n```\n{command}\n```\n")
     whole = "\n".join(sections)
     path.write_text(whole)
     return whole
