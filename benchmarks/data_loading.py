@@ -10,7 +10,7 @@ median of the rounds' ratios. The last two columns say how far pixels are from t
 Detectron2's, in grey levels.
 """
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse

@@ -3,12 +3,12 @@
 
     python benchmarks/proposal_store.py --images 123000 --boxes 500
 
-Both ways end in a data set whose item i is the dict of image i with its proposals, as loaders use it. Each is measured
-in fresh processes, beside a data set without proposals. Needs 40 bytes of disk, and for Detectron2's way three times
+Both ways end in a dataset whose item i is the dict of image i with its proposals, as loaders use it. Each is measured
+in fresh processes, beside a dataset without proposals. Needs 40 bytes of disk, and for Detectron2's way three times
 20 bytes of memory, for each box.
 """
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse
@@ -28,11 +28,11 @@ from detectron2.data.build import load_proposals_into_dataset
 from detectron2.structures import BoxMode
 from tabulate import tabulate
 
-from wsd_distill.data.build import WithProposals
+from wsd_distill.data.build import DatasetWithProposals
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 
 SIDE = 640  # pixels, of every image
-WAYS = ("none", "pickle", "store")  # "none": the data set without proposals
+WAYS = ("none", "pickle", "store")  # "none": the dataset without proposals
 FILES = {"pickle": "proposals.pkl", "store": "proposals.arrow"}
 WORKER_READS = 500  # images that each worker reads before its memory is looked at
 READS, ROUNDS = 10_000, 9  # images read for a figure of speed, which is the median of the rounds
@@ -64,7 +64,7 @@ def dataset_dicts(images: int) -> list[dict]:
 
 
 def open_data_set(way: str, folder: str, images: int) -> tuple:
-    """The data set, seconds to open the proposals, and seconds until the data set is ready to be read."""
+    """The dataset, seconds to open the proposals, and seconds until the dataset is ready to be read."""
     dicts = dataset_dicts(images)
     started = time.perf_counter()
     if way == "pickle":
@@ -72,7 +72,7 @@ def open_data_set(way: str, folder: str, images: int) -> tuple:
     elif way == "store":
         store = ProposalStore(os.path.join(folder, FILES[way]), "benchmark")
     opened = time.perf_counter() - started
-    data_set = WithProposals(dicts, store) if way == "store" else DatasetFromList(dicts, copy=False)
+    data_set = DatasetWithProposals(dicts, store) if way == "store" else DatasetFromList(dicts, copy=False)
     return data_set, opened, time.perf_counter() - started
 
 
@@ -151,7 +151,7 @@ def in_fresh_process(*job) -> dict:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
-def forget(path: Path) -> None:
+def restore_catalogs(path: Path) -> None:
     """Drop a file from the page cache, so that the next reader reads the disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
@@ -169,7 +169,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> str:
     """Both files are in the page cache, but for the rows that say otherwise."""
     cold, settings = {}, (str(folder), arguments.images)
     for way in FILES:
-        forget(folder / FILES[way])
+        restore_catalogs(folder / FILES[way])
         cold[way] = in_fresh_process("measure", way, *settings, [], arguments.start_method)
         read_through(folder / FILES[way])
     warm = {way: in_fresh_process("measure", way, *settings, arguments.workers, arguments.start_method) for way in WAYS}
@@ -191,7 +191,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> str:
 
 
 def row(name: str, found: dict, value, *, more: bool = False, added: bool = False) -> list:
-    """``more``: more is better. ``added``: compare what each way adds to a data set without proposals."""
+    """``more``: more is better. ``added``: compare what each way adds to a dataset without proposals."""
     none, pickled, store = (value(found[way]) if way in found else None for way in WAYS)
     base = none if added else 0
     ratio = (store - base) / (pickled - base) if more else (pickled - base) / max(store - base, 1e-9)

@@ -16,7 +16,7 @@ for a step twice as many again for each that belongs to what is trained. The pea
 same process.
 """
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse
@@ -81,7 +81,7 @@ def load_config(case: str, side: int, options: argparse.Namespace):
     mapper.sides = [options.student_side]
     cfg.model.head.update(dims=[options.width] * 2, input_shape=[512, *[options.student_side // 16] * 2])
     if case.startswith("stage"):
-        mapper.teacher_sides = [side]
+        mapper.teacher_sizes = [side]
         cfg.distiller.teacher.head.dims = [options.width] * 2
     return cfg
 
@@ -115,15 +115,15 @@ def build(cfg, folder: Path) -> nn.Module:
     checkpoint = folder / "teacher.pth"
     torch.save({"model": instantiate(cfg.distiller.teacher).state_dict()}, checkpoint)
     cfg.distiller.update(student=model, teacher_checkpoint=str(checkpoint))
-    learner = instantiate(cfg.distiller)
-    place(learner.teacher, "cpu", cfg.train.channels_last)
-    return learner
+    unwrapped_model = instantiate(cfg.distiller)
+    place(unwrapped_model.teacher, "cpu", cfg.train.channels_last)
+    return unwrapped_model
 
 
-def make_trainer(cfg, learner: nn.Module, batch: list[dict]):
+def make_trainer(cfg, unwrapped_model: nn.Module, batch: list[dict]):
     """The config's trainer, ready for its ``run_step``, which takes ``batch`` every time."""
-    cfg.optimizer.params.model = learner
-    cfg.trainer.update(model=learner, optimizer=instantiate(cfg.optimizer))
+    cfg.optimizer.params.model = unwrapped_model
+    cfg.trainer.update(model=unwrapped_model, optimizer=instantiate(cfg.optimizer))
     if "gate" in cfg.trainer:
         cfg.trainer.gate = None  # train() would ask it
     trainer = instantiate(cfg.trainer)
@@ -134,14 +134,14 @@ def make_trainer(cfg, learner: nn.Module, batch: list[dict]):
 class Forward(nn.Module):
     """A forward pass that can be traced, of a learner and, beside it, of the teacher that a Distiller keeps outside."""
 
-    def __init__(self, learner: nn.Module, batch: list[dict]):
+    def __init__(self, unwrapped_model: nn.Module, batch: list[dict]):
         super().__init__()
-        self.learner, self.batch = learner, batch
-        self.teacher = learner.teacher if isinstance(learner, Distiller) else None
+        self.unwrapped_model, self.batch = unwrapped_model, batch
+        self.teacher = unwrapped_model.teacher if isinstance(unwrapped_model, Distiller) else None
 
     def forward(self, _):
-        found = self.learner(self.batch)
-        if self.learner.training:
+        found = self.unwrapped_model(self.batch)
+        if self.unwrapped_model.training:
             return tuple(found.values())
         detected = [x["instances"].scores for x in found if "instances" in x]  # or tracing would leave out the NMS
         return (*(x["image_scores"] for x in found), *detected)
@@ -242,16 +242,16 @@ def measure(case: str, side: int, options: argparse.Namespace) -> dict:
     before, training = peak_memory(), not case.endswith("inference")
     with tempfile.TemporaryDirectory() as folder:
         cfg = load_config(case, side, options)
-        learner, batch = build(cfg, Path(folder)), make_batch(cfg, Path(folder))
-    forward = Forward(learner.train(training), batch)
+        unwrapped_model, batch = build(cfg, Path(folder)), make_batch(cfg, Path(folder))
+    forward = Forward(unwrapped_model.train(training), batch)
     clock = time.process_time if options.threads == 1 else time.perf_counter
     watch = Stopwatch(forward, clock)
     if training:
-        trainer = make_trainer(cfg, learner, batch)
+        trainer = make_trainer(cfg, unwrapped_model, batch)
         trainer.optimizer.register_step_pre_hook(lambda *_: watch.switch("optimizer"))
         turn = trainer.run_step
     else:
-        turn = torch.no_grad()(lambda: learner(batch))
+        turn = torch.no_grad()(lambda: unwrapped_model(batch))
     turns = []
     for i in range(options.repeats + 1):
         turns.append(watch.time(turn))

@@ -14,9 +14,9 @@ def seeded():
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def no_lock_timeout(monkeypatch):
     """A lock that another has is refused at once."""
-    monkeypatch.setattr("wsd_distill.files.PATIENCE", 0.0)
+    monkeypatch.setattr("wsd_distill.io.LOCK_TIMEOUT", 0.0)
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def load_config():
 
 
 @pytest.fixture
-def forget():
-    """Data sets that the test registers are gone after it."""
+def restore_catalogs():
+    """Datasets that the test registers are gone after it."""
     before = [(catalog, set(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
     yield
     for catalog, names in before:

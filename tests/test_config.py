@@ -54,7 +54,7 @@ def test_same_state_dict_as_the_lazy_config(architecture, lazy, load_config):
 
 def test_fc_head_of_a_classifier_follows_the_input_side():
     cfg = small_config("MultiLabelClassifier")
-    cfg.MODEL.CLASSIFIER.INPUT_SIDE = 48
+    cfg.MODEL.CLASSIFIER.INPUT_SIZE = 48
     cfg.MODEL.IMAGE_LEVEL.FC_DIMS = [7]
     assert build_model(cfg).head.fc6.in_features == 64 * 6 * 6  # 48 / 4 cells, pooled by 2
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import own_images
 from detectron2.config import LazyConfig, instantiate
+from helpers.builders import own_images
 
-from wsd_distill.data.datasets import register_from
-from wsd_distill.distillation import Hint
-from wsd_distill.engine import LowerOnPlateau
-from wsd_distill.proposals.detector import Detector
-from wsd_distill.proposals.edge_boxes import EdgeBoxes
-from wsd_distill.proposals.on_image import OnImage
+from wsd_distill.data.datasets import register_from_config
+from wsd_distill.distillation import FitNetsHint
+from wsd_distill.engine import ReduceLROnPlateauHook
+from wsd_distill.proposals.generators.detector import Detector
+from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.image_proposals import ImageProposals
 
 ROOT = Path(__file__).parent.parent / "configs"
 PARTS = {"common", "yaml"}
@@ -22,18 +22,18 @@ RUNS = sorted(
     if path.parent.name not in PARTS and path.stem not in ("data", "models", "faster_rcnn")  # test_faster_rcnn.py
 )
 PAPER = ["coco", "nus_wide", "voc"]
-METHODS = ["hinton", "fitnets_hint", "fitnets", "attention_transfer"]
+METHODS = ["soft_labels", "fitnets_hint", "fitnets", "attention_transfer"]
 EPOCH = {"coco": 80_000 / 32, "nus_wide": 148_000 / 32, "voc": 4_480 / 32}
 
 
 @pytest.fixture
-def load(load_config, tmp_path, forget):
+def load(load_config, tmp_path, restore_catalogs):
     def load(name, *overrides):
         if name.startswith("image_list/"):
             (tmp_path / "pets.csv").write_text("file,labels\n0.png,cat;dog\n")
             overrides = [*own_images(tmp_path / "pets.csv"), *overrides]
         cfg = load_config(name, *overrides)
-        register_from(cfg)
+        register_from_config(cfg)
         return cfg
 
     return load
@@ -75,7 +75,7 @@ def test_everything_but_the_data_can_be_built(load, name):
         assert (teacher.num_classes, teacher.image_format) == (K, model.image_format)
         assert all(loss.startswith("loss_") for loss in objectives)
         for objective in objectives.values():
-            for pair in [objective.layer] if isinstance(objective, Hint) else getattr(objective, "layers", []):
+            for pair in [objective.layer] if isinstance(objective, FitNetsHint) else getattr(objective, "layers", []):
                 for name, shape, net in (
                     (pair.teacher, pair.teacher_shape, teacher),
                     (pair.student, pair.student_shape, model),
@@ -86,8 +86,8 @@ def test_everything_but_the_data_can_be_built(load, name):
 
 
 def assert_finds_what_its_loaders_read(proposer, cfg):
-    """Photos of no data set: proposals of the stores' generator, as many as the mapper takes."""
-    assert isinstance(proposer, OnImage) and isinstance(proposer.proposer, EdgeBoxes)
+    """Photos of no dataset: proposals of the stores' generator, as many as the mapper takes."""
+    assert isinstance(proposer, ImageProposals) and isinstance(proposer.proposer, EdgeBoxes)
     assert proposer.proposer.name == cfg.proposals.method
     mapper = cfg.dataloader.test.test.loader.mapper
     assert (proposer.num_proposals, proposer.image_format) == (mapper.num_proposals, cfg.model.image_format)
@@ -100,9 +100,13 @@ def test_on_image_of_a_detectors_t_wdet_is_the_detector_once_it_is_named(load, t
     assert cfg.model.proposer is None
     LazyConfig.save(cfg, str(tmp_path / "config.yaml"))  # as a training does, which needs no detector
     assert "detector.Detector" in (tmp_path / "config.yaml").read_text()
-    named = ["model.proposer=${on_image}", "on_image.proposer.config=a.yaml", "on_image.proposer.weights=a.pth"]
-    found = load(f"{name}/teacher_vgg16_fasterrcnn.py", *named, "on_image.proposer.opts=[A,0.0]").model.proposer
-    assert (found._target_, found.num_proposals, found.image_format) == (OnImage, 100, "BGR")
+    named = [
+        "model.proposer=${image_proposals}",
+        "image_proposals.proposer.config=a.yaml",
+        "image_proposals.proposer.weights=a.pth",
+    ]
+    found = load(f"{name}/teacher_vgg16_fasterrcnn.py", *named, "image_proposals.proposer.opts=[A,0.0]").model.proposer
+    assert (found._target_, found.num_proposals, found.image_format) == (ImageProposals, 100, "BGR")
     assert found.proposer._target_ == Detector
     assert (found.proposer.config, found.proposer.weights, found.proposer.opts) == ("a.yaml", "a.pth", ["A", 0.0])
 
@@ -139,7 +143,7 @@ def test_numbers_of_section_3_3(load, name):
         mapper = cfg.dataloader.train.mapper
         assert mapper.sides == ([480, 576, 672, 736, 832] if kind == "teacher" else [224])
         assert mapper.flip_prob == 0.5
-        assert mapper.teacher_sides == ([672] if kind.startswith("stage") else None)
+        assert mapper.teacher_sizes == ([672] if kind.startswith("stage") else None)
         assert mapper.num_proposals == 500
         assert cfg.train.checkpointer.period == EPOCH[name]
         if kind == "stage1":
@@ -149,7 +153,7 @@ def test_numbers_of_section_3_3(load, name):
             assert cfg.lr_multiplier.loader.dataset == cfg.dataset.val
             cfg.lr_multiplier.loader = []
             plateau = instantiate(cfg.lr_multiplier)
-            assert isinstance(plateau, LowerOnPlateau)
+            assert isinstance(plateau, ReduceLROnPlateauHook)
             assert (plateau.options["factor"], plateau.period) == (0.1, EPOCH[name])
             for test in cfg.dataloader.test.values():
                 assert test.loader.mapper.sides == ([672] if kind == "teacher" else [224])
@@ -173,13 +177,13 @@ def test_what_is_distilled(load, name):
 
 @pytest.mark.parametrize("name, temperatures", [("coco", (1, 5)), ("nus_wide", (2, 5)), ("voc", (1, 5))])
 def test_compared_methods_of_section_4_2(load, name, temperatures):
-    hinton, hint, fitnets, attention = (load(f"{name}/{kind}_vgg16_edgeboxes.py") for kind in METHODS)
-    for cfg in (hinton, fitnets, attention):
-        loss = cfg.distiller.objectives.loss_hinton
+    soft_labels, hint, fitnets, attention = (load(f"{name}/{kind}_vgg16_edgeboxes.py") for kind in METHODS)
+    for cfg in (soft_labels, fitnets, attention):
+        loss = cfg.distiller.objectives.loss_soft_labels
         assert (loss.t_teacher, loss.t_student) == temperatures
         assert cfg.distiller.objectives.loss_hard
         assert (cfg.train.max_iter, cfg.optimizer.lr) == (30 * EPOCH[name], 1e-4)
-    assert hinton.train.init_checkpoint == attention.train.init_checkpoint == hint.train.init_checkpoint
+    assert soft_labels.train.init_checkpoint == attention.train.init_checkpoint == hint.train.init_checkpoint
     assert fitnets.train.init_checkpoint == f"{hint.train.output_dir}/model_final.pth"
     (loss,) = instantiate(hint.distiller.objectives).values()
     assert loss.teacher_features == ["conv3_3"]
@@ -190,9 +194,9 @@ def test_compared_methods_of_section_4_2(load, name, temperatures):
         model.get_submodule(frozen).requires_grad_(False)
     trained = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"}
-    for kind, cfg in zip(METHODS, (hinton, hint, fitnets, attention)):
+    for kind, cfg in zip(METHODS, (soft_labels, hint, fitnets, attention)):
         assert cfg.train.output_dir == f"output/{name}/{kind}_vgg16_edge_boxes"
-        assert cfg.dataloader.train.mapper.teacher_sides == [672]
+        assert cfg.dataloader.train.mapper.teacher_sizes == [672]
 
 
 @pytest.mark.parametrize("kind", ["fitnets_hint", "attention_transfer"])

@@ -10,10 +10,10 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.events import EventStorage
+from helpers.running import in_process, run
 from PIL import Image
-from running import in_process, run
 
-from wsd_distill.data.datasets import register_from
+from wsd_distill.data.datasets import register_from_config
 from wsd_distill.data.proposal_store import ProposalStore
 
 CONFIG = "configs/digit_scenes/faster_rcnn.py"
@@ -22,9 +22,9 @@ LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 
 
 @pytest.fixture(params=SIDES)
-def detector(request, load_config, forget):
+def detector(request, load_config, restore_catalogs):
     cfg = load_config(f"{request.param}/faster_rcnn.py")
-    register_from(cfg)
+    register_from_config(cfg)
     return request.param, cfg
 
 
@@ -65,7 +65,7 @@ def test_inference_leaves_no_box_out_for_its_score(detector):
 
 
 @pytest.fixture
-def splits(tmp_path, forget):
+def splits(tmp_path, restore_catalogs):
     """Names of a training and a test set of three pictures each: dark, with a bright left half, a box on it."""
     for split in ("train", "test"):
         records = []

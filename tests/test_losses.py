@@ -88,9 +88,9 @@ def test_class_aware_loss_by_hand():
 
 def test_roi_feature_loss_by_hand():
     """Image one has two proposals, image two one: (1/2 (0.5^2 * 4 + 0.1^2 * 4 * 4) + 1^2 * 4 * 9) / (2 * 2)."""
-    difference = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 2, 2)
+    describe_mismatch = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 2, 2)
     student = torch.randn(3, 1, 2, 2)
-    loss = losses.roi_feature_loss(student + difference, student, torch.tensor([0.5, 0.1, 1.0]), [2, 1])
+    loss = losses.roi_feature_loss(student + describe_mismatch, student, torch.tensor([0.5, 0.1, 1.0]), [2, 1])
     assert loss.item() == pytest.approx((0.5 * (1.0 + 0.16) + 36) / 4, rel=1e-5)
 
 
@@ -121,8 +121,8 @@ def test_soft_label_divergence_is_zero_where_both_agree_and_finite_at_the_ends()
 def test_hint_loss_by_hand():
     """Differences 1, 2, 3 and 4 in the four cells of one channel, 0 in those of the other: 30 / 8 / 2."""
     student = torch.randn(1, 2, 2, 2)
-    difference = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert losses.hint_loss(student + difference, student).item() == pytest.approx(30 / 16, rel=1e-5)
+    describe_mismatch = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert losses.hint_loss(student + describe_mismatch, student).item() == pytest.approx(30 / 16, rel=1e-5)
 
 
 def test_attention_by_hand():

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import make_student, make_teacher
 from detectron2.config import instantiate
+from helpers.builders import make_student, make_teacher
 from omegaconf import OmegaConf
 
-from wsd_distill.data.datasets import register_from
+from wsd_distill.data.datasets import register_from_config
 from wsd_distill.engine import apply_overrides
 
 TEXT = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
@@ -65,10 +65,10 @@ def test_batch_of_stage_2(released):
     assert instantiate(cfg.dataloader.train.total_batch_size) == 28
 
 
-def test_all_training_images(released, monkeypatch, forget):
+def test_all_training_images(released, monkeypatch, restore_catalogs):
     monkeypatch.setenv("DETECTRON2_DATASETS", "data")
     cfg = released("stage2", ALL_IMAGES)
-    register_from(cfg)
+    register_from_config(cfg)
     assert cfg.dataloader.train.dataset == "coco_2014_train_mlc"
     assert cfg.lr_multiplier.loader.dataset == cfg.dataset.test == "coco_2014_val_mlc"
     stores = [instantiate(cfg.proposals[split]) for split in ("train", "val")]
@@ -100,7 +100,7 @@ METHODS = [line.strip("|").split("|") for line in TEXT.split("| method |")[1].sp
 
 
 def overrides_of_methods():
-    """Config file -> overrides in the methods' table; data sets before a code span are those that it is for."""
+    """Config file -> overrides in the methods' table; datasets before a code span are those that it is for."""
     found = {}
     for *_, kinds, cell in METHODS:
         parts = cell.split("`")

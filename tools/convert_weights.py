@@ -10,7 +10,7 @@ One file initialises T-WDet and S-Cls. It says which pixels the weights expect (
 model that is set to others refuses it.
 """
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
-from wsd_distill.engine.command_line import errors_in_one_line
-from wsd_distill.modeling.pixels import describe_pixels
-from wsd_distill.modeling.weights import FORMATS
+from wsd_distill.engine.cli import report_user_errors
+from wsd_distill.modeling.checkpoints import FORMATS
+from wsd_distill.modeling.normalization import describe_normalization
 
 
 def main() -> None:
@@ -33,11 +33,11 @@ def main() -> None:
     if (args.format == "timm") != bool(args.name):
         parser.error("--name goes with the format timm, which needs it")
     options = {"name": args.name} if args.name else {}
-    with errors_in_one_line(parser):
+    with report_user_errors(parser):
         content = FORMATS[args.format](None if args.input == "-" and args.name else args.input, **options)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, args.output)
-    print(f"{args.output}: {len(content['model'])} tensors; set the model's {describe_pixels(content['model'])}")
+    print(f"{args.output}: {len(content['model'])} tensors; set the model's {describe_normalization(content['model'])}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ is.
 
 from __future__ import annotations
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from wsd_distill.evaluation.protocols import FIGURES, PROTOCOLS
-from wsd_distill.evaluation.scores_file import Scores, read_scores
+from wsd_distill.evaluation.scores import Scores, read_scores
 
 (TUNED,) = (name for name, protocol in PROTOCOLS.items() if protocol.threshold is None)
 
@@ -47,7 +47,7 @@ def evaluate(file: Path, names: list[str], threshold_file: Path | None) -> dict[
     figures = {name: PROTOCOLS[name].evaluate(found, tuning) for name in names}
     print(f"\n{file}: {describe(found)}")
     if TUNED in names:
-        print(tuned_on(file, threshold_file))
+        print(describe_threshold(file, threshold_file))
     print(table(figures))
     return figures
 
@@ -62,7 +62,7 @@ def describe(found: Scores) -> str:
     return text + (f"; neither positive nor negative: {unknown} labels" if unknown else "")
 
 
-def tuned_on(file: Path, threshold_file: Path | None) -> str:
+def describe_threshold(file: Path, threshold_file: Path | None) -> str:
     if threshold_file is None or threshold_file.samefile(file):
         return f"The threshold of {TUNED} is tuned on this very file, so F1 at it is optimistic: give --threshold-file."
     return f"The threshold of {TUNED} is tuned on {threshold_file}."

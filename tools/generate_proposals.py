@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make the object proposals of registered data sets.
+"""Make the object proposals of registered datasets.
 
     python tools/generate_proposals.py --config-file configs/digit_scenes/data.py [key=value ...]
     python tools/generate_proposals.py --dataset coco_2014_train_mlc coco_2014_val_mlc
@@ -12,7 +12,7 @@ Interrupted, the same command goes on where it was. docs/proposals.md says what 
 
 from __future__ import annotations
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse
@@ -23,53 +23,53 @@ import os
 from detectron2.config import instantiate
 from omegaconf import DictConfig
 
-from wsd_distill.data.datasets import source_of
+from wsd_distill.data.datasets import get_source_dataset
 from wsd_distill.data.proposal_store import default_store_path
-from wsd_distill.engine.command_line import (
+from wsd_distill.engine.cli import (
     add_config_options,
     check_method,
     choose_datasets,
-    errors_in_one_line,
     load_datasets,
     parse_with_config,
+    report_user_errors,
 )
-from wsd_distill.proposals.detector import Detector
-from wsd_distill.proposals.edge_boxes import EdgeBoxes
 from wsd_distill.proposals.generate import Proposer, generate
-from wsd_distill.proposals.parts import Shard
-from wsd_distill.proposals.selective_search import MODES, SelectiveSearch
+from wsd_distill.proposals.generators.detector import Detector
+from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.generators.selective_search import MODES, SelectiveSearch
+from wsd_distill.proposals.sharding import Shard
 
 METHODS = {"edge_boxes": EdgeBoxes, "selective_search": SelectiveSearch, "detector": Detector}
 
 
 def parse_arguments() -> tuple[argparse.Namespace, dict[str, list[dict]], Proposer]:
-    """Arguments, dataset dicts of each data set, and what makes their proposals; all read before the work begins."""
+    """Arguments, dataset dicts of each dataset, and what makes their proposals; all read before the work begins."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    which = "data sets; a part counts as its whole; default: those of the config"
+    which = "datasets; a part counts as its whole; default: those of the config"
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help=which)
-    add_config_options(parser, "a config: its data sets and, without --method, its on_image.proposer")
+    add_config_options(parser, "a config: its datasets and, without --method, its image_proposals.proposer")
     parser.add_argument("--method", choices=[*METHODS], help="generator (without a config: edge_boxes)")
-    parser.add_argument("--output", help="store to write; default: <data sets>/proposals/<dataset>_<method>.arrow")
+    parser.add_argument("--output", help="store to write; default: <datasets>/proposals/<dataset>_<method>.arrow")
     workers, share = "processes (%(default)s); 0: none beside this one", "do the I-th of N shares, from 1 (%(default)s)"
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help=workers)
     parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help=share)
     parser.add_argument("--overwrite", action="store_true", help="replace stores that are there")
     options = add_method_options(parser)
     arguments, cfg = parse_with_config(parser, "dataset")
-    names = wholes_of(parser, choose_datasets(parser, arguments.dataset, cfg), arguments.output)
+    names = get_sources(parser, choose_datasets(parser, arguments.dataset, cfg), arguments.output)
     given = {option.dest: option.option_strings[0] for option in options if hasattr(arguments, option.dest)}
     if cfg is None or arguments.method:
         proposer = build_proposer(parser, arguments, options, given)
     elif given:
-        parser.error(f"{', '.join(given.values())}: give --method, or change the config's on_image.proposer")
+        parser.error(f"{', '.join(given.values())}: give --method, or change the config's image_proposals.proposer")
     else:
-        proposer = proposer_of(parser, cfg)
+        proposer = proposer_from_config(parser, cfg)
     return arguments, load_datasets(parser, names), proposer
 
 
-def wholes_of(parser: argparse.ArgumentParser, names: list[str], output: str | None) -> list[str]:
+def get_sources(parser: argparse.ArgumentParser, names: list[str], output: str | None) -> list[str]:
     """Each once; for a part its whole, whose store it uses."""
-    wholes = list(dict.fromkeys(map(source_of, names)))
+    wholes = list(dict.fromkeys(map(get_source_dataset, names)))
     if output and len(wholes) > 1:
         parser.error("--output names one store: give it with one --dataset")
     return wholes
@@ -131,16 +131,16 @@ def build_proposer(
     lacking = [flags[name] for name in known if known[name].default is known[name].empty and name not in given]
     if lacking:
         parser.error(f"--method {name} needs {', '.join(lacking)}")
-    with errors_in_one_line(parser):
+    with report_user_errors(parser):
         return method(**{name: getattr(arguments, name) for name in given})
 
 
-def proposer_of(parser: argparse.ArgumentParser, cfg: DictConfig) -> Proposer:
+def proposer_from_config(parser: argparse.ArgumentParser, cfg: DictConfig) -> Proposer:
     """The config's own generator, with its parameters."""
-    if "on_image" not in cfg:
-        parser.error("the config has no on_image, whose proposer it would be: give --method")
-    with errors_in_one_line(parser):
-        proposer = instantiate(cfg.on_image.proposer)
+    if "image_proposals" not in cfg:
+        parser.error("the config has no image_proposals, whose proposer it would be: give --method")
+    with report_user_errors(parser):
+        proposer = instantiate(cfg.image_proposals.proposer)
     check_method(parser, cfg, proposer)
     return proposer
 

@@ -10,7 +10,7 @@ them with their entries of S. T-WDet finds the proposals of --input itself, by t
 
 from __future__ import annotations
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse
@@ -26,15 +26,15 @@ from detectron2.utils.visualizer import Visualizer
 from omegaconf import DictConfig
 
 from wsd_distill.data.image import read_rgb
-from wsd_distill.engine.command_line import (
+from wsd_distill.engine.cli import (
     add_config_options,
     check_method,
     choose_datasets,
-    errors_in_one_line,
     parse_with_config,
+    report_user_errors,
 )
-from wsd_distill.modeling.weights import load_weights
-from wsd_distill.proposals.on_image import OnImage
+from wsd_distill.modeling.checkpoints import load_weights
+from wsd_distill.proposals.image_proposals import ImageProposals
 
 
 def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
@@ -57,11 +57,11 @@ def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
 
 def build_model(parser: argparse.ArgumentParser, cfg: DictConfig, photos: bool) -> torch.nn.Module:
     """A T-WDet that is to look at ``photos`` needs a proposer, by the method of the proposals that it learned from."""
-    with errors_in_one_line(parser):
+    with report_user_errors(parser):
         if photos and "proposer" in cfg.model and cfg.model.proposer is None:
             parser.error("--input: this T-WDet has no model.proposer; docs/proposals.md says how a detector becomes it")
         model = instantiate(cfg.model)
-    if photos and isinstance(getattr(model, "proposer", None), OnImage):
+    if photos and isinstance(getattr(model, "proposer", None), ImageProposals):
         check_method(parser, cfg, model.proposer.proposer)
     return model
 

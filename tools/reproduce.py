@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run the paper's experiments on a data set, several seeds, and print its tables with our figures beside its own.
+"""Run the paper's experiments on a dataset, several seeds, and print its tables with our figures beside its own.
 
     python tools/reproduce.py --dataset digit_scenes --tables 1 2 3 4 5 --seeds 3 --report output/report
     python tools/reproduce.py --dataset digit_scenes --seeds 3    # T-WDet, S-Cls with and without it; a picture
@@ -13,7 +13,7 @@ tables.md, or table.md and scenes.png; --report writes a page about all of it.
 
 from __future__ import annotations
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import argparse
@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from wsd_distill.report.table import Table
 from wsd_distill.reproduction.comparison import add_speed, build_comparison, draw_comparison, write_comparison
-from wsd_distill.reproduction.matrix import Detector, Matrix
+from wsd_distill.reproduction.matrix import Detector, RunPlan
 from wsd_distill.reproduction.page import write_page
 from wsd_distill.reproduction.published import PUBLISHED
 from wsd_distill.reproduction.recipes import COMPARISON, ROWS
@@ -37,7 +37,7 @@ from wsd_distill.reproduction.tables import NAMES, build_tables, write_tables
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
+def parse_arguments() -> tuple[argparse.Namespace, RunPlan, list[Run]]:
     """Arguments, the runs that there are, and those to be done; their configs are read before the work begins."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     datasets = sorted(path.parent.name for path in ROOT.glob("configs/*/data.py") if path.parent.name != "common")
@@ -66,9 +66,9 @@ def parse_arguments() -> tuple[argparse.Namespace, Matrix, list[Run]]:
         parser.error(str(error))
 
 
-def plan(arguments: argparse.Namespace) -> tuple[Matrix, list[Run]]:
+def plan(arguments: argparse.Namespace) -> tuple[RunPlan, list[Run]]:
     detector = Detector(arguments.detector_config, arguments.detector_weights) if arguments.detector_config else None
-    matrix = Matrix(ROOT, arguments.dataset, arguments.output, arguments.opts, detector)
+    matrix = RunPlan(ROOT, arguments.dataset, arguments.output, arguments.opts, detector)
     if arguments.print_only:
         return matrix, []
     tables = [ROWS[number] for number in arguments.tables] if arguments.tables else [COMPARISON]
@@ -82,18 +82,18 @@ def notes(arguments: argparse.Namespace) -> dict[str, str]:
     return {name: "\n".join(lines) for name, lines in found.items()}
 
 
-def refuse_others(matrix: Matrix, made_with: dict[str, str]) -> None:
+def check_output_dir(matrix: RunPlan, provenance: dict[str, str]) -> None:
     """Before anything is done or shown; what a folder has no note of is taken as it is.
 
     Raises:
-        SystemExit: runs in the folder are of another data set, or made with other overrides or another detector.
+        SystemExit: runs in the folder are of another dataset, or made with other overrides or another detector.
     """
     output = matrix.output
     for config in [*output.glob("seed*/*/config.yaml"), *output.glob("detector/config.yaml")]:
         trained = OmegaConf.load(config).dataset.train
         if trained != matrix.train_set:
             raise SystemExit(f"{config.parent} is of {trained}, not of {matrix.train_set}: give another --output")
-    for name, text in made_with.items():
+    for name, text in provenance.items():
         note = output / name
         before = note.read_text() if note.exists() else text
         if before != text and any(output.glob("seed*")):
@@ -108,17 +108,17 @@ def train(goals: list[Run], jobs: int) -> list[str]:
     return lines + [f"{run.name} was not started: it needs what failed" for run in left_out]
 
 
-def build(matrix: Matrix, arguments: argparse.Namespace) -> list[Table]:
+def build(matrix: RunPlan, arguments: argparse.Namespace) -> list[Table]:
     """Tables of the paper, or the one of the comparison."""
-    name = name_of(matrix, arguments)
+    name = display_name(matrix, arguments)
     if arguments.tables:
         return build_tables(arguments.tables, matrix.output, arguments.seeds, name)
     return [build_comparison(matrix.output, arguments.seeds, name)]
 
 
-def write(matrix: Matrix, arguments: argparse.Namespace, tables: list[Table]) -> str:
+def write(matrix: RunPlan, arguments: argparse.Namespace, tables: list[Table]) -> str:
     """Tables, and the page where one is asked for, to files; returns the tables, and where all is."""
-    output, name = matrix.output, name_of(matrix, arguments)
+    output, name = matrix.output, display_name(matrix, arguments)
     if arguments.tables:
         path = output / "tables.md"
         commands = [command(arguments, number) for number in arguments.tables for _ in PUBLISHED[number]]
@@ -133,26 +133,26 @@ def write(matrix: Matrix, arguments: argparse.Namespace, tables: list[Table]) ->
     return told
 
 
-def name_of(matrix: Matrix, arguments: argparse.Namespace) -> str:
-    """Of the data set, the paper's where it has one."""
+def display_name(matrix: RunPlan, arguments: argparse.Namespace) -> str:
+    """Of the dataset, the paper's where it has one."""
     return NAMES.get(arguments.dataset, matrix.name)
 
 
-def run_models(matrix: Matrix, arguments: argparse.Namespace, tables: list[Table]) -> list[str]:
+def run_models(matrix: RunPlan, arguments: argparse.Namespace, tables: list[Table]) -> list[str]:
     """Add speeds to the table of the comparison, and draw the picture; returns what went wrong."""
     problems, folder, picture = [], matrix.output / "seed0", matrix.output / "scenes.png"
     if not arguments.tables and all(row.ours[0] for row in tables[0].rows):
-        with noted(problems, "Images a second were not measured"):
+        with collect_errors(problems, "Images a second were not measured"):
             add_speed(tables[0], folder)
     if arguments.report or not arguments.tables:
-        with noted(problems, "The picture was not drawn"):
+        with collect_errors(problems, "The picture was not drawn"):
             if draw_comparison(picture, folder):
                 print(f"Picture: {picture}")
     return problems
 
 
 @contextmanager
-def noted(problems: list[str], consequence: str) -> Iterator[None]:
+def collect_errors(problems: list[str], consequence: str) -> Iterator[None]:
     """Whatever goes wrong here is one more of the problems, and costs nothing that comes after."""
     try:
         yield
@@ -175,11 +175,11 @@ def main() -> None:
     arguments, matrix, goals = parse_arguments()
     if arguments.print_only and not matrix.output.exists():
         raise SystemExit(f"{matrix.output} is not there: start the runs without --print-only, or name their --output")
-    made_with = notes(arguments)
-    refuse_others(matrix, made_with)
+    provenance = notes(arguments)
+    check_output_dir(matrix, provenance)
     if goals:
         matrix.output.mkdir(parents=True, exist_ok=True)
-        for name, text in made_with.items():
+        for name, text in provenance.items():
             (matrix.output / name).write_text(text)
     problems = train(goals, arguments.jobs)
     tables = build(matrix, arguments)

@@ -4,7 +4,7 @@
 python tools/train_net.py --config-file configs/digit_scenes/teacher.py [key=value ...]
 """
 
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import json
@@ -21,18 +21,18 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from wsd_distill.data.datasets import register_from
+from wsd_distill.data.datasets import register_from_config
 from wsd_distill.engine import (
-    TidyCheckpointer,
+    ResumableCheckpointer,
     apply_overrides,
+    broadcast_buffers,
+    create_ddp_model,
     launch,
     place,
     scale_to_batch,
-    share_buffers,
-    wrap_for_ranks,
 )
-from wsd_distill.files import locked, written_whole
-from wsd_distill.modeling.weights import load_weights
+from wsd_distill.io import atomic_write, file_lock
+from wsd_distill.modeling.checkpoints import load_weights
 
 logger = logging.getLogger("wsd_distill")
 
@@ -42,7 +42,7 @@ EVALUATION = "evaluation.json"  # what --eval-only writes
 
 def do_test(cfg, model) -> dict:
     """Evaluate on every entry of ``dataloader.test``, in order; on the main process name -> metrics, else {}."""
-    share_buffers(model)
+    broadcast_buffers(model)
     results = {}
     for name, test in cfg.dataloader.test.items():
         result = inference_on_dataset(model, instantiate(test.loader), instantiate(test.evaluator))
@@ -56,40 +56,40 @@ def do_test(cfg, model) -> dict:
 def write_results(cfg, results: dict, name: str) -> None:
     """``name`` in the run's folder; what is undefined there, the AP of a class without an image, is null."""
     if comm.is_main_process():
-        with written_whole(Path(cfg.train.output_dir) / name) as unfinished:
-            unfinished.write_text(json.dumps(without_nan(results), indent=1, allow_nan=False))
+        with atomic_write(Path(cfg.train.output_dir) / name) as tmp_path:
+            tmp_path.write_text(json.dumps(nan_to_none(results), indent=1, allow_nan=False))
 
 
-def without_nan(results):
+def nan_to_none(results):
     """Nested dicts of numbers as JSON has them, which knows neither NaN nor infinity."""
     if isinstance(results, dict):
-        return {name: without_nan(value) for name, value in results.items()}
+        return {name: nan_to_none(value) for name, value in results.items()}
     return results if math.isfinite(results) else None
 
 
-def alone_in(folder: str) -> AbstractContextManager:
+def lock_output_dir(folder: str) -> AbstractContextManager:
     """Keeps a second process out of the run's folder, made here; the main process does so for all ranks."""
     if not comm.is_main_process():
         return nullcontext()
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return locked(Path(folder) / "lock")
+    return file_lock(Path(folder) / "lock")
 
 
-def make_schedule(cfg, optimizer) -> HookBase:
+def build_lr_hook(cfg, optimizer) -> HookBase:
     """``lr_multiplier``: a hook that sets learning rates itself, or a multiplier of them over ``train.max_iter``."""
     schedule = instantiate(cfg.lr_multiplier)
     return schedule if isinstance(schedule, HookBase) else hooks.LRScheduler(optimizer, schedule)
 
 
 def do_train(cfg, model, resume: bool) -> None:
-    learner = model
+    unwrapped_model = model
     if "distiller" in cfg:
         cfg.distiller.student = model
-        learner = instantiate(cfg.distiller).to(cfg.train.device)
-        place(learner.teacher, cfg.train.device, cfg.train.channels_last)
-    cfg.optimizer.params.model = learner
+        unwrapped_model = instantiate(cfg.distiller).to(cfg.train.device)
+        place(unwrapped_model.teacher, cfg.train.device, cfg.train.channels_last)
+    cfg.optimizer.params.model = unwrapped_model
     optimizer = instantiate(cfg.optimizer)
-    cfg.trainer.model = wrap_for_ranks(learner)
+    cfg.trainer.model = create_ddp_model(unwrapped_model)
     cfg.trainer.optimizer = optimizer
     trainer = instantiate(cfg.trainer)
 
@@ -104,8 +104,8 @@ def do_train(cfg, model, resume: bool) -> None:
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
-            make_schedule(cfg, optimizer),
-            TidyCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+            build_lr_hook(cfg, optimizer),
+            ResumableCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             hooks.EvalHook(cfg.train.eval_period, evaluate),
             hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
             if main
@@ -126,8 +126,8 @@ def do_train(cfg, model, resume: bool) -> None:
 def main(args) -> None:
     cfg = apply_overrides(LazyConfig.load(args.config_file), args.opts)
     scale_to_batch(cfg)
-    register_from(cfg)
-    with alone_in(cfg.train.output_dir):
+    register_from_config(cfg)
+    with lock_output_dir(cfg.train.output_dir):
         default_setup(cfg, args)
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
         model = place(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)

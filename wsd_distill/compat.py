@@ -25,10 +25,10 @@ def apply() -> None:
     """
     if importlib.util.find_spec("detectron2") is None:
         raise ImportError("wsd_distill extends Detectron2, which is not installed: INSTALL.md says how.")
-    _provide_extension()
-    _provide_pillow_names()
-    _provide_pkg_resources()
-    _provide_numpy_names()
+    _patch_extension()
+    _patch_pillow_names()
+    _patch_pkg_resources()
+    _patch_numpy_names()
 
 
 def _missing(symbol: str):
@@ -57,7 +57,7 @@ def _has_extension() -> bool:
     return any(os.path.isfile(os.path.join(folder, "_C" + suffix)) for suffix in importlib.machinery.EXTENSION_SUFFIXES)
 
 
-def _provide_extension() -> None:
+def _patch_extension() -> None:
     if "detectron2._C" in sys.modules or _has_extension():
         return
     import torch
@@ -70,14 +70,14 @@ def _provide_extension() -> None:
     torch.ops.detectron2 = _Extension("torch.ops.detectron2")
 
 
-def _provide_pillow_names() -> None:
+def _patch_pillow_names() -> None:
     from PIL import Image
 
     if not hasattr(Image, "LINEAR"):
         Image.LINEAR = Image.BILINEAR
 
 
-def _provide_pkg_resources() -> None:
+def _patch_pkg_resources() -> None:
     if importlib.util.find_spec("pkg_resources") is not None:
         return
 
@@ -90,7 +90,7 @@ def _provide_pkg_resources() -> None:
     sys.modules["pkg_resources"] = module
 
 
-def _provide_numpy_names() -> None:
+def _patch_numpy_names() -> None:
     import numpy as np
 
     for name, builtin in {"int": int, "float": float, "str": str, "bool": bool, "object": object}.items():

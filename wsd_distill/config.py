@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from detectron2.config import CfgNode
 
-from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
 from . import modeling  # noqa: F401  (puts the names that a config may give into the registries)
 
@@ -20,12 +20,12 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.IMAGE_LEVEL = CfgNode({"NUM_CLASSES": 80, "IN_FEATURE": "res4", "HEAD": "fc"})
     cfg.MODEL.IMAGE_LEVEL.update({"FC_DIMS": [4096, 4096], "DROPOUT": 0.5, "BATCH_NORM": False})
     cfg.MODEL.WSDDN = CfgNode({"SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
-    # What an image without proposals gets at test time; wsd_distill.proposals.on_image.OnImage: EdgeBoxes.
+    # Makes proposals for an image without any at test time, e.g. wsd_distill.proposals.image_proposals.ImageProposals.
     cfg.MODEL.WSDDN.update({"PROPOSER": "", "NUM_PROPOSALS": 500})
     cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
     # S-Cls's square, to which it squashes at test time what is not of this side; INPUT.MIN_SIZE_TEST 0 spares the photo
     # Detectron2's own resizing before.
-    cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIDE": 224, "POOL": 2})
+    cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIZE": 224, "POOL": 2})
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
     cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})
     cfg.MODEL.SMALL_CONV_NET = CfgNode({"CHANNELS": [24, 48, 96], "CONVS": [1, 2, 2], "NORM": "BN"})

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _full(x: Tensor) -> Tensor:
+def _to_float32(x: Tensor) -> Tensor:
     """Half precision to float32; float32 and float64 as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _target_and_known(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _targets_and_mask(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Labels in {-1, 0, 1} -> targets in {0, 1} and their weights, 0 where the label is -1."""
     return labels.clamp(min=0).to(dtype), (labels >= 0).to(dtype)
 
@@ -33,14 +33,14 @@ def softened_scores(cls_logits: Tensor, det_logits: Tensor, t_cls: Tensor, t_det
     Returns:
         (R, K): softmax over classes times softmax over this image's proposals.
     """
-    cls = (_full(cls_logits) / t_cls).softmax(dim=1)  # (R, K): over classes
-    det = (_full(det_logits) / t_det[:, None]).softmax(dim=0)  # (R, K): over proposals
+    cls = (_to_float32(cls_logits) / t_cls).softmax(dim=1)  # (R, K): over classes
+    det = (_to_float32(det_logits) / t_det[:, None]).softmax(dim=0)  # (R, K): over proposals
     return cls * det
 
 
 def fused_scores(cls_logits: Tensor, det_logits: Tensor) -> Tensor:
     """S of Section 3.1 for one image: (R, K) logits of both branches -> (R, K) scores."""
-    return _full(cls_logits).softmax(dim=1) * _full(det_logits).softmax(dim=0)
+    return _to_float32(cls_logits).softmax(dim=1) * _to_float32(det_logits).softmax(dim=0)
 
 
 def image_level_bce(scores: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor:
@@ -54,8 +54,8 @@ def image_level_bce(scores: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor
         eps: probabilities are clamped to [eps, 1 - eps].
     """
     with torch.autocast(scores.device.type, enabled=False):
-        p = _full(scores).clamp(eps, 1 - eps)
-        target, known = _target_and_known(labels, p.dtype)
+        p = _to_float32(scores).clamp(eps, 1 - eps)
+        target, known = _targets_and_mask(labels, p.dtype)
         return F.binary_cross_entropy(p, target, known, reduction="sum") / len(p)
 
 
@@ -65,31 +65,31 @@ def hard_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: (N, K) m. labels: (N, K) in {0, 1}; -1 counts neither way.
     """
-    logits = _full(logits)
-    target, known = _target_and_known(labels, logits.dtype)
+    logits = _to_float32(logits)
+    target, known = _targets_and_mask(labels, logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, target, known, reduction="sum") / len(logits)
 
 
 def softened_sigmoid(logits: Tensor, t: Tensor) -> Tensor:
     """Eq. 8: p'^S, (N, K) logits softened by (K,) temperatures."""
-    return (_full(logits) / t).sigmoid()
+    return (_to_float32(logits) / t).sigmoid()
 
 
 def class_aware_loss(teacher: Tensor, student: Tensor) -> Tensor:
     """Eq. 5: half the squared distance of softened predictions p'^T and p'^S, both (N, K), divided by images."""
-    return (_full(teacher) - _full(student)).square().sum() / (2 * len(teacher))
+    return (_to_float32(teacher) - _to_float32(student)).square().sum() / (2 * len(teacher))
 
 
 def soft_label_loss(teacher: Tensor, logits: Tensor, t: Tensor | float) -> Tensor:
     """Cross-entropy of sigmoid(m / t) against soft targets, summed over classes, divided by images.
 
-    Hinton, Vinyals and Dean (2015), Section 2, with a sigmoid for each class in the place of their softmax.
+    SoftLabels, Vinyals and Dean (2015), Section 2, with a sigmoid for each class instead of their softmax.
 
     Args:
         teacher: (N, K) softened predictions. logits: (N, K) m. t: (K,) temperatures, or one for all classes.
     """
-    logits = _full(logits) / t
-    target = _full(teacher).clamp(0, 1)  # a sum of products of softmaxes may exceed 1 by rounding
+    logits = _to_float32(logits) / t
+    target = _to_float32(teacher).clamp(0, 1)  # a sum of products of softmaxes may exceed 1 by rounding
     return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
 
 
@@ -102,7 +102,7 @@ def soft_label_divergence(teacher: Tensor, logits: Tensor, t: Tensor | float, ep
     Args:
         eps: targets are clamped to [eps, 1 - eps]. Others as ``soft_label_loss``.
     """
-    q = _full(teacher).clamp(eps, 1 - eps)
+    q = _to_float32(teacher).clamp(eps, 1 - eps)
     entropy = -(q * q.log() + (1 - q) * (1 - q).log()).sum() / len(q)
     return soft_label_loss(q, logits, t) - entropy
 
@@ -113,12 +113,12 @@ def hint_loss(teacher: Tensor, student: Tensor) -> Tensor:
     Args:
         teacher, student: (N, C, h, w) the hint and the regressor's output.
     """
-    return (_full(teacher) - _full(student)).square().mean() / 2
+    return (_to_float32(teacher) - _to_float32(student)).square().mean() / 2
 
 
 def attention_map(features: Tensor) -> Tensor:
     """Zagoruyko and Komodakis (2017), Eq. 1 with p = 2: (N, C, h, w) -> (N, h, w), squares summed over channels."""
-    return _full(features).square().sum(1)
+    return _to_float32(features).square().sum(1)
 
 
 def attention_loss(teacher: Tensor, student: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def attention_loss(teacher: Tensor, student: Tensor) -> Tensor:
     Args:
         teacher, student: (N, h, w) maps of attention.
     """
-    target, mimic = (F.normalize(_full(x).flatten(1)) for x in (teacher, student))
+    target, mimic = (F.normalize(_to_float32(x).flatten(1)) for x in (teacher, student))
     return (target - mimic).square().mean()
 
 
@@ -142,7 +142,7 @@ def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: 
         weights: (sum R',) s'. Both features are multiplied by it, so that it enters squared.
         counts: R'_n, the number of kept proposals of each of the N images.
     """
-    weights = _full(weights)
+    weights = _to_float32(weights)
     share = torch.cat([weights.new_full((n,), 1 / n) for n in counts])  # (sum R',): 1 / |R'_n|
-    distance = (_full(teacher) - _full(student)).square().flatten(1).sum(1)  # (sum R',)
+    distance = (_to_float32(teacher) - _to_float32(student)).square().flatten(1).sum(1)  # (sum R',)
     return (share * weights.square() * distance).sum() / (2 * len(counts))

@@ -2,7 +2,7 @@
 
 Stage 1 (Section 3.2, feature level) trains the student's convolutions alone on ``loss_roi``; stage 2 (prediction level)
 trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's checkpoint. The others are Section 4.2's:
-``hinton``; FitNets, which is ``fitnets_hint`` and then ``hinton`` from its checkpoint; ``attention_transfer``.
+``soft_labels``; FitNets, which is ``fitnets_hint`` and then ``soft_labels`` from its checkpoint; ``attention_transfer``.
 """
 
 import torch
@@ -16,17 +16,17 @@ from wsd_distill.distillation import (
     ClassAware,
     Distiller,
     DistillTrainer,
+    FitNetsHint,
     HardLabels,
-    Hint,
-    Hinton,
     LayerPair,
     Objectives,
-    RoIAware,
+    RoIAwareTransfer,
+    SoftLabels,
     TeacherCache,
-    TeacherGate,
-    cache_beside,
+    TeacherCheck,
+    default_cache_dir,
 )
-from wsd_distill.modeling.backbone.vgg import conv_names
+from wsd_distill.modeling.backbones.vgg import conv_names
 
 
 def layer_pair(teacher, student):
@@ -35,10 +35,10 @@ def layer_pair(teacher, student):
     return L(LayerPair)(teacher=teacher[0], student=student[0], teacher_shape=shapes[0], student_shape=shapes[1])
 
 
-def show_teacher(dataloader, side, **mapper):
+def add_teacher_view(dataloader, side, **mapper):
     """Give each training image its proposals and a view for the teacher, ``side`` pixels wide and high."""
     dataloader.train.proposals = "${proposals.train}"
-    dataloader.train.mapper.update(teacher_sides=[side], teacher_cached="${distiller.use_cache}", **mapper)
+    dataloader.train.mapper.update(teacher_sizes=[side], teacher_cached="${distiller.use_cache}", **mapper)
 
 
 def teacher_mapper(**options):
@@ -46,7 +46,7 @@ def teacher_mapper(**options):
     return L(MultiLabelMapper)(
         is_train=False,
         num_classes="${dataset.num_classes}",
-        sides="${dataloader.train.mapper.teacher_sides}",
+        sides="${dataloader.train.mapper.teacher_sizes}",
         image_format="${dataloader.train.mapper.image_format}",
         num_proposals="${dataloader.train.mapper.num_proposals}",
         fast="${dataloader.train.mapper.fast}",
@@ -54,16 +54,16 @@ def teacher_mapper(**options):
     )
 
 
-gate = L(TeacherGate)(
+gate = L(TeacherCheck)(
     loader=L(build_test_loader)(
         dataset="${dataset.val}",
-        evenly_spaced=200,
+        subsample=200,
         proposals="${proposals.val}",
         mapper=teacher_mapper(),
         batch_size=8,
         num_workers=0,
     ),
-    allow_poor=False,
+    warn_only=False,
 )
 
 trainer = L(DistillTrainer)(
@@ -78,10 +78,10 @@ trainer = L(DistillTrainer)(
 
 # Off: for 82,081 photos of COCO, as they are and mirrored, logits take 50 GB and stage 1's maps 300 GB.
 cache = L(TeacherCache)(
-    folder=L(cache_beside)(checkpoint="${distiller.teacher_checkpoint}"),
+    folder=L(default_cache_dir)(checkpoint="${distiller.teacher_checkpoint}"),
     dataset="${dataset.train}",
     proposals="${dataloader.train.proposals}",
-    mapper=teacher_mapper(flip_prob="${dataloader.train.mapper.flip_prob}", average_views=True),
+    mapper=teacher_mapper(flip_prob="${dataloader.train.mapper.flip_prob}", tta=True),
     batch_size=8,
     num_workers="${dataloader.train.num_workers}",
 )
@@ -101,7 +101,7 @@ def distill(frozen=(), **objectives):
 
 
 stage1 = distill(
-    loss_roi=L(RoIAware)(
+    loss_roi=L(RoIAwareTransfer)(
         layers=[layer_pair(("conv5_3", 512, 16), ("conv5_3", 512, 16))],
         pooler_size=7,
         nms_thresh=0.4,
@@ -125,12 +125,12 @@ stage2 = distill(
 )
 
 # Temperatures of MS-COCO; those of NUS-WIDE are 2 and 5.
-_soft_labels = dict(loss_hard=L(HardLabels)(), loss_hinton=L(Hinton)(t_teacher=1.0, t_student=5.0, weight=1.0))
+_soft_labels = dict(loss_hard=L(HardLabels)(), loss_soft_labels=L(SoftLabels)(t_teacher=1.0, t_student=5.0, weight=1.0))
 
-hinton = distill(**_soft_labels)
+soft_labels = distill(**_soft_labels)
 
 fitnets_hint = distill(
-    loss_hint=L(Hint)(layer=layer_pair(("conv3_3", 256, 4), ("conv3_3", 256, 4)), weight=1.0),
+    loss_hint=L(FitNetsHint)(layer=layer_pair(("conv3_3", 256, 4), ("conv3_3", 256, 4)), weight=1.0),
     # What follows the guided layer has no part in the loss.
     frozen=[f"backbone.{name}" for block in (4, 5) for name in conv_names(block)] + ["head", "classifier"],
 )

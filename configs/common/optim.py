@@ -6,7 +6,7 @@ from detectron2.solver import WarmupParamScheduler
 from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import CosineParamScheduler, LinearParamScheduler
 
-from wsd_distill.engine import LowerOnPlateau, param_groups
+from wsd_distill.engine import ReduceLROnPlateauHook, param_groups
 
 adamw = L(torch.optim.AdamW)(
     params=L(get_default_optimizer_params)(model=None, weight_decay_norm=0.0, weight_decay_bias=0.0),
@@ -37,7 +37,7 @@ cosine = L(WarmupParamScheduler)(
 constant = L(LinearParamScheduler)(start_value=1.0, end_value=1.0)  # fvcore's constant fails after the last step
 
 # A tenth of it each time that the loss on dataset.val, at every checkpoint, is saturated: twice in a row no better.
-plateau = L(LowerOnPlateau)(
+plateau = L(ReduceLROnPlateauHook)(
     loader="${dataloader.test.val.loader}",
     period="${train.checkpointer.period}",
     factor=0.1,

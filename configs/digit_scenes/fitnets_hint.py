@@ -1,7 +1,7 @@
 """FitNets on digit_scenes, the hint."""
 
+from ..common.distill import add_teacher_view, layer_pair, trainer
 from ..common.distill import fitnets_hint as distiller
-from ..common.distill import layer_pair, show_teacher, trainer
 from .data import proposals
 from .models import teacher
 from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
@@ -15,5 +15,5 @@ distiller.use_cache = True
 distiller.objectives.loss_hint.layer = layer_pair(("conv1", 16, 1), ("conv2", 32, 2))  # the middle of each
 distiller.frozen = ["backbone.conv3", "head", "classifier"]
 
-show_teacher(dataloader, 128)
+add_teacher_view(dataloader, 128)
 dataloader.test = {}  # the classifier has not been trained yet

@@ -1,6 +1,6 @@
 """Distillation on digit_scenes, stage 1: RoI-aware features (Eq. 3-4) into the student's convolutions."""
 
-from ..common.distill import layer_pair, show_teacher, trainer
+from ..common.distill import add_teacher_view, layer_pair, trainer
 from ..common.distill import stage1 as distiller
 from .data import proposals
 from .models import teacher
@@ -16,5 +16,5 @@ _roi = distiller.objectives.loss_roi
 _roi.layers = [layer_pair(("conv2", 32, 2), ("conv3", 64, 4))]
 _roi.num_proposals = 32
 
-show_teacher(dataloader, 128)
+add_teacher_view(dataloader, 128)
 dataloader.test = {}  # the classifier has not been trained yet

@@ -1,7 +1,7 @@
-"""Attention transfer on your own images, together with Hinton's distillation."""
+"""Attention transfer on your own images, together with SoftLabels's distillation."""
 
+from ..common.distill import add_teacher_view, layer_pair, trainer
 from ..common.distill import attention_transfer as distiller
-from ..common.distill import layer_pair, show_teacher, trainer
 from .data import proposals
 from .models import teacher
 from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
@@ -13,11 +13,11 @@ for _model in (teacher, model):
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
 distiller.use_cache = True
-distiller.objectives.loss_hinton.t_student = 1.0  # as on digit_scenes
+distiller.objectives.loss_soft_labels.t_student = 1.0  # as on digit_scenes
 distiller.objectives.loss_attention.beta = 10.0  # as on digit_scenes
 distiller.objectives.loss_attention.layers = [
     layer_pair((f"stride{stride}", channels, stride), (f"stride{stride}", channels, stride))
     for stride, channels in ((8, 40), (16, 112), (32, 320))
 ]
 
-show_teacher(dataloader, 224, num_proposals=100)
+add_teacher_view(dataloader, 224, num_proposals=100)

@@ -8,7 +8,7 @@ from detectron2.config import LazyCall as L
 
 from wsd_distill.data.datasets import count_classes, register_image_list
 
-from ..common.data import dataloader, dataset, on_image, proposals
+from ..common.data import dataloader, dataset, image_proposals, proposals
 
 dataset.name = "???"  # yours to choose; outputs and proposal stores are named after it
 dataset.files = dict(train="???", val="???", test="???")

@@ -1,6 +1,6 @@
-"""FitNets on your own images, Hinton's distillation after the hint."""
+"""FitNets on your own images, SoftLabels's distillation after the hint."""
 
-from .hinton import dataloader, dataset, distiller, lr_multiplier, model, optimizer, proposals, train, trainer
+from .soft_labels import dataloader, dataset, distiller, lr_multiplier, model, optimizer, proposals, train, trainer
 
 train.output_dir = "output/${dataset.name}/fitnets"
 train.init_checkpoint = "output/${dataset.name}/fitnets_hint/model_final.pth"

@@ -1,7 +1,7 @@
 """FitNets on your own images, the hint."""
 
+from ..common.distill import add_teacher_view, layer_pair, trainer
 from ..common.distill import fitnets_hint as distiller
-from ..common.distill import layer_pair, show_teacher, trainer
 from .data import proposals
 from .models import teacher
 from .student import dataloader, dataset, lr_multiplier, model, optimizer, train
@@ -19,5 +19,5 @@ distiller.objectives.loss_hint.layer = layer_pair(("stride8", 40, 8), ("stride8"
 # stride8 is what blocks.2 gives
 distiller.frozen = [*(f"backbone.net.blocks.{i}" for i in range(3, 7)), "head", "classifier"]
 
-show_teacher(dataloader, 224, num_proposals=100)
+add_teacher_view(dataloader, 224, num_proposals=100)
 dataloader.test = {}  # the classifier has not been trained yet

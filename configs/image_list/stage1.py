@@ -1,6 +1,6 @@
 """Distillation on your own images, stage 1: RoI-aware features (Eq. 3-4) into the student's convolutions."""
 
-from ..common.distill import layer_pair, show_teacher, trainer
+from ..common.distill import add_teacher_view, layer_pair, trainer
 from ..common.distill import stage1 as distiller
 from .data import proposals
 from .models import teacher
@@ -16,5 +16,5 @@ distiller.use_cache = True
 distiller.objectives.loss_roi.layers = [layer_pair(("stride32", 320, 32), ("stride32", 320, 32))]
 distiller.objectives.loss_roi.pooler_size = 3  # as T-WDet pools: the maps of S-Cls have 3 x 3 cells
 
-show_teacher(dataloader, 224, num_proposals=100)
+add_teacher_view(dataloader, 224, num_proposals=100)
 dataloader.test = {}  # the classifier has not been trained yet

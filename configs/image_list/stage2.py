@@ -1,6 +1,6 @@
 """Distillation on your own images, stage 2: class-aware softened predictions (Eq. 5-11), S-Cls (w/)."""
 
-from ..common.distill import show_teacher, trainer
+from ..common.distill import add_teacher_view, trainer
 from ..common.distill import stage2 as distiller
 from .data import proposals
 from .models import teacher
@@ -13,4 +13,4 @@ distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
 distiller.use_cache = True
 
-show_teacher(dataloader, 224, num_proposals=100)
+add_teacher_view(dataloader, 224, num_proposals=100)

@@ -5,4 +5,4 @@ from .data import dataset, epoch, proposals
 
 train.max_iter = 30 * epoch
 train.checkpointer.period = epoch
-distiller.objectives.loss_hinton.update(t_teacher=2.0, t_student=5.0)  # Section 4.2
+distiller.objectives.loss_soft_labels.update(t_teacher=2.0, t_student=5.0)  # Section 4.2

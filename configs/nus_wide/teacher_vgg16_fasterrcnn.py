@@ -1,12 +1,12 @@
 """T-WDet on NUS-WIDE, with the proposals of a supervised Faster R-CNN (Table 5)."""
 
-from ..common.detector import detect_on_image
+from ..common.detector import use_detector_proposals
 from .teacher_vgg16_edgeboxes import (
     dataloader,
     dataset,
+    image_proposals,
     lr_multiplier,
     model,
-    on_image,
     optimizer,
     proposals,
     train,
@@ -15,4 +15,4 @@ from .teacher_vgg16_edgeboxes import (
 
 proposals.method = "detector"
 dataloader.train.mapper.num_proposals = 100
-detect_on_image(model, on_image)
+use_detector_proposals(model, image_proposals)

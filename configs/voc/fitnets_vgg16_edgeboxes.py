@@ -1,4 +1,4 @@
-"""FitNets on VOC 2007, Hinton's distillation after the hint."""
+"""FitNets on VOC 2007, SoftLabels's distillation after the hint."""
 
 from ..common.paper.fitnets import dataloader, distiller, lr_multiplier, model, optimizer, train, trainer
 from .data import dataset, epoch, proposals

@@ -10,7 +10,7 @@ from detectron2.config import LazyCall as L
 from wsd_distill.data.datasets import register_coco
 from wsd_distill.data.root import datasets_root
 
-from ..common.data import dataloader, dataset, on_image, proposals
+from ..common.data import dataloader, dataset, image_proposals, proposals
 
 _classes = ["bus", "car", "cat", "person", "train"]
 _folder = os.path.join(datasets_root(), "voc5")

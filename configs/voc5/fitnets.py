@@ -1,4 +1,4 @@
-"""FitNets on voc5, Hinton's distillation after the hint."""
+"""FitNets on voc5, SoftLabels's distillation after the hint."""
 
 from ..image_list.fitnets import dataloader, distiller, lr_multiplier, model, optimizer, train, trainer
 from .data import dataloader as _loaders

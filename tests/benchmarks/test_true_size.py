@@ -70,7 +70,7 @@ def test_flops_of_two_layers():
     forward = Forward(Learner().eval(), torch.rand(1, 3, 8, 8))
     found = benchmark["count_flops"](forward, training=False)
     assert (found["flops"], found["part_flops"]) == (2 * 8192, {"backbone": 2 * 6912, "classifier": 2 * 1280})
-    forward.learner.train()
+    forward.unwrapped_model.train()
     found = benchmark["count_flops"](forward, training=True)
     assert found["flops"] == 3 * 2 * 8192
     assert found["part_flops"]["backbone, backward"] == 2 * 2 * 6912
@@ -78,12 +78,16 @@ def test_flops_of_two_layers():
 
 
 def test_every_second_is_of_one_part():
-    learner, clock = nn.Module(), Clock()
-    learner.backbone, learner.head, learner.loss = Slow(clock, 3), Slow(clock, 5), Slow(clock, 7)
-    watch = benchmark["Stopwatch"](Forward(learner, []), clock)
+    unwrapped_model, clock = nn.Module(), Clock()
+    unwrapped_model.backbone, unwrapped_model.head, unwrapped_model.loss = (
+        Slow(clock, 3),
+        Slow(clock, 5),
+        Slow(clock, 7),
+    )
+    watch = benchmark["Stopwatch"](Forward(unwrapped_model, []), clock)
 
     def turn():
-        learner.loss(learner.head(learner.backbone(torch.ones(3)))).sum().backward()
+        unwrapped_model.loss(unwrapped_model.head(unwrapped_model.backbone(torch.ones(3)))).sum().backward()
         watch.switch("optimizer")
         clock.now += 20
 

@@ -11,7 +11,7 @@ from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 
 @pytest.fixture
-def dataset(forget):
+def dataset(restore_catalogs):
     """Five registered images, of which image i has the label i % 2."""
     dicts = [{"file_name": f"{i}.jpg", "image_id": i, "labels": [i % 2]} for i in range(5)]
     DatasetCatalog.register("build_five", lambda: dicts)
@@ -39,7 +39,7 @@ def test_test_loader_gives_each_image_once_with_its_own_proposals(dataset, tmp_p
 
 @pytest.mark.parametrize(("count", "ids"), [(2, [0, 2]), (3, [0, 1, 3]), (9, [0, 1, 2, 3, 4])])
 def test_test_loader_of_a_few_images_takes_them_from_all_over_the_data_set(dataset, count, ids):
-    loader = build_test_loader(dataset, mapper=dict, evenly_spaced=count)
+    loader = build_test_loader(dataset, mapper=dict, subsample=count)
     assert [record["image_id"] for batch in loader for record in batch] == ids
 
 
@@ -66,7 +66,7 @@ def test_an_image_without_proposals_is_named(dataset, tmp_path):
         build_test_loader(dataset, mapper=dict, proposals=store)
 
 
-def test_an_image_without_labels_is_named(forget):
+def test_an_image_without_labels_is_named(restore_catalogs):
     DatasetCatalog.register("build_unlabelled", lambda: [{"file_name": "x.jpg", "image_id": 7}])
     with pytest.raises(ValueError, match=r"build_unlabelled: image 7 \(x.jpg\) has no key 'labels'"):
         get_dataset_dicts("build_unlabelled")
@@ -95,7 +95,7 @@ def test_training_skips_unreadable_images_and_counts_each_once(dataset, caplog):
 
 @pytest.mark.parametrize("limit, ids", [(0, [2]), (1, [2, 4]), (20, range(5))])
 def test_more_unreadable_images_than_allowed_are_an_error(dataset, limit, ids):
-    loader = build_train_loader(dataset, mapper=unreadable(*ids), total_batch_size=5, max_unreadable=limit)
+    loader = build_train_loader(dataset, mapper=unreadable(*ids), total_batch_size=5, max_corrupt_images=limit)
     with pytest.raises(ImageError, match=r"\d.jpg cannot be read as an image"):
         list(itertools.islice(loader, 10))
 

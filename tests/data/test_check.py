@@ -13,7 +13,7 @@ from wsd_distill.data.check import check_datasets, describe, read_images, split_
 
 
 @pytest.fixture
-def register(forget):
+def register(restore_catalogs):
     """Registers dataset dicts of classes cat and dog under a name until the test ends."""
 
     def add(name, records, images=None):
@@ -131,7 +131,7 @@ def test_a_data_set_that_cannot_be_loaded_does_not_stop_the_others(register, tmp
     register("check_fine", [picture(tmp_path / "a.png")])
     register("check_gone", [])
     DatasetCatalog["check_gone"] = fail
-    register("check_boxes", [{"file_name": "a.png", "image_id": 1, "annotations": []}])  # Detectron2's own data sets
+    register("check_boxes", [{"file_name": "a.png", "image_id": 1, "annotations": []}])  # Detectron2's own datasets
     assert check_datasets(["check_gone", "check_boxes", "check_fine"], 0) == [
         "check_gone cannot be loaded: labels.json is missing",
         "check_boxes cannot be loaded: check_boxes: image 1 (a.png) has no key 'labels'",

@@ -5,7 +5,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image, TiffImagePlugin
 from PIL import ImageFile as PillowFile
 
-from wsd_distill.data.image import ORIENTATION, ImageError, ImageFile, read_rgb, squash
+from wsd_distill.data.image import ORIENTATION, ImageError, ImageFile, read_rgb, resize_to_square
 
 
 def photo(mode="RGB", size=(80, 48)):
@@ -168,13 +168,13 @@ def test_squash_is_an_antialiased_triangle():
     row = np.array([0, 0, 70, 70], np.uint8)
     pixels = np.repeat(np.tile(row, (4, 1))[:, :, None], 3, axis=2)
     # 2 pixels reach 2 old ones to each side: (3 * 0 + 3 * 0 + 1 * 70) / 7
-    assert squash(pixels, 2).tolist() == [[[10, 60], [10, 60]]] * 3
+    assert resize_to_square(pixels, 2).tolist() == [[[10, 60], [10, 60]]] * 3
 
 
 @pytest.mark.parametrize("side", [17, 32, 100])
 def test_squash_agrees_with_pillow_within_rounding(side):
     image = photo()
     pillow = np.asarray(image.resize((side, side), Image.BILINEAR)).astype(int)
-    apart = np.abs(squash(np.array(image), side).permute(1, 2, 0).numpy() - pillow)
-    assert squash(np.array(image), side).dtype == torch.uint8
+    apart = np.abs(resize_to_square(np.array(image), side).permute(1, 2, 0).numpy() - pillow)
+    assert resize_to_square(np.array(image), side).dtype == torch.uint8
     assert apart.max() <= 1 and apart.mean() < 0.02

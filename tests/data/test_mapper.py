@@ -50,7 +50,7 @@ def test_squashes_to_a_square_and_scales_boxes(picture):
 
 
 def test_one_flip_for_both_views_and_their_boxes(picture):
-    options = {"num_proposals": 1, "teacher_sides": [20]}
+    options = {"num_proposals": 1, "teacher_sizes": [20]}
     picture.update(propose([4, 2, 20, 10]))
     out = build(flip_prob=1.0, **options)(picture)
     assert out["image"][:, 5, 1].tolist() == [0, 0, 255]
@@ -81,7 +81,7 @@ def test_draws_a_side_in_training_and_takes_the_first_at_test_time(picture):
 
 def test_views_are_every_side_as_it_is_and_mirrored_each_from_the_files_pixels(picture):
     picture.update(propose([4, 2, 20, 10]))
-    options = {"num_proposals": 1, "sides": [10, 20], "is_train": False, "average_views": True}
+    options = {"num_proposals": 1, "sides": [10, 20], "is_train": False, "tta": True}
     out = build(**options, flip_prob=0.5)(picture)
     assert [view["image"].shape[-1] for view in out["views"]] == [10, 10, 20, 20]
     boxes = [view["proposals"].proposal_boxes.tensor[0].tolist() for view in out["views"]]
@@ -95,13 +95,13 @@ def test_views_are_every_side_as_it_is_and_mirrored_each_from_the_files_pixels(p
 
 
 def test_views_are_for_test_time_and_only_where_asked_for(picture):
-    assert "views" not in build(average_views=True)(picture)
+    assert "views" not in build(tta=True)(picture)
     assert "views" not in build(is_train=False)(picture)
 
 
 def test_draws_the_teachers_side_apart_from_the_students(picture):
     np.random.seed(0)
-    mapper = build(sides=[8, 12], teacher_sides=[20, 40], num_proposals=1)
+    mapper = build(sides=[8, 12], teacher_sizes=[20, 40], num_proposals=1)
     picture.update(propose([0, 0, 20, 20]))
     drawn = set()
     for _ in range(30):
@@ -158,7 +158,7 @@ def test_a_dict_without_a_size_gets_that_of_the_picture(picture):
 
 
 def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
-    options = {"num_proposals": 1, "teacher_sides": [20]}
+    options = {"num_proposals": 1, "teacher_sizes": [20]}
     picture.update(propose([4, 2, 20, 10]))
     annotation = {"bbox": [1, 2, 3, 4], "bbox_mode": 0, "category_id": 1}
     plain = build(**options)(picture)
@@ -176,7 +176,7 @@ def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
 
 def test_a_teacher_without_proposals_is_an_error_that_names_the_file(picture):
     with pytest.raises(ValueError, match="picture.png: there are no proposals for the teacher"):
-        build(teacher_sides=[20])(picture)
+        build(teacher_sizes=[20])(picture)
 
 
 def test_boxes_of_another_mode_are_converted(picture):
@@ -203,7 +203,7 @@ def test_boxes_follow_the_size_of_the_file_not_of_its_reduced_decoding(jpeg):
 def test_pixels_of_a_view_are_the_same_with_a_teacher_and_at_test_time(jpeg):
     alone = build(is_train=False, sides=[12])(jpeg)["image"]
     teacher = build(is_train=False, sides=[48])(jpeg)["image"]
-    out = build(sides=[12], teacher_sides=[48], num_proposals=1)(jpeg)
+    out = build(sides=[12], teacher_sizes=[48], num_proposals=1)(jpeg)
     assert torch.equal(out["image"], alone)
     assert torch.equal(out["teacher"]["image"], teacher)
 
@@ -225,7 +225,7 @@ def test_an_unknown_channel_order_is_an_error():
 
 
 def test_a_cached_teacher_needs_no_pixels_but_the_same_boxes_and_random_numbers(picture):
-    options = {"num_proposals": 1, "teacher_sides": [20, 30], "flip_prob": 0.5}
+    options = {"num_proposals": 1, "teacher_sizes": [20, 30], "flip_prob": 0.5}
     picture.update(propose([4, 2, 20, 10]))
     for seed in range(4):
         np.random.seed(seed)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import is_running, wait_for
+from helpers.running import is_running, wait_for
 
 from wsd_distill.data.workers import run_jobs
 
@@ -16,8 +16,8 @@ from wsd_distill.data.workers import run_jobs
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 get_id = "__import__('os').getpid()"
-step = "__import__('time').sleep(0.05) or workers.check_stopped()"
-workers = "__import__('wsd_distill.data.workers', fromlist=['check_stopped'])"
+step = "__import__('time').sleep(0.05) or workers.raise_if_cancelled()"
+workers = "__import__('wsd_distill.data.workers', fromlist=['raise_if_cancelled'])"
 minutes = f"[{step} for workers in [{workers}] for _ in range(10_000)]"
 for result in run_jobs(eval, [(get_id,), (minutes,)], 1):
     print(result, flush=True)

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import K, make_batch, make_pair, make_student, make_teacher
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.layers import ShapeSpec
+from helpers.builders import K, make_batch, make_pair, make_student, make_teacher
 from PIL import Image
 
 from wsd_distill.data.mapper import MultiLabelMapper
@@ -15,14 +15,14 @@ from wsd_distill.distillation import (
     ClassAware,
     Distiller,
     DistillTrainer,
+    FitNetsHint,
     HardLabels,
-    Hint,
-    Hinton,
     LayerPair,
     Objectives,
-    RoIAware,
+    RoIAwareTransfer,
+    SoftLabels,
 )
-from wsd_distill.modeling.weights import CheckpointError
+from wsd_distill.modeling.checkpoints import CheckpointError
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def checkpoint(tmp_path):
 
 def build(checkpoint, stage=2, **options):
     if stage == 1:
-        objectives = Objectives(loss_roi=RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3))
+        objectives = Objectives(loss_roi=RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3))
         options.setdefault("frozen", ["head", "classifier"])
     elif stage == "hint":
         pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
-        objectives = Objectives(loss_hint=Hint(layer=pair))
+        objectives = Objectives(loss_hint=FitNetsHint(layer=pair))
         options.setdefault("frozen", ["backbone.conv2", "head", "classifier"])
     elif stage == "attention":
-        soft, attention = Hinton(t_teacher=1, t_student=5), AttentionTransfer(layers=[make_pair()])
-        objectives = Objectives(loss_hard=HardLabels(), loss_hinton=soft, loss_attention=attention)
+        soft, attention = SoftLabels(t_teacher=1, t_student=5), AttentionTransfer(layers=[make_pair()])
+        objectives = Objectives(loss_hard=HardLabels(), loss_soft_labels=soft, loss_attention=attention)
     else:
         objectives = Objectives(loss_hard=HardLabels(), loss_class_aware=ClassAware(num_classes=K, num_proposals=7))
     teacher = options.pop("teacher", None) or make_teacher(norm="BN", dropout=0.5)
@@ -92,7 +92,7 @@ def test_the_teacher_is_bit_identical_after_training(checkpoint, stage):
 def test_the_teacher_has_no_dropout_while_the_student_trains(checkpoint):
     distiller = build(checkpoint).train()
     batch = [x["teacher"] for x in make_batch()]
-    first, second = distiller.teach(batch), distiller.teach(batch)
+    first, second = distiller.run_teacher(batch), distiller.run_teacher(batch)
     assert torch.equal(first.image_scores, second.image_scores)
 
 
@@ -162,7 +162,7 @@ def test_a_checkpoint_holds_no_teacher_and_resumes_temperatures_and_optimizer(ch
     """As train_net does it: the student is the checkpoint's model, the trainer the rest."""
     trainer = trainer_for(build(checkpoint), [make_batch(seed=seed) for seed in range(3)])
     trainer.train(0, 3)
-    DetectionCheckpointer(trainer.learner.student, str(tmp_path), trainer=trainer).save("last")
+    DetectionCheckpointer(trainer.unwrapped_model.student, str(tmp_path), trainer=trainer).save("last")
 
     content = torch.load(tmp_path / "last.pth", weights_only=True)
     assert set(content["model"]) == set(make_student(norm="BN").state_dict())
@@ -170,16 +170,16 @@ def test_a_checkpoint_holds_no_teacher_and_resumes_temperatures_and_optimizer(ch
     assert set(content["trainer"]["objectives"]) == {
         f"loss_class_aware.temperatures.log_t_{name}" for name in ("cls", "det", "student")
     }
-    students = len(list(trainer.learner.student.parameters()))
+    students = len(list(trainer.unwrapped_model.student.parameters()))
     assert len(content["trainer"]["optimizer"]["state"]) == students + 3
 
     again = trainer_for(build(checkpoint), [make_batch(seed=3)])
-    DetectionCheckpointer(again.learner.student, str(tmp_path), trainer=again).resume_or_load("", resume=True)
+    DetectionCheckpointer(again.unwrapped_model.student, str(tmp_path), trainer=again).resume_or_load("", resume=True)
     assert again.iter == 3
     trainer.data_loader, trainer._batches = [make_batch(seed=3)], None
     for each in (trainer, again):  # the next step of both is the same only if momentum and temperatures are
         each.train(3, 4)
-    ours, theirs = trainer.learner.state_dict(), again.learner.state_dict()
+    ours, theirs = trainer.unwrapped_model.state_dict(), again.unwrapped_model.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
@@ -187,10 +187,10 @@ def step(checkpoint, record):
     """Losses and gradients of a step on two pictures that the mapper reads."""
     torch.manual_seed(0)
     np.random.seed(0)
-    options = {"num_proposals": 7, "sides": [16], "teacher_sides": [24, 32]}
+    options = {"num_proposals": 7, "sides": [16], "teacher_sizes": [24, 32]}
     mapper = MultiLabelMapper(is_train=True, num_classes=K, **options)
     distiller = build(checkpoint)
-    distiller.objectives["loss_roi"] = RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3)
+    distiller.objectives["loss_roi"] = RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3)
     losses = distiller.train()([mapper(record), mapper(record)])
     sum(losses.values()).backward()
     return [*losses.values(), *(p.grad for p in distiller.parameters())]

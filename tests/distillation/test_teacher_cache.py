@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from builders import K, make_pair, make_student, make_teacher
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
+from helpers.builders import K, make_pair, make_student, make_teacher
 from PIL import Image
 
 from wsd_distill.data.build import build_train_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
-from wsd_distill.distillation import ClassAware, Distiller, Objectives, RoIAware, StaleCacheError, TeacherCache
+from wsd_distill.distillation import ClassAware, Distiller, Objectives, RoIAwareTransfer, StaleCacheError, TeacherCache
 
 IMAGES, SIDE = 6, 32
 
@@ -29,7 +29,7 @@ def write_proposals(path, seed=0):
 
 
 @pytest.fixture
-def folder(tmp_path, forget):
+def folder(tmp_path, restore_catalogs):
     """Six pictures of noise, registered as "cached", their proposals and a teacher's checkpoint."""
     rng = np.random.default_rng(0)
     records = []
@@ -50,7 +50,7 @@ def mapper(**options):
 
 
 def make_cache(folder, sides=(SIDE,), proposals="proposals.arrow", flip_prob=0.5, name="cache"):
-    looks = mapper(is_train=False, sides=list(sides), flip_prob=flip_prob, average_views=True)
+    looks = mapper(is_train=False, sides=list(sides), flip_prob=flip_prob, tta=True)
     return TeacherCache(
         str(folder / name), dataset="cached", proposals=str(folder / proposals), mapper=looks, batch_size=2
     )
@@ -59,7 +59,7 @@ def make_cache(folder, sides=(SIDE,), proposals="proposals.arrow", flip_prob=0.5
 def make_distiller(folder, **options):
     torch.manual_seed(1)
     objectives = Objectives(
-        loss_roi=RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3),
+        loss_roi=RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3),
         loss_class_aware=ClassAware(num_classes=K, num_proposals=7),
     )
     teacher = make_teacher()
@@ -72,7 +72,7 @@ def make_distiller(folder, **options):
 def batches(folder, steps=4, **options):
     """The same images and flips at every call: the training loader, seeded."""
     np.random.seed(0)
-    looks = mapper(is_train=True, sides=[16], teacher_sides=[SIDE], **options)
+    looks = mapper(is_train=True, sides=[16], teacher_sizes=[SIDE], **options)
     loader = iter(
         build_train_loader(
             "cached", mapper=looks, total_batch_size=3, proposals=str(folder / "proposals.arrow"), num_workers=0
@@ -116,7 +116,7 @@ def test_logits_come_back(folder):
     distiller = filled(folder)
     (whole,) = batches(folder, steps=1)
     views = [x["teacher"] for x in whole]
-    wanted = [distiller.teacher.extract([view]) for view in views]
+    wanted = [distiller.teacher.compute_outputs([view]) for view in views]
     found = distiller.cache.read(views, [], torch.device("cpu"))
     for i, output in enumerate(wanted):  # rows of one matrix product, of other sizes: the last bits may differ
         torch.testing.assert_close(found.cls_logits[i], output.cls_logits[0], rtol=1e-5, atol=1e-6)
@@ -127,13 +127,13 @@ def test_logits_come_back(folder):
 def test_it_is_written_once_and_goes_on_after_a_kill(folder, monkeypatch):
     """What was written before the kill, two of three batches, is not made again."""
     distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder))
-    extract, seen = distiller.teacher.extract, []
+    compute_outputs, seen = distiller.teacher.compute_outputs, []
 
     def count(views):
         seen.append(len(views))
         if len(seen) == 4:  # one view to learn the shapes, then two batches
             raise KeyboardInterrupt
-        return extract(views)
+        return compute_outputs(views)
 
     monkeypatch.setattr(distiller.teacher, "extract", count)
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +141,7 @@ def test_it_is_written_once_and_goes_on_after_a_kill(folder, monkeypatch):
     assert seen == [1, 4, 4, 4]
     again = make_distiller(folder, use_cache=True, cache=make_cache(folder))
     seen.clear()
-    monkeypatch.setattr(again.teacher, "extract", lambda views: (seen.append(len(views)), extract(views))[1])
+    monkeypatch.setattr(again.teacher, "extract", lambda views: (seen.append(len(views)), compute_outputs(views))[1])
     again.fill_cache()
     assert seen == [4]  # two images, each as it is and mirrored
     again.fill_cache()

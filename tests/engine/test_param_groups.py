@@ -1,7 +1,7 @@
 import pytest
 import torch
-from builders import make_student, make_teacher
 from detectron2.config import LazyConfig, instantiate
+from helpers.builders import make_student, make_teacher
 
 from wsd_distill.engine import param_groups
 

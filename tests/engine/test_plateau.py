@@ -7,7 +7,7 @@ import torch
 from detectron2.utils import comm
 from torch import nn
 
-from wsd_distill.engine import LowerOnPlateau, Trainer
+from wsd_distill.engine import ReduceLROnPlateauHook, Trainer
 
 LOSSES = [1.0, 0.5, 0.6, 0.5, 0.5, 0.49, 0.7, 0.7, 0.7, 0.7]
 # With patience 1: 0.5 is the best, 0.6 and the equal 0.5 are no better, so the rate falls after the fourth; then 0.5 is
@@ -34,7 +34,7 @@ def make_trainer(losses, **options):
     model = Told(losses)
     groups = [{"params": [model.weight]}, {"params": [nn.Parameter(torch.ones(1))], "lr": 20.0}]
     trainer = Trainer(model, [[]] * 100, torch.optim.SGD(groups, lr=1.0))
-    hook = LowerOnPlateau([[{"labels": torch.ones(1)}] * 3], **{"period": 1, **options})
+    hook = ReduceLROnPlateauHook([[{"labels": torch.ones(1)}] * 3], **{"period": 1, **options})
     trainer.register_hooks([hook])
     return trainer
 
@@ -83,7 +83,7 @@ def test_validation_at_each_period_only():
 
 def test_a_period_that_is_none():
     with pytest.raises(ValueError, match="set lr_multiplier.period"):
-        LowerOnPlateau([], period=0)
+        ReduceLROnPlateauHook([], period=0)
 
 
 def test_the_loss_is_that_of_the_images_of_all_ranks(monkeypatch):

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import K, OneWeight, make_batch, make_pair, make_student, make_teacher
-from running import on_two_ranks
+from helpers.builders import K, OneWeight, make_batch, make_pair, make_student, make_teacher
+from helpers.running import run_two_ranks
 from torch import nn
 
-from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAware
-from wsd_distill.engine import Trainer, leave_gloo, wrap_for_ranks
+from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAwareTransfer
+from wsd_distill.engine import Trainer, create_ddp_model, exit_gloo_worker
 
 KINDS = ["teacher", "distiller", "stage1"]
 
@@ -26,7 +26,7 @@ def build(kind, folder):
         return make_teacher()
     path = Path(folder) / f"teacher{os.getpid()}.pth"
     torch.save(make_teacher().state_dict(), path)
-    objectives = {"loss_roi": RoIAware(layers=[make_pair()], pooler_size=3, num_proposals=3)}
+    objectives = {"loss_roi": RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3)}
     if kind == "distiller":
         objectives["loss_hard"] = HardLabels()
         objectives["loss_class_aware"] = ClassAware(num_classes=K, num_proposals=7)
@@ -82,7 +82,7 @@ def test_accumulating_steps_once_for_all_micro_batches(tmp_path):
 
 def test_a_batch_of_four_is_two_ranks_of_two(tmp_path):
     """Two real processes over gloo, each of them this file run as a program; once accumulating on top."""
-    on_two_ranks(__file__, tmp_path)
+    run_two_ranks(__file__, tmp_path)
     for kind in KINDS:
         expected = gradients(kind, tmp_path, [batch_for(kind)])
         for case in ("plain", "accumulated"):
@@ -99,15 +99,15 @@ def rank_main(folder: str, rank: int) -> None:
     for kind in KINDS:
         mine = batch_for(kind)[2 * rank : 2 * rank + 2]
         for case, portions in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
-            torch.save(gradients(kind, folder, portions, wrap_for_ranks), f"{folder}/{kind}-{case}-{rank}.pt")
+            torch.save(gradients(kind, folder, portions, create_ddp_model), f"{folder}/{kind}-{case}-{rank}.pt")
     model = OneWeight(poisoned)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     try:
-        Trainer(wrap_for_ranks(model), [[rank]], optimizer).train(0, 1)
+        Trainer(create_ddp_model(model), [[rank]], optimizer).train(0, 1)
     except FloatingPointError as error:
         text = f"{str(error).split(' at ')[0]}; weight {model.weight.item()}"
         Path(folder, f"poisoned-{rank}.txt").write_text(text)
-    leave_gloo()
+    exit_gloo_worker()
 
 
 def poisoned(weight, batch):
@@ -256,13 +256,15 @@ def test_distill_trainer_asks_the_gate_first_and_keeps_the_temperatures(tmp_path
 
     first = trainer([batch_for("distiller")] * 3)
     first.train(0, 3)
-    assert asked == [first.learner.teacher]
+    assert asked == [first.unwrapped_model.teacher]
     assert "temperature/t_cls" in first.storage.latest()
     second = trainer([])
     second.load_state_dict(first.state_dict())
-    for ours, theirs in zip(first.learner.objectives.parameters(), second.learner.objectives.parameters()):
+    for ours, theirs in zip(
+        first.unwrapped_model.objectives.parameters(), second.unwrapped_model.objectives.parameters()
+    ):
         assert torch.equal(ours, theirs)
-    t = first.learner.objectives["loss_class_aware"].temperatures.t_student
+    t = first.unwrapped_model.objectives["loss_class_aware"].temperatures.t_student
     assert (t != 1).all()
     assert second.optimizer.state_dict()["state"].keys() == first.optimizer.state_dict()["state"].keys()
 

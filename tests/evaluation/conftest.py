@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
 @pytest.fixture
-def register(forget):
+def register(restore_catalogs):
     """Registers dataset dicts under a new name, returned, until the test ends."""
     numbers = itertools.count()
 

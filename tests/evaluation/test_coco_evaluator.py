@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from builders import PIXELS
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators, inference_on_dataset
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, BoxMode, Instances
+from helpers.builders import PIXELS
 from torch import nn
 
 from wsd_distill.evaluation import LocalizationEvaluator

@@ -9,8 +9,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator, average_precision
-from wsd_distill.evaluation.boxes import Detections, GroundTruth, ImageDetections
+from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator, box_ap
+from wsd_distill.evaluation.detections import Detections, GroundTruth, ImageDetections
 from wsd_distill.evaluation.localization import corloc
 
 CAT, DOG = 0, 1
@@ -158,7 +158,7 @@ def covers_half(box, objects):
 @pytest.mark.parametrize("at_once", [2, 1000])
 def test_the_100_best_boxes_of_a_class_give_pycocotools_ap_and_the_same_corloc(register, monkeypatch, at_once):
     """150 boxes of a class in an image, with ties; COCOeval and the brute force below see all of them."""
-    monkeypatch.setattr(average_precision, "AT_ONCE", at_once)
+    monkeypatch.setattr(box_ap, "CHUNK_SIZE", at_once)
     rng = np.random.default_rng(1)
 
     def boxes(count):
@@ -280,7 +280,7 @@ def test_bad_datasets(register, records, message):
     ("outputs", "message"),
     [
         ({}, "1 of the 1 images .* no prediction, the first being 'a'"),
-        ({"b": instances()}, "'b' is not in data set"),
+        ({"b": instances()}, "'b' is not in dataset"),
         ({"a": instances(size=(50, 60))}, r"'a' are for .*\(50, 60\), but the image is \(100, 120\)"),
         ({"a": instances((CAT, SQUARE, float("nan")))}, "'a' hold NaN"),
         ({"a": instances((3, SQUARE, 0.5))}, "'a' hold .* unknown class"),

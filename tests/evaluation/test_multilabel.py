@@ -32,7 +32,7 @@ def run(evaluator, scores, order=None):
 
 
 def one_class(register, scores, labels):
-    """A data set of one class, named, and its scores by image."""
+    """A dataset of one class, named, and its scores by image."""
     records = [{"image_id": i, "labels": [0] if label else []} for i, label in enumerate(labels)]
     return register(records, ["cat"]), {i: [score] for i, score in enumerate(scores)}
 
@@ -165,7 +165,7 @@ def test_image_seen_by_two_ranks_counts_once(register, monkeypatch):
     ("scores", "message"),
     [
         ({"a": SCORES["a"]}, "1 of the 2 images .* no prediction, the first being 'b'"),
-        ({**SCORES, "c": SCORES["a"]}, "'c' is not in data set"),
+        ({**SCORES, "c": SCORES["a"]}, "'c' is not in dataset"),
         ({**SCORES, "b": [0.1, float("nan"), 0.1, 0.1]}, "NaN .*'b'"),
         ({**SCORES, "b": [0.1, 3.5, 0.1, 0.1]}, "'b' .* not logits"),
         ({**SCORES, "b": [0.1, 0.2]}, r"'b' has shape \(2,\), but there are 4 classes"),

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 import wsd_distill.evaluation.protocols as protocols
 from wsd_distill.evaluation import MultiLabelEvaluator
 from wsd_distill.evaluation.protocols import FIGURES, PROTOCOLS
-from wsd_distill.evaluation.scores_file import Scores, read_scores
+from wsd_distill.evaluation.scores import Scores, read_scores
 
 FIXED = [name for name, protocol in PROTOCOLS.items() if protocol.threshold is not None]
 

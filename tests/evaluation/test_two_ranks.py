@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from running import on_two_ranks
+from helpers.running import run_two_ranks
 
 import wsd_distill  # noqa: F401  (before Detectron2 0.6, which it mends)
 
@@ -18,7 +18,7 @@ def worker(directory: Path, rank: int) -> None:
     from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
     from detectron2.structures import Boxes, BoxMode, Instances
 
-    from wsd_distill.engine import leave_gloo
+    from wsd_distill.engine import exit_gloo_worker
     from wsd_distill.evaluation import LocalizationEvaluator, MultiLabelEvaluator
 
     annotation = {"category_id": 0, "bbox": BOX, "bbox_mode": BoxMode.XYXY_ABS}
@@ -38,11 +38,11 @@ def worker(directory: Path, rank: int) -> None:
     for case, loader in {"one": [] if rank else [[image]], "padded": [[image]]}.items():
         results[case] = inference_on_dataset(model, loader, evaluators)
     (directory / f"rank{rank}.json").write_text(json.dumps(results))
-    leave_gloo()
+    exit_gloo_worker()
 
 
 def test_one_image_on_two_ranks(tmp_path):
-    on_two_ranks(__file__, tmp_path)
+    run_two_ranks(__file__, tmp_path)
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     for case in ("one", "padded"):  # rank 1 without an image; both ranks with the same
         assert first[case]["multilabel"]["mAP"] == 100

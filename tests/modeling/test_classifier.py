@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from builders import make_batch, make_student
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import META_ARCH_REGISTRY
+from helpers.builders import make_batch, make_student
 from PIL import Image
 from torch import nn
 
@@ -79,7 +79,7 @@ def test_heads_by_hand():
 @pytest.mark.parametrize("suffix, shape", [("png", (300, 420)), ("jpg", (300, 420)), ("png", (40, 30))])
 @pytest.mark.parametrize("kind", ["vgg16", "resnet50_c4"])
 def test_default_predictor_gives_what_the_mapper_path_gives(kind, suffix, shape, tmp_path):
-    """configs/yaml's students, with a small network in the place of theirs."""
+    """configs/yaml's students, with a small network instead of theirs."""
     cfg = get_cfg()
     add_wsd_distill_config(cfg)
     cfg.merge_from_file(str(Path(__file__).parents[2] / "configs" / "yaml" / f"student_{kind}.yaml"))
@@ -97,8 +97,8 @@ def test_default_predictor_gives_what_the_mapper_path_gives(kind, suffix, shape,
         (expected,) = predictor.model([view])
         other = predictor.model([{"image": view["image"].flip(1)}])[0]["image_scores"]
     found = predictor(cv2.imread(path))["image_scores"]
-    difference = (found - expected["image_scores"]).abs().max()
-    assert difference < 1e-3 and 10 * difference < (other - found).abs().max()
+    describe_mismatch = (found - expected["image_scores"]).abs().max()
+    assert describe_mismatch < 1e-3 and 10 * describe_mismatch < (other - found).abs().max()
 
 
 def test_sigmoids_are_averaged_over_views():

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from builders import K, make_batch, make_teacher, make_view
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
+from helpers.builders import K, make_batch, make_teacher, make_view
 from torchvision.ops import batched_nms
 
 from wsd_distill.modeling import WSDDN, WSDDNOutput
@@ -19,10 +19,10 @@ def test_is_registered():
 def test_each_image_has_a_softmax_over_its_own_proposals():
     """Images with 4, 5 and 6 proposals in one batch give what each gives alone."""
     model, batch = make_teacher().eval(), inputs()
-    together = model.extract(batch)
+    together = model.compute_outputs(batch)
     assert [len(s) for s in together.scores] == [4, 5, 6]
     for i, record in enumerate(batch):
-        alone = model.extract([record])
+        alone = model.compute_outputs([record])
         torch.testing.assert_close(together.scores[i], alone.scores[0])
         torch.testing.assert_close(together.det_logits[i].softmax(0).sum(0), torch.ones(K))
 
@@ -30,7 +30,7 @@ def test_each_image_has_a_softmax_over_its_own_proposals():
 def test_training_loss_is_the_cross_entropy_of_the_image_scores():
     model, batch = make_teacher(), inputs()
     labels = torch.stack([x["labels"] for x in batch])
-    p = model.extract(batch).image_scores
+    p = model.compute_outputs(batch).image_scores
     expected = torch.nn.BCELoss(reduction="sum")(p, labels) / 3
     assert (p > 1e-4).all() and (p < 1 - 1e-4).all()  # where the clamp does nothing
     torch.testing.assert_close(model.train()(batch)["loss_image"], expected)
@@ -49,12 +49,12 @@ def test_pooled_features_are_multiplied_by_the_prior_score():
     model, (record,) = make_teacher().eval(), inputs(1)
     seen = []
     model.head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    model.extract([record])
+    model.compute_outputs([record])
     prior, record["proposals"].scores = record["proposals"].scores, torch.ones(4)
-    model.extract([record])
+    model.compute_outputs([record])
     torch.testing.assert_close(seen[0], seen[1] * prior[:, None, None, None])
     model.score_scale, model.score_shift, record["proposals"].scores = 0.5, 2.0, prior
-    model.extract([record])
+    model.compute_outputs([record])
     torch.testing.assert_close(seen[2], seen[1] * (0.5 * prior + 2)[:, None, None, None])
 
 
@@ -110,7 +110,7 @@ def test_scores_are_averaged_over_views_and_boxes_stay_those_of_the_image():
     """Two images of which each has the same two views: itself and another picture with the same proposals."""
     model, batch, generator = make_teacher().eval(), inputs(2), torch.Generator().manual_seed(5)
     others = [make_view(generator, 24, x["proposals"].proposal_boxes.tensor / 32, x["proposals"].scores) for x in batch]
-    alone = [[model.extract([view]).scores[0] for view in pair] for pair in zip(batch, others)]
+    alone = [[model.compute_outputs([view]).scores[0] for view in pair] for pair in zip(batch, others)]
     seen = [{**x, "views": [x, other]} for x, other in zip(batch, others)]
     assert (alone[0][0] - alone[0][1]).abs().max() > 1e-4
     for (first, second), result, x in zip(alone, model(seen), batch):

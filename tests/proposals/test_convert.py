@@ -2,12 +2,12 @@ import logging
 
 import numpy as np
 import pytest
+from helpers.proposal_files import BOXES, RECORDS
 from PIL import Image
-from proposal_files import BOXES, RECORDS
 
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from wsd_distill.proposals.convert import Converter, read, write
-from wsd_distill.proposals.files import FORMATS, ProposalFile, guess_format
+from wsd_distill.proposals.formats.proposal_file import FORMATS, ProposalFile, guess_format
 
 
 def source(boxes, **more):
@@ -71,11 +71,11 @@ def test_top_takes_the_best_and_sigmoid_makes_probabilities(caplog):
 def test_missing_images_are_an_error_or_counted_and_extra_ones_counted(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     some = {"100": BOXES["100"], "7": BOXES["9"], "8": BOXES["9"]}
-    with pytest.raises(ValueError, match=r"p\.pkl has no proposals for 2 images \('10', '9'\) of the data set's 3"):
+    with pytest.raises(ValueError, match=r"p\.pkl has no proposals for 2 images \('10', '9'\) of the dataset's 3"):
         Converter(source(some), RECORDS)
     assert converted(some, missing="empty")["10"] == ([], [])
     assert "they get no box" in caplog.text
-    assert "2 images of p.pkl are not in the data set and left out" in caplog.text
+    assert "2 images of p.pkl are not in the dataset and left out" in caplog.text
     write(str(tmp_path / "s.arrow"), Converter(source(some), RECORDS, missing="whole-image"), "pets")
     store = ProposalStore(tmp_path / "s.arrow")
     assert [part.tolist() for part in store[10]] == [[[0, 0, 40, 30]], [1]]
@@ -103,9 +103,9 @@ def test_images_of_one_name_are_an_error():
         ProposalFile("p.pkl", [6, 7, "7"], lambda position: None)
     twins = [*RECORDS, {**RECORDS[0], "image_id": 11, "file_name": "more/ten.png"}]
     names = {"ten": BOXES["10"], "nine": BOXES["9"], "hundred": BOXES["100"]}
-    with pytest.raises(ValueError, match=r"two images of the data set are called 'ten': photos/ten\.jpg and more/ten"):
+    with pytest.raises(ValueError, match=r"two images of the dataset are called 'ten': photos/ten\.jpg and more/ten"):
         Converter(source(names, key="file_name"), twins)
-    with pytest.raises(ValueError, match=r"two images of the data set are called '10'"):
+    with pytest.raises(ValueError, match=r"two images of the dataset are called '10'"):
         Converter(source(BOXES), [*RECORDS, {**RECORDS[0], "image_id": "10"}])
 
 

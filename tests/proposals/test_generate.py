@@ -1,4 +1,4 @@
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import fcntl
@@ -8,15 +8,15 @@ import os
 
 import numpy as np
 import pytest
-from builders import Proposer
 from detectron2.structures import BoxMode
+from helpers.builders import Proposer
 from PIL import Image
 
-from wsd_distill.data.build import WithProposals
+from wsd_distill.data.build import DatasetWithProposals
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
-from wsd_distill.proposals import parts
-from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals import sharding
 from wsd_distill.proposals.generate import generate
+from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
 SIZE = {"height": 20, "width": 30}
 
@@ -148,7 +148,7 @@ def test_a_store_of_an_older_version_is_refused_here_and_read_by_trainings(tmp_p
             writer.write(i, np.zeros((0, 4)), np.zeros(0))
     with pytest.raises(FileExistsError, match=r"made by an older version, .*not note.*give --overwrite"):
         run(tmp_path / "s.arrow", 3, Proposer())
-    assert len(WithProposals(dataset(3), ProposalStore(tmp_path / "s.arrow", "d"))[2]["proposal_boxes"]) == 0
+    assert len(DatasetWithProposals(dataset(3), ProposalStore(tmp_path / "s.arrow", "d"))[2]["proposal_boxes"]) == 0
 
 
 def test_a_few_file_sizes_are_asked_for_of_many_images(tmp_path, monkeypatch):
@@ -156,11 +156,11 @@ def test_a_few_file_sizes_are_asked_for_of_many_images(tmp_path, monkeypatch):
     monkeypatch.setattr(os.path, "getsize", lambda file: asked.append(file) or 7)
     for count, wanted in ((0, 0), (1, 1), (100, 100), (101, 51), (120_000, 100)):
         asked.clear()
-        parts.file_sizes([f"{i}.jpg" for i in range(count)])
+        sharding.image_fingerprint([f"{i}.jpg" for i in range(count)])
         assert len(set(asked)) == len(asked) == wanted
 
 
-def test_two_processes_do_not_share_a_folder_of_parts(tmp_path, impatient):
+def test_two_processes_do_not_share_a_folder_of_parts(tmp_path, no_lock_timeout):
     (tmp_path / "s.arrow.parts").mkdir()
     with open(tmp_path / "s.arrow.parts" / "shard1.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

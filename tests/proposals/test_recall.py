@@ -1,4 +1,4 @@
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import numpy as np

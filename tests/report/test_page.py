@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-import run_folders
+from helpers import run_folders
 from PIL import Image
 
 from wsd_distill.report.page import write_report
@@ -43,12 +43,12 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Two seeds of all but the teacher, whose second run is under way, and Hinton's, which learns no temperatures."""
+    """Two seeds of all but the teacher, whose second run is under way, and SoftLabels's, which learns no temperatures."""
     folder = tmp_path_factory.mktemp("report")
     for seed, ap in enumerate([60.0, 64.0]):
         run_folders.write_run(folder / f"seed{seed}/student", seed, [50.0, 30.0, math.nan])
         run_folders.write_run(folder / f"seed{seed}/stage2", seed, [ap, 29.0, math.nan], run_folders.learned(seed))
-        run_folders.write_run(folder / f"seed{seed}/hinton", seed, [50.0, 30.0, math.nan])
+        run_folders.write_run(folder / f"seed{seed}/soft_labels", seed, [50.0, 30.0, math.nan])
     run_folders.write_run(folder / "seed0/teacher", 0, [70.0, 40.0, math.nan])
     run_folders.write_entries(folder / "seed1/teacher", {"iteration": 19, "loss_image": 3.0})
     Image.new("RGB", (4, 4)).save(folder / "scenes.png")
@@ -56,7 +56,7 @@ def page(tmp_path_factory):
         Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0}, {}, {"mAP": 82.0}]),  # the second seed is under way
         Row("RLSD <2017>", {"mAP": 68.2}, None, note="published & alone"),
     ]
-    names = {"T-WDet": "teacher", "w/o": "student", "w/": "stage2", "Hinton": "hinton"}
+    names = {"T-WDet": "teacher", "w/o": "student", "w/": "stage2", "SoftLabels": "soft_labels"}
     path = write_report(
         folder,
         title="Scenes & <digits>",
@@ -96,7 +96,7 @@ def test_temperatures_by_hand(page):
     """t^c of cat is 2 and 4: 3 in the mean; that of dog 1/2 twice."""
     assert "tᶜ, teacher&#39;s classes from 0.500 (dog) to 3.000 (cat)" in page
     assert "tᵈ, teacher&#39;s proposals ends at 2." in page
-    assert page.count("Temperatures of ") == 2 and "Temperatures of Hinton" not in page
+    assert page.count("Temperatures of ") == 2 and "Temperatures of SoftLabels" not in page
 
 
 def test_what_is_missing_is_said(texts):

@@ -3,15 +3,15 @@ import torch
 from PIL import Image
 
 from wsd_distill.report import throughput
-from wsd_distill.report.pictures import choose_scenes, draw_scenes
-from wsd_distill.report.table import Row, Table, gains, markdown_table, spread
+from wsd_distill.report.figures import choose_scenes, draw_scenes
+from wsd_distill.report.table import Row, Table, gains, markdown_table, mean_std
 
 
 def test_spread_by_hand():
-    assert spread([70.0]) == "70.0"
-    assert spread([1.0, 2.0, 6.0]) == "3.0 ± 2.6"  # deviations -2, -1, 3: sqrt(14 / 2)
-    assert spread([1.0, 2.0, 6.0], "+") == "+3.0 ± 2.6" and spread([-0.25], "+") == "-0.2"
-    assert spread([]) == "-"
+    assert mean_std([70.0]) == "70.0"
+    assert mean_std([1.0, 2.0, 6.0]) == "3.0 ± 2.6"  # deviations -2, -1, 3: sqrt(14 / 2)
+    assert mean_std([1.0, 2.0, 6.0], "+") == "+3.0 ± 2.6" and mean_std([-0.25], "+") == "-0.2"
+    assert mean_std([]) == "-"
 
 
 def rows():

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-import run_folders
+from helpers import run_folders
 
 from wsd_distill.report.runs import Run
 
@@ -56,11 +56,11 @@ def test_after_a_resume_the_later_entries_count(tmp_path):
 
 
 def test_a_run_that_has_not_begun(tmp_path):
-    run = Run("Hinton", tmp_path / "seed0" / "hinton")
-    assert run.missing == "Hinton, seed0/hinton: not finished, it has logged nothing yet."
+    run = Run("SoftLabels", tmp_path / "seed0" / "soft_labels")
+    assert run.missing == "SoftLabels, seed0/soft_labels: not finished, it has logged nothing yet."
     assert (run.results, run.temperatures, run.class_names, run.commands) == ({}, {}, [], [])
 
 
 def test_a_run_without_temperatures(tmp_path):
     run_folders.write_run(tmp_path, 0, [50.0, 20.0, math.nan])
-    assert Run("Hinton", tmp_path).temperatures == {}
+    assert Run("SoftLabels", tmp_path).temperatures == {}

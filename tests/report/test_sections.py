@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-import run_folders
+from helpers import run_folders
 
 from wsd_distill.report import sections
 from wsd_distill.report.runs import Run
@@ -29,7 +29,7 @@ def test_the_mean_ends_where_the_first_seed_does(tmp_path, drawn):
 
 
 def test_long_curves_are_thinned_to_means(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr(sections, "MOST_POINTS", 3)
+    monkeypatch.setattr(sections, "MAX_POINTS", 3)
     sections.training_curves({"T-WDet": [log(tmp_path, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0)]})
     assert drawn["Losses of T-WDet"][0].mean == ([5, 25, 45], [2, 6, 10])
 

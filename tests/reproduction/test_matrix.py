@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from builders import own_images
+from helpers.builders import own_images
 
-from wsd_distill.reproduction.matrix import Detector, Matrix, config_file
+from wsd_distill.reproduction.matrix import Detector, RunPlan, config_file
 from wsd_distill.reproduction.recipes import COMPARISON, RECIPES, ROWS
 from wsd_distill.reproduction.runs import missing
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, forget):
+def folder(tmp_path, monkeypatch, restore_catalogs):
     """Stores are looked for in its ``data``."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
     return tmp_path
@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch, forget):
 
 def plan(folder, tables, dataset="digit_scenes", seeds=1, **options):
     """name -> run, of what is missing for these tables."""
-    matrix = Matrix(ROOT, dataset, folder / "out", **options)
+    matrix = RunPlan(ROOT, dataset, folder / "out", **options)
     return {run.name: run for run in missing(matrix.goals([r for t in tables for r in ROWS[t].values()], seeds))}
 
 
@@ -38,7 +38,7 @@ def test_only_what_a_table_needs_and_once_for_all_seeds(folder):
     names += [f"seed{s}/{name}" for s in (0, 1) for name in ("teacher", "stage1", "stage2", "student", "student_long")]
     assert sorted(plan(folder, [3], seeds=2)) == sorted(names)
     assert sorted(plan(folder, [3], seeds=2)) == sorted(
-        run.name for run in missing(Matrix(ROOT, "digit_scenes", folder / "out").goals(COMPARISON.values(), 2))
+        run.name for run in missing(RunPlan(ROOT, "digit_scenes", folder / "out").goals(COMPARISON.values(), 2))
     )
 
 
@@ -58,7 +58,7 @@ def test_all_tables_share_teacher_baseline_and_stages(folder):
     "name, needed, start",
     [
         ("stage2", {"proposals_edge_boxes", "teacher", "stage1"}, "stage1"),
-        ("hinton", {"proposals_edge_boxes", "teacher"}, None),
+        ("soft_labels", {"proposals_edge_boxes", "teacher"}, None),
         ("attention_transfer", {"proposals_edge_boxes", "teacher"}, None),
         ("fitnets_hint", {"proposals_edge_boxes", "teacher"}, None),
         ("fitnets", {"proposals_edge_boxes", "teacher", "fitnets_hint"}, "fitnets_hint"),
@@ -69,7 +69,7 @@ def test_all_tables_share_teacher_baseline_and_stages(folder):
     ],
 )
 def test_what_a_run_needs_and_starts_from(folder, name, needed, start):
-    run = Matrix(ROOT, "digit_scenes", folder / "out").training(name, 0)
+    run = RunPlan(ROOT, "digit_scenes", folder / "out").training(name, 0)
     assert needs(run) == needed
     weights = f'"{folder}/out/seed0/{start}/model_final.pth"' if start else None
     assert overrides(run).get("train.init_checkpoint") == weights
@@ -84,7 +84,7 @@ def test_iterations_are_those_of_stage_2_of_stage_1_or_of_both(folder):
     }
     assert {name for name, value in iterations.items() if value == "2250"} == {
         "student",
-        "hinton",
+        "soft_labels",
         "fitnets",
         "attention_transfer",
     }
@@ -152,7 +152,10 @@ def test_a_method_that_is_not_the_configs_own_generator_is_named(folder):
     (folder / "configs/own/data.py").write_text(
         "from ..common.data import dataset, proposals\ndataset.update(train='a', val='b', test='c')\n"
     )
-    assert Matrix(folder, "own").proposals("edge_boxes").command[-2:] == ["--method", "edge_boxes"]  # no on_image
+    assert RunPlan(folder, "own").proposals("edge_boxes").command[-2:] == [
+        "--method",
+        "edge_boxes",
+    ]  # no image_proposals
 
 
 def test_overrides_of_the_user_reach_every_config_that_has_their_key(folder):
@@ -164,7 +167,7 @@ def test_overrides_of_the_user_reach_every_config_that_has_their_key(folder):
     assert "train.max_iter=7" not in runs["proposals_edge_boxes"].command
     assert overrides(runs["seed0/student_long"])["train.max_iter"] == "14"  # the last of two; 7 of each stage
     assert runs["proposals_edge_boxes"].results[0] == folder / "data/proposals/pets_train_edge_boxes.arrow"
-    assert Matrix(ROOT, "image_list", opts=opts).output == Path("output/pets").resolve()
+    assert RunPlan(ROOT, "image_list", opts=opts).output == Path("output/pets").resolve()
     with pytest.raises(ValueError, match="--opts train.max_itr=7"):
         plan(folder, [3], opts=["train.max_itr=7"])
 
@@ -178,7 +181,7 @@ def test_a_detector_or_generator_that_is_asked_for_is_compared_with_the_stores_t
     assert runs["proposals_detector"].check and runs["proposals_detector"].command[-1] == "detector.pth"
     assert runs["seed0/teacher_detector"].needs == [runs["proposals_detector"]]
     assert "proposals_edge_boxes" not in runs
-    assert plan(folder, [3], opts=["on_image.proposer.alpha=0.65"])["proposals_edge_boxes"].check
+    assert plan(folder, [3], opts=["image_proposals.proposer.alpha=0.65"])["proposals_edge_boxes"].check
 
 
 @pytest.mark.parametrize("opt", ["proposals.train=other.arrow", "dataloader.train.proposals=other.arrow"])

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from running import is_running, wait_for
+from helpers.running import is_running, wait_for
 
 SOURCE = Path(__file__).parents[2] / "wsd_distill" / "reproduction" / "processes.py"
 SLEEP = """
@@ -22,7 +22,7 @@ STARTER = """
 import os, runpy, sys, time
 from pathlib import Path
 module = runpy.run_path(sys.argv[1])
-with module["ending_children"]() as children:
+with module["terminate_on_exit"]() as children:
     for name in "ab":
         command = [sys.executable, "-S", "-c", *sys.argv[2:]]
         module["start"](children, command, dict(os.environ), name, Path(name), lambda: None)

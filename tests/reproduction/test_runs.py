@@ -1,4 +1,4 @@
-"""Small commands in the place of trainings: what starts when, what a failure stops."""
+"""Small commands instead of trainings: what starts when, what a failure stops."""
 
 import os
 import sys

@@ -110,7 +110,7 @@ def test_scenes_are_drawn_in_rgb_whatever_the_model_reads(finished, tmp_path, mo
         np.savez(scores / "scores.npz", scores=np.full((1, 3), 0.5), labels=np.eye(3)[:1], class_names=["a", "b", "c"])
     image = torch.tensor([255, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8)
     seen = SimpleNamespace(boxes=[Boxes(torch.tensor([[0.0, 0, 4, 4]]))], objectness=[torch.ones(1)])
-    teacher = SimpleNamespace(image_format="BGR", extract=lambda views: seen)
+    teacher = SimpleNamespace(image_format="BGR", compute_outputs=lambda views: seen)
     drawn = []
     monkeypatch.setattr(comparison, "load", lambda run: (teacher, SimpleNamespace(dataset=[{"image": image}])))
     monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)

@@ -1,7 +1,7 @@
 import pytest
-from builders import own_images
+from helpers.builders import own_images
+from helpers.running import in_process, run
 from PIL import Image
-from running import in_process, run
 
 CHECK = ["tools/check_dataset.py", "--config-file", "configs/image_list/data.py", "--num-workers", "0"]
 
@@ -29,7 +29,7 @@ def test_a_users_own_images(tmp_path):
         (["dataset.files.train={}/empty.txt"], "empty.txt are none"),
     ],
 )
-def test_a_training_list_that_is_left_out_or_wrong_is_an_error(tmp_path, files, message, capsys, forget):
+def test_a_training_list_that_is_left_out_or_wrong_is_an_error(tmp_path, files, message, capsys, restore_catalogs):
     (tmp_path / "empty.txt").write_text("")
     files = [file.format(tmp_path) for file in files]
     with pytest.raises(SystemExit) as caught:

@@ -1,15 +1,15 @@
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 import json
 
 import numpy as np
 import pytest
-from builders import own_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from helpers.builders import own_images
+from helpers.proposal_files import RECORDS, content
+from helpers.running import in_process
 from PIL import Image
-from proposal_files import RECORDS, content
-from running import in_process
 from scipy.io import savemat
 
 from wsd_distill.data.proposal_store import ProposalStore
@@ -17,7 +17,7 @@ from wsd_distill.proposals.convert import read
 
 
 @pytest.fixture
-def convert(forget):
+def convert(restore_catalogs):
     """A function: runs the tool for three registered images."""
     DatasetCatalog.register("convert_three", lambda: RECORDS)
 

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from running import in_process
+from helpers.running import in_process
 
 
 @pytest.fixture

@@ -1,26 +1,26 @@
-import wsd_distill  # noqa: F401  (first: it mends Detectron2 0.6 on a current PyTorch)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
 from pathlib import Path
 
 import pytest
-from builders import own_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from helpers.builders import own_images
+from helpers.running import in_process
 from PIL import Image
-from running import in_process
 
 from wsd_distill.data.proposal_store import ProposalStore
-from wsd_distill.engine import command_line
+from wsd_distill.engine import cli
 from wsd_distill.proposals import generate
-from wsd_distill.proposals.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
 GENERATE = ["tools/generate_proposals.py", "--num-workers", "0"]
 SPLITS = ("train", "val", "test")
 
 
 @pytest.fixture
-def tool(tmp_path, forget):
-    """A function that runs the tool in this process for a data set of three pictures; output in tmp_path."""
+def tool(tmp_path, restore_catalogs):
+    """A function that runs the tool in this process for a dataset of three pictures; output in tmp_path."""
     dicts = []
     for number in range(3):
         file = tmp_path / f"{number}.png"
@@ -89,11 +89,11 @@ def test_options_that_would_be_ignored_or_are_missing_are_errors(tool, capsys, a
 def test_options_beside_a_configs_own_proposer_are_an_error(tool, capsys):
     with pytest.raises(SystemExit):
         tool("--config-file", "configs/digit_scenes/data.py", "--max-boxes", "3")
-    assert "--max-boxes: give --method, or change the config's on_image.proposer" in capsys.readouterr().err
+    assert "--max-boxes: give --method, or change the config's image_proposals.proposer" in capsys.readouterr().err
 
 
 @pytest.fixture
-def own(monkeypatch, tmp_path, forget):
+def own(monkeypatch, tmp_path, restore_catalogs):
     """A function that runs the tool for the image lists train.csv, val.csv and test.csv of one picture each."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     for split in SPLITS:
@@ -129,7 +129,7 @@ def test_a_missing_list_is_an_error_of_the_arguments(own, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, splits",
     [
-        (["OWN", "--overwrite", "on_image.proposer.max_boxes=9"], ["test", "train", "val"]),
+        (["OWN", "--overwrite", "image_proposals.proposer.max_boxes=9"], ["test", "train", "val"]),
         (["OWN", "--dataset", "pets_val"], ["val"]),
         (["--dataset", "pets_val", "pets_test", "OWN"], ["test", "val"]),
         (["--dataset", "pets_val", "--overwrite", "OWN"], ["val"]),
@@ -150,16 +150,16 @@ def test_a_part_named_by_hand_gets_the_store_of_its_whole(tool, tmp_path):
 def test_a_proposer_that_is_not_the_method_of_the_stores_is_an_error(tool, capsys):
     with pytest.raises(SystemExit):
         tool("--config-file", "configs/voc5/data.py", "proposals.method=detector")
-    assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err
+    assert "image_proposals.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err
 
 
 @pytest.fixture
-def parse(monkeypatch, forget):
-    """A function: arguments -> names of the data sets and the proposer; no data set is loaded, nothing is made."""
+def parse(monkeypatch, restore_catalogs):
+    """A function: arguments -> names of the datasets and the proposer; no dataset is loaded, nothing is made."""
 
     def run(*arguments):
         asked = []
-        monkeypatch.setattr(command_line, "load_datasets", lambda parser, names: dict.fromkeys(names, []))
+        monkeypatch.setattr(cli, "load_datasets", lambda parser, names: dict.fromkeys(names, []))
         monkeypatch.setattr(
             generate, "generate", lambda dicts, name, proposer, *_, **__: asked.append((name, proposer))
         )
@@ -198,7 +198,9 @@ def test_a_config_without_a_generator_is_an_error_unless_a_method_is_given(parse
     )
     with pytest.raises(SystemExit):
         parse("--config-file", tmp_path / "own.py")
-    assert "error: the config has no on_image, whose proposer it would be: give --method" in capsys.readouterr().err
+    assert (
+        "error: the config has no image_proposals, whose proposer it would be: give --method" in capsys.readouterr().err
+    )
     names, proposer = parse("--config-file", tmp_path / "own.py", "--method", "edge_boxes", "--max-boxes", "7")
     assert (names, proposer) == (["voc_2007_val_mlc"], EdgeBoxes(max_boxes=7))
 
@@ -208,5 +210,5 @@ def test_a_generator_that_cannot_be_made_is_an_error_of_the_arguments(parse, cap
         parse("--config-file", CONFIGS / "coco/teacher_vgg16_fasterrcnn.py")
     assert "error: the detector has no config: give a file, or a name in" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        parse("--config-file", CONFIGS / "digit_scenes/data.py", "on_image.proposer.sides=[0]")
+        parse("--config-file", CONFIGS / "digit_scenes/data.py", "image_proposals.proposer.sides=[0]")
     assert "error: sides [0]: give one or several positive numbers" in capsys.readouterr().err

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from helpers.running import in_process, run
 from PIL import Image
-from running import in_process, run
 
-from wsd_distill.modeling.weights import CheckpointError
+from wsd_distill.modeling.checkpoints import CheckpointError
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The data set and its store, made by the config's own proposer."""
+    """The dataset and its store, made by the config's own proposer."""
     folder = tmp_path_factory.mktemp("datasets")
     config = ["--config-file", "configs/digit_scenes/data.py"]
     run("tools/generate_proposals.py", *config, "--dataset", "digit_scenes_test", "--num-workers", 0, data=folder)
@@ -96,14 +96,14 @@ def test_a_split_that_the_config_does_not_have_is_an_error_of_the_arguments(pred
     assert "error: --split test: dataloader.test of the config has []" in capsys.readouterr().err
 
 
-def test_a_t_wdet_of_a_detectors_proposals_gives_photos_none_of_edge_boxes(predict, capsys, forget):
+def test_a_t_wdet_of_a_detectors_proposals_gives_photos_none_of_edge_boxes(predict, capsys, restore_catalogs):
     with pytest.raises(SystemExit):
         predict("teacher_vgg16_fasterrcnn", "none.pth", "--input", "a.png", folder="voc")
     assert "error: --input: this T-WDet has no model.proposer; docs/proposals.md says" in capsys.readouterr().err
-    named = ["--input", "a.png", "model.proposer=${on_image}", "model.head.dims=[8]"]
+    named = ["--input", "a.png", "model.proposer=${image_proposals}", "model.head.dims=[8]"]
     with pytest.raises(SystemExit):
         predict("teacher_vgg16_fasterrcnn", "none.pth", *named, folder="voc")
     assert "error: the detector has no config" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         predict("teacher", "none.pth", "--input", "a.png", "proposals.method=detector")
-    assert "on_image.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err
+    assert "image_proposals.proposer is edge_boxes, but proposals.method is detector" in capsys.readouterr().err

@@ -13,7 +13,7 @@ PATH = Path(__file__).parents[2] / "tools" / "reproduce.py"
 
 
 @pytest.fixture
-def reproduce(monkeypatch, tmp_path, forget):
+def reproduce(monkeypatch, tmp_path, restore_catalogs):
     """A function: arguments of the tool; every training ends at once, with 70 mAP or, where it is to fail, without."""
     spec = importlib.util.spec_from_file_location("reproduce", PATH)
     tool = importlib.util.module_from_spec(spec)

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from helpers.running import TESTS, run
 from PIL import Image
-from running import TESTS, run
 from sklearn.metrics import average_precision_score
 
-from wsd_distill.files import locked
+from wsd_distill.io import file_lock
 
 SMALL = [
     "dataloader.train.total_batch_size=4",
@@ -54,7 +54,7 @@ def mean_average_precision(scores, labels):
 
 
 def labels_on_disk(data, split="test"):
-    """(N, K) of the scenes in the order of their ids, from the data set's own file."""
+    """(N, K) of the scenes in the order of their ids, from the dataset's own file."""
     content = json.loads((data / "digit_scenes_v2" / f"instances_{split}.json").read_text())
     labels = np.zeros((len(content["images"]), 10), int)
     for annotation in content["annotations"]:
@@ -79,7 +79,7 @@ def stages(teacher, data, runs):
     """Stage 1 and stage 2."""
     first, second = runs / "stage1", runs / "stage2"
     common = ["train.max_iter=10", f"distiller.teacher_checkpoint={teacher}/model_final.pth"]
-    common.append("trainer.gate.allow_poor=True")
+    common.append("trainer.gate.warn_only=True")
     train("stage1", first, *common, data=data)
     train("stage2", second, *common, f"train.init_checkpoint={first}/model_final.pth", data=data)
     return first, second
@@ -107,7 +107,7 @@ def test_teacher_learns_and_is_evaluated(teacher, data):
 
 def test_views_are_averaged_by_an_override_of_one_splits_mapper(teacher, data, tmp_path):
     mapper = "dataloader.test.test.loader.mapper"
-    views = [f"{mapper}.average_views=True", f"{mapper}.sides=[128,96]"]
+    views = [f"{mapper}.tta=True", f"{mapper}.sides=[128,96]"]
     train(
         "teacher",
         tmp_path,
@@ -152,7 +152,7 @@ def test_two_processes_over_gloo(teacher, data, tmp_path):
     """Stage 2: both pass the gate, fill the teacher's cache and train; each scene is evaluated once."""
     both, cache = tmp_path / "both", tmp_path / "cache"
     weights = [f"distiller.teacher_checkpoint={teacher}/model_final.pth", f"distiller.cache.folder={cache}"]
-    options = [*weights, "trainer.gate.allow_poor=True", "train.init_checkpoint=", "train.max_iter=3"]
+    options = [*weights, "trainer.gate.warn_only=True", "train.init_checkpoint=", "train.max_iter=3"]
     done = train("stage2", both, *options, data=data, flags=["--num-gpus", "2"])
     assert "World size: 2" in done.stdout and "the teacher's mAP on 12 images is" in done.stdout
     written = np.load(cache / "logits.checksums.npy").reshape(24, 2) != 0
@@ -215,7 +215,7 @@ def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
     assert losses(tmp_path / "out", "lr") == pytest.approx([1e-3] * 4)
     assert len(losses(tmp_path / "out", "val_loss")) > 0
     state = torch.load(tmp_path / "out" / "model_final.pth", map_location="cpu", weights_only=True)["trainer"]
-    assert state["hooks"]["LowerOnPlateau"]["last_epoch"] == 2
+    assert state["hooks"]["ReduceLROnPlateauHook"]["last_epoch"] == 2
     assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-4)
 
 
@@ -227,7 +227,7 @@ def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, t
 
 @pytest.mark.parametrize("flags", [[], ["--eval-only"]])
 def test_a_folder_takes_one_process_at_a_time(data, tmp_path, flags):
-    with locked(tmp_path / "lock"):
+    with file_lock(tmp_path / "lock"):
         done = train("student", tmp_path, data=data, check=False, flags=flags)
     assert f"another process is at work in {tmp_path}: wait for it or stop it" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
@@ -254,4 +254,4 @@ def test_only_a_complete_run_has_results(data, tmp_path):
 def test_what_is_undefined_is_null():
     train_net = runpy.run_path(str(TESTS.parent / "tools" / "train_net.py"))
     found = {"test": {"multilabel": {"mAP": 50.0, "AP-cat": float("nan"), "n": 3}}, "val": {}}
-    assert train_net["without_nan"](found) == {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}}
+    assert train_net["nan_to_none"](found) == {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}}

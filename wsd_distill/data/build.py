@@ -1,4 +1,4 @@
-"""Loaders for LazyConfigs: the dicts of a registered data set, with proposals where a store is named, mapped."""
+"""Loaders for LazyConfigs: the dicts of a registered dataset, with proposals where a store is named, mapped."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, build_d
 from detectron2.data.samplers import InferenceSampler
 from detectron2.structures import BoxMode
 
-from .datasets.catalog import source_of
+from .datasets.catalog import get_source_dataset
 from .image import ImageError
 from .proposal_store import ProposalStore
 
 logger = logging.getLogger(__name__)
 
 
-class WithProposals(torch.utils.data.Dataset):
+class DatasetWithProposals(torch.utils.data.Dataset):
     """Dataset dicts with their image's proposals, the best first, under Detectron2's keys.
 
     Raises:
@@ -39,16 +39,16 @@ class WithProposals(torch.utils.data.Dataset):
         return record
 
 
-def get_dataset_dicts(name: str, evenly_spaced: int | None = None) -> list[dict]:
-    """Dataset dicts of a registered data set, or of so many of its images, evenly spaced over it.
+def get_dataset_dicts(name: str, subsample: int | None = None) -> list[dict]:
+    """Dataset dicts of a registered dataset, or of so many of its images, evenly spaced over it.
 
     Raises:
         KeyError: lists the registered names.
         ValueError: an image without the key ``labels`` (named).
     """
     dicts = DatasetCatalog.get(name)
-    if evenly_spaced is not None and evenly_spaced < len(dicts):
-        dicts = [dicts[i * len(dicts) // evenly_spaced] for i in range(evenly_spaced)]
+    if subsample is not None and subsample < len(dicts):
+        dicts = [dicts[i * len(dicts) // subsample] for i in range(subsample)]
     for record in dicts:
         if "labels" not in record:
             raise ValueError(f"{name}: image {record.get('image_id')!r} ({record['file_name']}) has no key 'labels'")
@@ -62,7 +62,7 @@ def build_train_loader(
     total_batch_size: int,
     proposals: str | None = None,
     num_workers: int = 0,
-    max_unreadable: int = 20,
+    max_corrupt_images: int = 20,
 ):
     """Detectron2's endless, shuffled training loader.
 
@@ -71,12 +71,12 @@ def build_train_loader(
     Args:
         dataset: a registered name. mapper: dataset dict -> what a model takes.
         total_batch_size: images of a step, over all ranks.
-        proposals: file of a proposal store of this data set; None gives the mapper no proposals.
-        max_unreadable: more such images than this, in one worker, are an ImageError; 0 makes the first one an error.
+        proposals: file of a proposal store of this dataset; None gives the mapper no proposals.
+        max_corrupt_images: more such images than this, in one worker, are an ImageError; 0 makes the first one an error.
     """
     records = _records(get_dataset_dicts(dataset), dataset, proposals)
     return build_detection_train_loader(
-        SkipUnreadable(records, mapper, max_unreadable),
+        SkipUnreadable(records, mapper, max_corrupt_images),
         mapper=None,
         total_batch_size=total_batch_size,
         aspect_ratio_grouping=False,
@@ -91,17 +91,17 @@ def build_test_loader(
     batch_size: int = 1,
     proposals: str | None = None,
     num_workers: int = 0,
-    evenly_spaced: int | None = None,
+    subsample: int | None = None,
 ):
     """Every image once, split over ranks, in batches (Detectron2 0.6's own test loader knows batches of one only).
 
     An image that cannot be read is an ImageError here: results over other images would be other results.
 
     Args:
-        evenly_spaced: only so many images, from all over a data set, for its list may be sorted by label. Others as in
+        subsample: only so many images, from all over a dataset, for its list may be sorted by label. Others as in
             build_train_loader.
     """
-    records = _records(get_dataset_dicts(dataset, evenly_spaced), dataset, proposals)
+    records = _records(get_dataset_dicts(dataset, subsample), dataset, proposals)
     return torch.utils.data.DataLoader(
         MapDataset(records, mapper),
         batch_size=batch_size,
@@ -117,10 +117,10 @@ class SkipUnreadable(torch.utils.data.Dataset):
     Not left to Detectron2's MapDataset, whose draw for a mapper that returns None fails from Python 3.11 on.
     """
 
-    def __init__(self, records: torch.utils.data.Dataset, mapper: Callable, max_unreadable: int):
+    def __init__(self, records: torch.utils.data.Dataset, mapper: Callable, max_corrupt_images: int):
         self.records = records
         self.mapper = mapper
-        self.max_unreadable = max_unreadable
+        self.max_corrupt_images = max_corrupt_images
         self.unreadable = set()
 
     def __len__(self) -> int:
@@ -138,16 +138,16 @@ class SkipUnreadable(torch.utils.data.Dataset):
         if error.file_name in self.unreadable:
             return
         self.unreadable.add(error.file_name)
-        if len(self.unreadable) > min(self.max_unreadable, len(self) - 1):
+        if len(self.unreadable) > min(self.max_corrupt_images, len(self) - 1):
             raise error
-        count = f"{len(self.unreadable)} of at most {self.max_unreadable} in this process"
+        count = f"{len(self.unreadable)} of at most {self.max_corrupt_images} in this process"
         logger.warning("skipped in training, %s: %s", count, error)
 
 
 def _records(dicts: list[dict], name: str, proposals: str | None) -> torch.utils.data.Dataset:
     if proposals is None:
         return DatasetFromList(dicts, copy=False)
-    return WithProposals(dicts, ProposalStore(proposals, dataset_name=source_of(name)))
+    return DatasetWithProposals(dicts, ProposalStore(proposals, dataset_name=get_source_dataset(name)))
 
 
 def _as_list(batch: list[dict]) -> list[dict]:

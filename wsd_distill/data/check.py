@@ -1,4 +1,4 @@
-"""Is a data set on disk what it should be? Counts, a hash of the split, broken files, images in two splits."""
+"""Is a dataset on disk what it should be? Counts, a hash of the split, broken files, images in two splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .build import get_dataset_dicts
 from .image import ImageError, ImageFile
-from .workers import check_stopped, run_jobs
+from .workers import raise_if_cancelled, run_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +23,18 @@ _IMAGES_PER_JOB = 64
 
 
 def check_datasets(names: list[str], num_workers: int) -> list[str]:
-    """Log a report on each data set and return what is wrong, a sentence for each fault.
+    """Log a report on each dataset and return what is wrong, a sentence for each fault.
 
-    A fault is a data set that cannot be loaded or has not as many images as it should, two images of one id, a
+    A fault is a dataset that cannot be loaded or has not as many images as it should, two images of one id, a
     label out of range, an image file that is missing, unreadable or of another size, and an image that is in two of
-    the data sets: two files are one image where their bytes are the same.
+    the datasets: two files are one image where their bytes are the same.
 
     Args:
-        names: registered data sets.
+        names: registered datasets.
         num_workers: processes that read images; 0 reads in this one.
     """
     faults: list[str] = []
-    owners: dict[bytes, tuple[str, str]] = {}  # hash of a file -> data set and file that had it first
+    first_seen: dict[bytes, tuple[str, str]] = {}  # hash of a file -> dataset and file that had it first
     for name in names:
         try:
             records = get_dataset_dicts(name)
@@ -45,12 +45,12 @@ def check_datasets(names: list[str], num_workers: int) -> list[str]:
         faults += check_records(name, records)
         hashes, broken = read_images(records, num_workers)
         faults += [f"{name}: {fault}" for fault in broken]
-        faults += _shared(name, hashes, owners)
+        faults += _find_duplicates(name, hashes, first_seen)
     return faults
 
 
 def describe(name: str, records: list[dict]) -> str:
-    """Counts and hash of a data set, as text."""
+    """Counts and hash of a dataset, as text."""
     classes = MetadataCatalog.get(name).thing_classes
     counts = [len(record["labels"]) for record in records] or [0]
     positive = Counter(k for record in records for k in record["labels"])
@@ -110,7 +110,7 @@ def read_images(records: list[dict], num_workers: int) -> tuple[dict[str, bytes]
 def _read_some(records: list[dict]) -> tuple[dict[str, bytes], list[str]]:
     hashes, faults = {}, []
     for record in records:
-        check_stopped()
+        raise_if_cancelled()
         name = record["file_name"]
         try:
             image = ImageFile(name)
@@ -128,11 +128,11 @@ def _read_some(records: list[dict]) -> tuple[dict[str, bytes], list[str]]:
     return hashes, faults
 
 
-def _shared(name: str, hashes: dict[str, bytes], owners: dict[bytes, tuple[str, str]]) -> list[str]:
-    """Images that an earlier data set has too; ``owners`` learns the others. Repetitions in one are only counted."""
+def _find_duplicates(name: str, hashes: dict[str, bytes], first_seen: dict[bytes, tuple[str, str]]) -> list[str]:
+    """Images that an earlier dataset has too; ``owners`` learns the others. Repetitions in one are only counted."""
     faults, repeated = [], 0
     for file, digest in hashes.items():
-        owner, other = owners.setdefault(digest, (name, file))
+        owner, other = first_seen.setdefault(digest, (name, file))
         if owner != name:
             faults.append(f"{file} of {name} is in {owner} too, as {other}")
         repeated += owner == name and other != file

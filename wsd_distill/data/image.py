@@ -20,7 +20,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 ORIENTATION = 274  # the Exif tag
-UPRIGHT = {  # its value -> whether rows and columns change places, then the steps through rows and through columns
+EXIF_TRANSFORMS = {  # its value -> whether rows and columns change places, then the steps through rows and through columns
     2: (False, 1, -1),
     3: (False, -1, -1),
     4: (False, -1, 1),
@@ -44,7 +44,7 @@ class ImageError(ValueError):
         self.file_name = file_name
         super().__init__(
             f"{file_name} cannot be read as an image ({type(error).__name__}: {error}): mend it, or take it out of the "
-            "data set; tools/check_dataset.py finds all such files beforehand"
+            "dataset; tools/check_dataset.py finds all such files beforehand"
         )
 
 
@@ -58,19 +58,19 @@ class ImageFile:
     def __init__(self, file_name: str):
         self.file_name = file_name
         self._decoded: dict[int, np.ndarray] = {}
-        with self._errors_named():
+        with self._wrap_errors():
             with PathManager.open(file_name, "rb") as file:
                 self._data = file.read()
             if not self._data:
                 raise EOFError("the file is empty")
             header = Image.open(io.BytesIO(self._data))
-            if header.format == "TIFF" and _orientation(header) in UPRIGHT:
+            if header.format == "TIFF" and _orientation(header) in EXIF_TRANSFORMS:
                 header.load()  # newer Pillows turn it then, and take the tag away
             self._is_jpeg = header.format in ("JPEG", "MPO")
             self._opencv_reads = self._is_jpeg and header.mode in ("RGB", "L")
-            self._turn = UPRIGHT.get(_orientation(header), (False, 1, 1))
+            self._exif_transform = EXIF_TRANSFORMS.get(_orientation(header), (False, 1, 1))
             width, height = header.size
-            self.shape = (width, height) if self._turn[0] else (height, width)
+            self.shape = (width, height) if self._exif_transform[0] else (height, width)
 
     @property
     def digest(self) -> bytes:
@@ -88,7 +88,7 @@ class ImageFile:
         if not self._is_jpeg:
             reduction = 1
         if reduction not in self._decoded:
-            with self._errors_named():
+            with self._wrap_errors():
                 self._decoded[reduction] = self._decode(reduction)
         return self._decoded[reduction]
 
@@ -96,11 +96,11 @@ class ImageFile:
         pixels = _by_opencv(self._data, reduction) if self._opencv_reads else None
         if pixels is None:
             pixels = _by_pillow(self._data, reduction)
-        swap, rows, columns = self._turn
+        swap, rows, columns = self._exif_transform
         return np.ascontiguousarray((pixels.swapaxes(0, 1) if swap else pixels)[::rows, ::columns])
 
     @contextmanager
-    def _errors_named(self) -> Iterator[None]:
+    def _wrap_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # Pillow's plugins raise anything on broken files, from SyntaxError to struct.error
@@ -112,7 +112,7 @@ def read_rgb(file_name: str) -> np.ndarray:
     return ImageFile(file_name).pixels()
 
 
-def squash(pixels: np.ndarray, side: int) -> torch.Tensor:
+def resize_to_square(pixels: np.ndarray, side: int) -> torch.Tensor:
     """(H, W, 3) uint8 to (3, side, side): PyTorch's antialiased bilinear filter, Pillow's within rounding."""
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     return interpolate(images, (side, side), mode="bilinear", antialias=True)[0]

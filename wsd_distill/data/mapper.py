@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.logger import log_first_n
 
-from .image import ImageFile, squash
+from .image import ImageFile, resize_to_square
 
 
 class MultiLabelMapper:
@@ -21,13 +21,13 @@ class MultiLabelMapper:
     The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32 (1, 0, or -1 for what is neither: the dict's
     ``ignore_labels``), ``proposals`` where the dataset dict has Detectron2's ``proposal_boxes`` and
     ``proposal_objectness_logits`` (the best first; the loader puts them there), and the dataset dict's file_name,
-    image_id, height and width, and ``flip``, whether it is mirrored. With ``teacher_sides`` it also has ``teacher``, a
+    image_id, height and width, and ``flip``, whether it is mirrored. With ``teacher_sizes`` it also has ``teacher``, a
     dict of the same image at the teacher's side, with its own ``proposals``. One flip holds for both views. With
-    ``average_views`` it also has ``views``, over which a model averages: dicts with an ``image`` and the same
+    ``tta`` it also has ``views``, over which a model averages: dicts with an ``image`` and the same
     ``proposals``, each made from the file's pixels (resized again, a resized image would blur). No annotation gets out.
 
     ValueErrors, which name the file: an image that cannot be read (ImageError) or is not of its dict's size; a label
-    that is no class index; ``teacher_sides`` and no proposals.
+    that is no class index; ``teacher_sizes`` and no proposals.
 
     Args:
         is_train: flips happen only in training.
@@ -36,12 +36,12 @@ class MultiLabelMapper:
         image_format: channel order, RGB or BGR.
         flip_prob: probability of a horizontal flip.
         num_proposals: how many an image gets: the best of them, recycled from the best where there are fewer.
-        teacher_sides: as ``sides``, for the teacher's view.
+        teacher_sizes: as ``sides``, for the teacher's view.
         teacher_cached: the teacher's view comes without its ``image``, for a Distiller that reads a teacher cache.
         fast: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where neither side gets below the view's, and PyTorch
             resizes; False gives the pixels of Detectron2's own mapper (docs/data_loading.md). Has to be the same in
             training and at test time.
-        average_views: at test time the image comes in every view of training: at each of ``sides``, as it is and, where
+        tta: at test time the image comes in every view of training: at each of ``sides``, as it is and, where
             ``flip_prob`` is not 0, mirrored.
     """
 
@@ -54,10 +54,10 @@ class MultiLabelMapper:
         image_format: str = "RGB",
         flip_prob: float = 0.5,
         num_proposals: int = 500,
-        teacher_sides: list[int] | None = None,
+        teacher_sizes: list[int] | None = None,
         teacher_cached: bool = False,
         fast: bool = True,
-        average_views: bool = False,
+        tta: bool = False,
     ):
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format is RGB or BGR, not {image_format!r}")
@@ -67,10 +67,10 @@ class MultiLabelMapper:
         self.image_format = image_format
         self.flip_prob = flip_prob
         self.num_proposals = num_proposals
-        self.teacher_sides = list(teacher_sides) if teacher_sides else None
+        self.teacher_sizes = list(teacher_sizes) if teacher_sizes else None
         self.teacher_cached = teacher_cached
         self.fast = fast
-        self.average_views = average_views
+        self.tta = tta
 
     def __call__(self, dataset_dict: dict) -> dict:
         kept = ("file_name", "image_id", "height", "width")
@@ -80,10 +80,10 @@ class MultiLabelMapper:
         flip = bool(self.is_train and np.random.rand() < self.flip_prob)
         boxes_and_scores = self._chosen_proposals(dataset_dict, file.shape)
         output.update(self._view(file, boxes_and_scores, self._side(self.sides), flip))
-        if self.teacher_sides:
-            view = self._view(file, boxes_and_scores, self._side(self.teacher_sides), flip, not self.teacher_cached)
+        if self.teacher_sizes:
+            view = self._view(file, boxes_and_scores, self._side(self.teacher_sizes), flip, not self.teacher_cached)
             output["teacher"] = {**view, "image_id": output["image_id"]}
-        if self.average_views and not self.is_train:
+        if self.tta and not self.is_train:
             flips = (False, True) if self.flip_prob else (False,)
             output["views"] = [self._view(file, boxes_and_scores, s, f) for s in self.sides for f in flips]
         output["labels"] = self._labels(dataset_dict)
@@ -105,14 +105,14 @@ class MultiLabelMapper:
     def _chosen_proposals(self, dataset_dict: dict, image_size: tuple[int, int]) -> tuple | None:
         """(R, 4) boxes and (R,) scores, R being num_proposals; the whole image with score 1 where there is none."""
         if "proposal_boxes" not in dataset_dict:
-            if self.teacher_sides:
+            if self.teacher_sizes:
                 file = dataset_dict["file_name"]
                 raise ValueError(f"{file}: there are no proposals for the teacher, set dataloader.train.proposals")
             return None
         mode = dataset_dict["proposal_bbox_mode"]
         boxes = BoxMode.convert(dataset_dict["proposal_boxes"], mode, BoxMode.XYXY_ABS)
         scores = dataset_dict["proposal_objectness_logits"]
-        return choose_proposals(boxes, scores, self.num_proposals, image_size, dataset_dict["file_name"])
+        return top_proposals(boxes, scores, self.num_proposals, image_size, dataset_dict["file_name"])
 
     def _side(self, sides: list[int]) -> int:
         return int(np.random.choice(sides)) if self.is_train else sides[0]
@@ -139,7 +139,7 @@ class MultiLabelMapper:
     def _pixels(self, file: ImageFile, side: int, flip: bool) -> torch.Tensor:
         """(3, side, side) uint8, of the size's own decoding: what a view shows does not depend on the other view."""
         if self.fast:
-            pixels = squash(file.pixels(at_least=side), side)
+            pixels = resize_to_square(file.pixels(at_least=side), side)
         else:
             resized = T.ResizeTransform(*file.shape, side, side).apply_image(file.pixels())
             pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
@@ -147,7 +147,7 @@ class MultiLabelMapper:
         return pixels.flip(turned).contiguous()
 
 
-def choose_proposals(
+def top_proposals(
     boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best ``num_proposals`` of an image, recycled from the best where there are fewer.

@@ -1,4 +1,4 @@
-"""Proposal store: the object proposals of one data set split in one Arrow IPC file.
+"""Proposal store: the object proposals of one dataset split in one Arrow IPC file.
 
 One row per image, sorted by ``str(image_id)``: ``image_id`` (string), ``proposals`` (list of 5 float32: a box, XYXY_ABS
 in pixels of the original image, and its score; scores descend). To open it is to map the file, note the ids and where
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from ..files import written_whole
+from ..io import atomic_write
 from .root import datasets_root
 
 FORMAT_VERSION = 2
@@ -35,7 +35,7 @@ _COLUMNS = pa.schema(
 
 
 def default_store_path(dataset_name: str, method: str = "edge_boxes") -> str:
-    """Where the proposals of a data set live unless told otherwise; configs and tools both ask here."""
+    """Where the proposals of a dataset live unless told otherwise; configs and tools both ask here."""
     return os.path.join(datasets_root(), "proposals", f"{dataset_name}_{method}.arrow")
 
 
@@ -46,7 +46,7 @@ class StoreMetadata:
     ``failures``: image id -> reason, of images that no proposals could be made for: they have no box, or, converted
     with ``--missing whole-image``, the whole image. ``dropped_boxes``: how many boxes, of all images, were left out
     since they had no area within their image; converted stores have 0, and their conversion logs the number.
-    ``pictures``: which files the proposals were made of, by ``proposals.parts.file_sizes``; empty where that is not
+    ``pictures``: which files the proposals were made of, by ``proposals.parts.image_fingerprint``; empty where that is not
     known.
     """
 
@@ -66,11 +66,11 @@ class ProposalStore:
 
     Args:
         path: a file that :class:`ProposalStoreWriter` wrote.
-        dataset_name: if given, the data set that the store has to be for.
+        dataset_name: if given, the dataset that the store has to be for.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a (whole) proposal store, or that of another data set.
+        ValueError: not a (whole) proposal store, or that of another dataset.
     """
 
     def __init__(self, path: str | os.PathLike, dataset_name: str | None = None) -> None:
@@ -152,7 +152,7 @@ class ProposalStoreWriter:
     def __enter__(self) -> ProposalStoreWriter:
         self._schema = _COLUMNS.with_metadata({_METADATA_KEY: json.dumps(asdict(self.metadata))})
         with ExitStack() as stack:
-            file = stack.enter_context(open(stack.enter_context(written_whole(self.path)), "wb"))
+            file = stack.enter_context(open(stack.enter_context(atomic_write(self.path)), "wb"))
             self._writer = pa.ipc.new_file(file, self._schema)
             stack.push(self._finish)
             self._stack = stack.pop_all()

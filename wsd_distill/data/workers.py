@@ -15,18 +15,18 @@ import cv2
 _stop = None  # in a worker: the event by which the parent says that nobody waits for results any more
 
 
-class Stopped(BaseException):
+class Cancelled(BaseException):
     """Raised in a worker whose parent was interrupted. No Exception: handlers of bad images let it pass."""
 
 
-def check_stopped() -> None:
+def raise_if_cancelled() -> None:
     """To be called between the steps of a long job.
 
     Raises:
-        Stopped: the parent does not want the result any more.
+        Cancelled: the parent does not want the result any more.
     """
     if _stop is not None and _stop.is_set():
-        raise Stopped
+        raise Cancelled
 
 
 def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Iterator:
@@ -63,10 +63,10 @@ def _start_worker(stop: threading.Event) -> None:
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent alone answers it
     cv2.setNumThreads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     """A worker that waits for jobs of a killed parent would wait for ever."""
     multiprocessing.parent_process().join()
     os._exit(1)

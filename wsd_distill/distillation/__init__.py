@@ -1,22 +1,22 @@
 """T-WDet's knowledge into S-Cls: the Distiller, what it minimises, and its trainer."""
 
+from .distill_trainer import DistillTrainer
 from .distiller import Distiller, freeze
-from .gate import PoorTeacherError, TeacherGate
 from .objectives import (
     AttentionTransfer,
     ClassAware,
+    FitNetsHint,
     HardLabels,
-    Hint,
-    Hinton,
     LayerPair,
     Objective,
     Objectives,
-    RoIAware,
-    StudentView,
+    RoIAwareTransfer,
+    SoftLabels,
+    StudentOutput,
     Temperatures,
 )
-from .teacher_cache import StaleCacheError, TeacherCache, cache_beside
-from .trainer import DistillTrainer
+from .teacher_cache import StaleCacheError, TeacherCache, default_cache_dir
+from .teacher_check import TeacherCheck, WeakTeacherError
 
 __all__ = [
     "AttentionTransfer",
@@ -24,18 +24,18 @@ __all__ = [
     "DistillTrainer",
     "Distiller",
     "HardLabels",
-    "Hint",
-    "Hinton",
+    "FitNetsHint",
+    "SoftLabels",
     "LayerPair",
     "Objective",
     "Objectives",
-    "PoorTeacherError",
-    "RoIAware",
+    "WeakTeacherError",
+    "RoIAwareTransfer",
     "StaleCacheError",
-    "StudentView",
+    "StudentOutput",
     "TeacherCache",
-    "TeacherGate",
+    "TeacherCheck",
     "Temperatures",
-    "cache_beside",
+    "default_cache_dir",
     "freeze",
 ]

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
-from wsd_distill.modeling.weights import load_weights
+from wsd_distill.modeling.checkpoints import load_weights
 
-from .objectives import Objectives, StudentView
+from .objectives import Objectives, StudentOutput
 from .teacher_cache import TeacherCache
 
 
@@ -54,7 +54,7 @@ class Distiller(nn.Module):
             )
         load_weights(teacher, teacher_checkpoint)
         freeze(teacher)
-        self._outside = (teacher,)  # a tuple is no submodule
+        self._teacher_ref = (teacher,)  # a tuple is no submodule
         self.student = student
         self.objectives = objectives
         self.frozen = [student.get_submodule(name) for name in frozen or []]
@@ -64,7 +64,7 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> WSDDN:
-        return self._outside[0]
+        return self._teacher_ref[0]
 
     def forward(self, batched_inputs: list[dict]):
         """
@@ -78,8 +78,8 @@ class Distiller(nn.Module):
             return self.student(batched_inputs)
         for module in self.frozen:
             module.eval()  # train() has reached it, this module's or, after an evaluation, the student's
-        teacher = self._word_of_the_teacher([x["teacher"] for x in batched_inputs])
-        student = StudentView(self.student, batched_inputs, self.student.features(batched_inputs))
+        teacher = self._teacher_outputs([x["teacher"] for x in batched_inputs])
+        student = StudentOutput(self.student, batched_inputs, self.student.features(batched_inputs))
         return {name: objective(student, teacher) for name, objective in self.objectives.items()}
 
     @property
@@ -92,17 +92,17 @@ class Distiller(nn.Module):
         if self.cache is not None:
             self.cache.fill(self.teacher, self.teacher_features)
 
-    def _word_of_the_teacher(self, views: list[dict]) -> WSDDNOutput:
+    def _teacher_outputs(self, views: list[dict]) -> WSDDNOutput:
         if self.cache is None:
-            return self.teach(views)
+            return self.run_teacher(views)
         return self.cache.read(views, self.teacher_features, self.student.device)
 
     @torch.no_grad()
-    def teach(self, batched_inputs: list[dict]) -> WSDDNOutput:
+    def run_teacher(self, batched_inputs: list[dict]) -> WSDDNOutput:
         """What the frozen teacher says of a batch, on the student's device."""
         if self.teacher.device != self.student.device:
             self.teacher.to(self.student.device)
-        return self.teacher.extract(batched_inputs)
+        return self.teacher.compute_outputs(batched_inputs)
 
     def scalars(self) -> dict[str, float]:
         """What objectives want in the log beside their losses."""

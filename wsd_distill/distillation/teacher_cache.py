@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.image import ImageError
-from wsd_distill.files import locked, written_whole
+from wsd_distill.io import atomic_write, file_lock
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class StaleCacheError(RuntimeError):
 
 
 class TeacherCache:
-    """Reads and writes a folder of what T-WDet says of a data set.
+    """Reads and writes a folder of what T-WDet says of a dataset.
 
     What was made by another teacher, another pooling, or from other images, sides or proposals is an error. Logits are
     kept as they are (float32), feature maps in half precision.
@@ -49,7 +49,7 @@ class TeacherCache:
     Args:
         folder: made where it is not there; belongs to one teacher.
         dataset: a registered name, as the training loader's. proposals: file of its store.
-        mapper: a MultiLabelMapper that gives ``views`` at the one side of the teacher (``average_views=True``).
+        mapper: a MultiLabelMapper that gives ``views`` at the one side of the teacher (``tta=True``).
         batch_size: images that the teacher looks at together, each in all its views. num_workers: of the loader.
     """
 
@@ -76,17 +76,17 @@ class TeacherCache:
             ValueError: the teacher has several sides, or no image can be read. OSError: the disk has too little room.
         """
         if len(self.mapper.sides) > 1:
-            raise ValueError("a teacher cache holds one side of the teacher: set one in mapper.teacher_sides")
+            raise ValueError("a teacher cache holds one side of the teacher: set one in mapper.teacher_sizes")
         names = [LOGITS, *features]
         self.folder.mkdir(parents=True, exist_ok=True)
         logger.info("Teacher cache: %s (one process at a time fills it)", self.folder)
         if comm.is_main_process():
-            with locked(self.folder / "lock", wait=True):
+            with file_lock(self.folder / "lock", wait=True):
                 self._agree(self._key(teacher))
                 self._create(names, teacher)
         comm.synchronize()
         self._files = {name: self._open(name) for name in names}
-        with locked(self.folder / f"rank{comm.get_rank()}.lock", wait=True):
+        with file_lock(self.folder / f"rank{comm.get_rank()}.lock", wait=True):
             self._write_missing(teacher, names)
         comm.synchronize()
 
@@ -114,7 +114,7 @@ class TeacherCache:
 
     def _row(self, image_id, flip: bool) -> int:
         if image_id not in self._rows:
-            raise StaleCacheError(f"image {image_id!r} is not in the data set that {self.folder} is of")
+            raise StaleCacheError(f"image {image_id!r} is not in the dataset that {self.folder} is of")
         return self._rows[image_id] + flip
 
     def _key(self, teacher: WSDDN) -> dict:
@@ -132,8 +132,8 @@ class TeacherCache:
     def _agree(self, key: dict) -> None:
         path = self.folder / "key.json"
         if not path.exists():
-            with written_whole(path) as unfinished:
-                unfinished.write_text(json.dumps(key, indent=1))
+            with atomic_write(path) as tmp_path:
+                tmp_path.write_text(json.dumps(key, indent=1))
         found = json.loads(path.read_text())
         other = [name for name in key if found.get(name) != key[name]]
         if other:
@@ -148,10 +148,10 @@ class TeacherCache:
         Files are mapped: who writes where a full disk has no room for them is killed, without an error.
         """
         missing = [name for name in names if not self._checksums(name).exists()]
-        output = self._of_one_view(teacher, missing) if missing else {}
-        room = sum(array.nbytes for array in output.values()) * len(self._rows) * self._views_of_an_image
+        output = self._probe_output(teacher, missing) if missing else {}
+        room = sum(array.nbytes for array in output.values()) * len(self._rows) * self._views_per_image
         if room > shutil.disk_usage(self.folder).free:
-            raise self._no_room(room)
+            raise self._disk_full(room)
         for name in names:
             if name in output:
                 self._make_files(name, output[name])
@@ -161,10 +161,10 @@ class TeacherCache:
     def _make_files(self, name: str, row: np.ndarray) -> None:
         """Of rows such as this one, (1, ...); the data first: where there are checksums, there is all."""
         checksums = np.zeros(2 * len(self._rows), np.uint32)
-        with written_whole(self._data(name)) as unfinished:
-            np.lib.format.open_memmap(unfinished, "w+", row.dtype, (len(checksums), *row.shape[1:]))
-            self._reserve(unfinished, checksums)
-        with written_whole(self._checksums(name)) as unfinished, open(unfinished, "wb") as file:
+        with atomic_write(self._data(name)) as tmp_path:
+            np.lib.format.open_memmap(tmp_path, "w+", row.dtype, (len(checksums), *row.shape[1:]))
+            self._reserve(tmp_path, checksums)
+        with atomic_write(self._checksums(name)) as tmp_path, open(tmp_path, "wb") as file:
             np.save(file, checksums)
 
     def _reserve(self, path: Path, checksums: np.ndarray) -> None:
@@ -180,22 +180,22 @@ class TeacherCache:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise self._no_room(len(rows) * size) from error
+            raise self._disk_full(len(rows) * size) from error
 
     def _missing(self, checksums: np.ndarray) -> np.ndarray:
         """(N, 2) booleans: rows that are still to come, of an image as it is and mirrored."""
         missing = checksums.reshape(-1, 2) == 0
-        missing[:, self._views_of_an_image :] = False
+        missing[:, self._views_per_image :] = False
         return missing
 
-    def _no_room(self, room: int) -> OSError:
+    def _disk_full(self, room: int) -> OSError:
         free = shutil.disk_usage(self.folder).free
         return OSError(
             f"{self.folder} would take {room:,} bytes and the disk has {free:,}: name a folder with more room in "
             "distiller.cache.folder, or set distiller.use_cache=False"
         )
 
-    def _of_one_view(self, teacher: WSDDN, names: list[str]) -> dict[str, np.ndarray]:
+    def _probe_output(self, teacher: WSDDN, names: list[str]) -> dict[str, np.ndarray]:
         """As ``_of``, of the first image that can be read."""
         views = next((views for views in self._views(range(len(self._rows))) if views), None)
         if views is None:
@@ -203,7 +203,7 @@ class TeacherCache:
         return self._of(teacher, views[:1], names)
 
     @property
-    def _views_of_an_image(self) -> int:
+    def _views_per_image(self) -> int:
         return 2 if self.mapper.flip_prob else 1
 
     def _data(self, name: str) -> Path:
@@ -226,7 +226,7 @@ class TeacherCache:
             self._views(indices),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=_joined,
+            collate_fn=_flatten,
         )
         for views in tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process()):
             if views:
@@ -248,9 +248,9 @@ class TeacherCache:
     @torch.no_grad()
     def _of(self, teacher: WSDDN, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
         """Name -> array with a row for each view, as it goes to the disk."""
-        output = teacher.extract(views)
+        output = teacher.compute_outputs(views)
         logits = torch.stack([torch.stack(output.cls_logits), torch.stack(output.det_logits)], dim=1).float()
-        found = {LOGITS: logits, **{name: _half(output.features[name], name) for name in names if name != LOGITS}}
+        found = {LOGITS: logits, **{name: _to_half(output.features[name], name) for name in names if name != LOGITS}}
         return {name: found[name].cpu().numpy() for name in names}
 
 
@@ -274,11 +274,11 @@ class _Views(torch.utils.data.Dataset):
         return [{**view, "image_id": image["image_id"]} for view in image["views"]]
 
 
-def _joined(images: list[list[dict]]) -> list[dict]:
+def _flatten(images: list[list[dict]]) -> list[dict]:
     return [view for views in images for view in views]
 
 
-def _half(x: Tensor, name: str) -> Tensor:
+def _to_half(x: Tensor, name: str) -> Tensor:
     half = x.half()
     if not torch.isfinite(half).all():
         raise ValueError(f"the teacher's map {name} has values beyond half precision: set distiller.use_cache=False")
@@ -301,6 +301,6 @@ def _digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def cache_beside(checkpoint: str) -> str:
+def default_cache_dir(checkpoint: str) -> str:
     """Folder of the cache of a teacher's checkpoint, for configs: a teacher and what it says stay together."""
     return os.path.join(os.path.dirname(checkpoint), "teacher_cache")

@@ -8,7 +8,7 @@ from pathlib import Path
 from detectron2.engine import hooks
 
 
-class TidyCheckpointer(hooks.PeriodicCheckpointer):
+class ResumableCheckpointer(hooks.PeriodicCheckpointer):
     """Detectron2's hook, which alone knows only the files that it wrote itself: each resume would leave one more.
 
     Where a run goes on, the newest ``max_to_keep`` of its periodic files (``model_0000499.pth``) stay, to be removed in

@@ -14,12 +14,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from wsd_distill.losses import image_level_bce
 
-from .launch import share_buffers
+from .distributed import broadcast_buffers
 
 logger = logging.getLogger(__name__)
 
 
-class LowerOnPlateau(HookBase):
+class ReduceLROnPlateauHook(HookBase):
     """Divides all learning rates where the validation loss is saturated; goes into a checkpoint with its memory.
 
     The validation loss is the cross-entropy of ``image_scores`` (Eq. 10) over the images of all ranks, of the model in
@@ -68,8 +68,8 @@ class LowerOnPlateau(HookBase):
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        model, total, images = self.trainer.learner, 0.0, 0
-        share_buffers(model)
+        model, total, images = self.trainer.unwrapped_model, 0.0, 0
+        broadcast_buffers(model)
         with inference_context(model):
             for batch in self.loader:
                 scores = torch.stack([x["image_scores"] for x in model(batch)])

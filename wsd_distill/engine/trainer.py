@@ -12,8 +12,8 @@ from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from .launch import check_gradients
-from .read_ahead import ReadAhead
+from .distributed import check_unused_parameters
+from .prefetcher import Prefetcher
 
 
 class Trainer(TrainerBase):
@@ -29,7 +29,7 @@ class Trainer(TrainerBase):
         clip_norm: gradients longer than this are shortened to it; None leaves them.
 
     Attributes:
-        last_checkpoint: of this run, as TidyCheckpointer, on the main process, has it; "" before there is one.
+        last_checkpoint: of this run, as ResumableCheckpointer, on the main process, has it; "" before there is one.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Trainer(TrainerBase):
         self._batches = None
 
     @property
-    def learner(self) -> nn.Module:
+    def unwrapped_model(self) -> nn.Module:
         """The model without DistributedDataParallel's wrapping."""
         return getattr(self.model, "module", self.model)
 
@@ -66,8 +66,8 @@ class Trainer(TrainerBase):
             data_time += time.perf_counter() - start
             for name, value in self._backward(batch, last=micro_step + 1 == self.accumulate).items():
                 totals[name] = totals.get(name, 0.0) + value / self.accumulate
-        if self.iter == self.start_iter and self.learner is not self.model:
-            check_gradients(self.learner)
+        if self.iter == self.start_iter and self.unwrapped_model is not self.model:
+            check_unused_parameters(self.unwrapped_model)
         if self.clip_norm is not None:
             self.grad_scaler.unscale_(self.optimizer)
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -83,7 +83,7 @@ class Trainer(TrainerBase):
     def _next_batch(self) -> list[dict]:
         if self._batches is None or self._batches.loader is not self.data_loader:
             self._pause_reading()
-            self._batches = ReadAhead(self.data_loader)
+            self._batches = Prefetcher(self.data_loader)
         return next(self._batches)
 
     def _pause_reading(self) -> None:
@@ -92,7 +92,7 @@ class Trainer(TrainerBase):
 
     def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
         """Add this micro-batch's gradients; ranks exchange them with the last one only."""
-        wait = contextlib.nullcontext() if last or self.learner is self.model else self.model.no_sync()
+        wait = contextlib.nullcontext() if last or self.unwrapped_model is self.model else self.model.no_sync()
         with wait:
             with torch.autocast("cuda", enabled=self.amp):
                 losses = self.model(batch)
@@ -110,7 +110,7 @@ class Trainer(TrainerBase):
         bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
         if bad:
             raise FloatingPointError(
-                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. {self._way_out()}"
+                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. {self._recovery_hint()}"
             )
         if not comm.is_main_process():
             return
@@ -118,7 +118,7 @@ class Trainer(TrainerBase):
         means = {name: sum(x[name] for x in gathered) / len(gathered) for name in losses}
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
-    def _way_out(self) -> str:
+    def _recovery_hint(self) -> str:
         """Asked on all ranks. A resumed run would have the optimizer's old learning rate, whatever the config says."""
         last = comm.all_gather(self.last_checkpoint)[0]
         start = f"train.init_checkpoint={last} " if last else ""

@@ -12,9 +12,9 @@ from detectron2.structures import Boxes
 from detectron2.structures.boxes import matched_pairwise_iou
 from detectron2.utils.logger import create_small_table
 
-from .average_precision import coco_average_precisions
-from .base import PerImageEvaluator, per_class_table
-from .boxes import Detections, GroundTruth, ImageDetections, read_ground_truth, save_detections
+from .box_ap import coco_average_precisions
+from .detections import Detections, GroundTruth, ImageDetections, read_ground_truth, save_detections
+from .per_image import PerImageEvaluator, per_class_table
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class LocalizationEvaluator(PerImageEvaluator):
 
     Of a class in an image the 100 best boxes are kept. With ``output_dir``, ``detections.npz`` there holds
     ``image_ids`` (N,), ``class_names`` (K,) and of the M boxes that are kept, by image, by class in it, the best first:
-    ``images`` (M,), positions in the data set, ``boxes`` (M, 4) XYXY_ABS, ``classes`` (M,) and ``scores`` (M,).
+    ``images`` (M,), positions in the dataset, ``boxes`` (M, 4) XYXY_ABS, ``classes`` (M,) and ``scores`` (M,).
 
     ``evaluate`` raises ValueError for an image without a prediction. Finding no box in it is a prediction.
     """
@@ -39,13 +39,13 @@ class LocalizationEvaluator(PerImageEvaluator):
     def __init__(self, dataset_name: str, *, output_dir: str | None = None, distributed: bool = True):
         """
         Args:
-            dataset_name: a registered data set whose dicts have ``annotations``; boxes with ``iscrowd`` or
+            dataset_name: a registered dataset whose dicts have ``annotations``; boxes with ``iscrowd`` or
                 VOC's ``difficult`` are left out of CorLoc, and neither hit nor miss for AP, as COCO and VOC have it.
             output_dir: where to write the detections; None writes nothing.
             distributed: gather the predictions of all ranks.
 
         Raises:
-            ValueError: the data set has no boxes, or one of an unknown class.
+            ValueError: the dataset has no boxes, or one of an unknown class.
         """
         super().__init__(dataset_name, output_dir, distributed)
         self._truth = read_ground_truth(self._dataset, dataset_name, len(self.class_names))

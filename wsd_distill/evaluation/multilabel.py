@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from .base import PerImageEvaluator, per_class_table, save_npz
 from .metrics import average_precisions, f1_scores, mean_average_precision, top_k_predictions, tune_threshold
-from .scores_file import SCORES_FILE, no_probabilities, read_scores
+from .per_image import PerImageEvaluator, per_class_table, save_npz
+from .scores import SCORES_FILE, invalid_rows, read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
     ):
         """
         Args:
-            dataset_name: a registered data set whose dicts have ``labels``, contiguous class indices, and, where some
+            dataset_name: a registered dataset whose dicts have ``labels``, contiguous class indices, and, where some
                 are neither positive nor negative, ``ignore_labels``.
             output_dir: where to write the scores; None writes nothing.
             threshold_split: the split to tune the threshold on. Its own evaluator must have written its
@@ -113,7 +113,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
         return labels
 
     def _check(self, scores: np.ndarray) -> None:
-        bad = no_probabilities(scores)
+        bad = invalid_rows(scores)
         if len(bad):
             raise ValueError(
                 f"{len(bad)} images have 'image_scores' that are NaN or no probabilities, the first being "

@@ -20,7 +20,7 @@ from .metrics import (
     top_k_predictions,
     tune_threshold,
 )
-from .scores_file import Scores
+from .scores import Scores
 
 TOP_3, TOP_3_ABOVE = "-top3", "-top3-above"
 METRICS = ("CP", "CR", "CF1", "OP", "OR", "OF1")

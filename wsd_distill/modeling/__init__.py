@@ -1,13 +1,13 @@
 """T-WDet and S-Cls; importing this module puts both into Detectron2's META_ARCH_REGISTRY."""
 
-from .backbone.resnet import make_res5, make_stages
-from .backbone.small import SmallConvNet
-from .backbone.timm import TimmBackbone, TimmHead
-from .backbone.vgg import VGG16
+from .backbones.resnet import make_res5, make_stages
+from .backbones.small import SmallConvNet
+from .backbones.timm import TimmBackbone, TimmHead
+from .backbones.vgg import VGG16
+from .checkpoints import pretrained  # noqa: F401  (makes pretrained:// known to Detectron2's PathManager)
 from .classifier import MultiLabelClassifier
 from .heads import FCHead, GlobalPoolHead, StageHead
-from .pixels import CAFFE_BGR, IMAGENET_RGB, INCEPTION_RGB, ImageModel
-from .weights import pretrained  # noqa: F401  (makes pretrained:// known to Detectron2's PathManager)
+from .normalization import CAFFE_BGR, IMAGENET_RGB, INCEPTION_RGB, NormalizedImageModel
 from .wsddn import WSDDN, WSDDNOutput
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "WSDDN",
     "FCHead",
     "GlobalPoolHead",
-    "ImageModel",
+    "NormalizedImageModel",
     "MultiLabelClassifier",
     "SmallConvNet",
     "StageHead",

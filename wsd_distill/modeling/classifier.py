@@ -11,11 +11,11 @@ from torch.nn.functional import interpolate
 from wsd_distill.losses import hard_label_loss
 
 from .heads import build_head
-from .pixels import ImageModel
+from .normalization import NormalizedImageModel
 
 
 @META_ARCH_REGISTRY.register()
-class MultiLabelClassifier(ImageModel):
+class MultiLabelClassifier(NormalizedImageModel):
     """Backbone -> head -> one logit and one sigmoid for each class.
 
     Args:
@@ -23,8 +23,8 @@ class MultiLabelClassifier(ImageModel):
         in_feature: the map that goes to the head.
         head: (N, C, h, w) -> (N, ``output_size``).
         num_classes: K.
-        pixel_mean, pixel_std, image_format: as ImageModel.
-        input_side: at test time, an image that is no square of this side is squashed to it, as the mapper squashes
+        pixel_mean, pixel_std, image_format: as NormalizedImageModel.
+        input_size: at test time, an image that is no square of this side is squashed to it, as the mapper squashes
             those that it reads; None takes images as they are.
     """
 
@@ -39,13 +39,13 @@ class MultiLabelClassifier(ImageModel):
         pixel_mean: list[float],
         pixel_std: list[float],
         image_format: str,
-        input_side: int | None = None,
+        input_size: int | None = None,
     ):
         super().__init__(pixel_mean, pixel_std, image_format)
         self.backbone = backbone
         self.in_feature = in_feature
         self.head = head
-        self.input_side = input_side
+        self.input_size = input_size
         self.classifier = nn.Linear(head.output_size, num_classes)
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -58,12 +58,12 @@ class MultiLabelClassifier(ImageModel):
         return {
             "backbone": backbone,
             "in_feature": in_feature,
-            "head": build_head(cfg, shape, node.INPUT_SIDE // shape.stride, node.POOL),
+            "head": build_head(cfg, shape, node.INPUT_SIZE // shape.stride, node.POOL),
             "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "image_format": cfg.INPUT.FORMAT,
-            "input_side": node.INPUT_SIDE,
+            "input_size": node.INPUT_SIZE,
         }
 
     def forward(self, batched_inputs: list[dict]):
@@ -93,13 +93,13 @@ class MultiLabelClassifier(ImageModel):
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
         views = zip(*(x.get("views", [x]) for x in batched_inputs))
-        views = [[self._squashed(x) for x in view] for view in views]
+        views = [[self._resize_to_input(x) for x in view] for view in views]
         scores = [self.logits(self.features(view)).float().sigmoid() for view in views]  # each (N, K)
         return [{"image_scores": p} for p in torch.stack(scores).mean(0)]
 
-    def _squashed(self, x: dict) -> dict:
-        size = (self.input_side, self.input_side)
-        if self.input_side is None or x["image"].shape[-2:] == size:
+    def _resize_to_input(self, x: dict) -> dict:
+        size = (self.input_size, self.input_size)
+        if self.input_size is None or x["image"].shape[-2:] == size:
             return x
         pixels = x["image"].round().byte().cpu()  # the mapper's numbers to the last bit
         return {**x, "image": interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]}

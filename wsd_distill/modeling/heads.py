@@ -7,8 +7,8 @@ from collections import OrderedDict
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from .backbone.resnet import make_res5
-from .backbone.timm import TimmHead
+from .backbones.resnet import make_res5
+from .backbones.timm import TimmHead
 
 
 class FCHead(nn.Sequential):

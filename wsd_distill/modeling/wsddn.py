@@ -18,7 +18,7 @@ from torchvision.ops import nms
 from wsd_distill.losses import fused_scores, image_level_bce
 
 from .heads import build_head
-from .pixels import ImageModel
+from .normalization import NormalizedImageModel
 
 
 @dataclass
@@ -53,7 +53,7 @@ class WSDDNOutput:
 
 
 @META_ARCH_REGISTRY.register()
-class WSDDN(ImageModel):
+class WSDDN(NormalizedImageModel):
     """Backbone -> s_R * RoIPool(F; R) (Eq. 2) -> head -> two branches -> S = softmax_K * softmax_R -> p = sum_R S.
 
     Args:
@@ -67,8 +67,8 @@ class WSDDN(ImageModel):
         test_topk_per_image: detections kept for each image; None keeps all, up to R * K, of which LocalizationEvaluator
             takes the 100 best of each class.
         proposer: finds proposals at test time for inputs that bring none: input dict -> Instances, as ``forward`` wants
-            them (``wsd_distill.proposals.on_image``); None makes such an input an error.
-        pixel_mean, pixel_std, image_format: as ImageModel.
+            them (``wsd_distill.proposals.image_proposals``); None makes such an input an error.
+        pixel_mean, pixel_std, image_format: as NormalizedImageModel.
     """
 
     @configurable
@@ -144,11 +144,11 @@ class WSDDN(ImageModel):
             ValueError: an input without proposals (named), in training or without a ``proposer``.
         """
         if self.training:
-            return self.losses(self.extract(batched_inputs), batched_inputs)
-        batched_inputs = [self._with_proposals(x) for x in batched_inputs]
+            return self.losses(self.compute_outputs(batched_inputs), batched_inputs)
+        batched_inputs = [self._ensure_proposals(x) for x in batched_inputs]
         return self.inference(self.average_scores(batched_inputs), batched_inputs)
 
-    def extract(self, batched_inputs: list[dict]) -> WSDDNOutput:
+    def compute_outputs(self, batched_inputs: list[dict]) -> WSDDNOutput:
         """Features and logits, with one RoI pooling and one pass of the head for all images."""
         _check_proposals(batched_inputs)
         images = self.preprocess_image(batched_inputs)
@@ -171,8 +171,8 @@ class WSDDN(ImageModel):
     def average_scores(self, batched_inputs: list[dict]) -> list[Tensor]:
         """S of each image, (R_n, K): the mean over its views where there are some (WSDDN's test-time averaging)."""
         views = zip(*(x.get("views", [x]) for x in batched_inputs))
-        scores = [self.extract(list(view)).scores for view in views]  # a view of all images at a time
-        return [torch.stack(of_an_image).mean(0) for of_an_image in zip(*scores)]
+        scores = [self.compute_outputs(list(view)).scores for view in views]  # a view of all images at a time
+        return [torch.stack(per_image).mean(0) for per_image in zip(*scores)]
 
     def inference(self, scores: list[Tensor], batched_inputs: list[dict]) -> list[dict]:
         """Results from S of each image, (R_n, K)."""
@@ -193,7 +193,7 @@ class WSDDN(ImageModel):
         rows, classes = rows[best], classes[best]
         return Instances(image_size, pred_boxes=boxes[rows], scores=scores[rows, classes], pred_classes=classes)
 
-    def _with_proposals(self, x: dict) -> dict:
+    def _ensure_proposals(self, x: dict) -> dict:
         if "proposals" in x or self.proposer is None:
             return x
         return {**x, "proposals": self.proposer(x)}

@@ -1,4 +1,4 @@
-"""One file of proposals into another, for the images of a data set."""
+"""One file of proposals into another, for the images of a dataset."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from ..data.image import ImageFile
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
-from ..files import written_whole
-from . import coco_results, detectron2_pickle, mat_files
+from ..io import atomic_write
 from .boxes import clip_boxes
-from .files import ProposalFile, Row, guess_format
+from .formats import coco_results, detectron2_pickle, mat_files
+from .formats.proposal_file import ProposalFile, Row, guess_format
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ MISSING = ("error", "whole-image", "empty")
 
 
 class Converter:
-    """Proposals of the images of a data set, checked, clipped to their image and counted.
+    """Proposals of the images of a dataset, checked, clipped to their image and counted.
 
-    An image of the data set that the file lacks is an error, or gets the whole image with score 1 ("whole-image"), or
-    no box ("empty"); images of the file that the data set lacks are left out. Boxes are cut at the edge of their
+    An image of the dataset that the file lacks is an error, or gets the whole image with score 1 ("whole-image"), or
+    no box ("empty"); images of the file that the dataset lacks are left out. Boxes are cut at the edge of their
     image; those without area are dropped. All of it is counted and logged.
 
     Args:
@@ -35,7 +35,7 @@ class Converter:
         sigmoid: the scores are logits, make probabilities of them.
 
     Raises:
-        ValueError: an image is missing (named), or two of the data set have one name.
+        ValueError: an image is missing (named), or two of the dataset have one name.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class Converter:
         self.source, self.top, self.sigmoid = source, top, sigmoid
         self._records = sorted(dataset_dicts, key=lambda record: str(record["image_id"]))
         self._check_names()
-        self._missing = {str(r["image_id"]) for r in self._records if source.name_of(r) not in source}
+        self._missing = {str(r["image_id"]) for r in self._records if source.display_name(r) not in source}
         self._fill = missing == "whole-image"
         if self._missing:
-            text = f"{source.path} has no proposals for {_named(self._missing)} of the data set's {len(self._records)}"
+            text = f"{source.path} has no proposals for {_named(self._missing)} of the dataset's {len(self._records)}"
             if missing == "error":
-                raise ValueError(f"{text}: is it that of another data set? Else give --missing whole-image or empty")
+                raise ValueError(f"{text}: is it that of another dataset? Else give --missing whole-image or empty")
             logger.warning("%s: they get %s", text, "the whole image" if self._fill else "no box")
         extra = len(source) - len(self._records) + len(self._missing)
         if extra:
-            logger.info("%d images of %s are not in the data set and left out", extra, source.path)
+            logger.info("%d images of %s are not in the dataset and left out", extra, source.path)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -86,10 +86,10 @@ class Converter:
     def _check_names(self) -> None:
         seen: dict[str, dict] = {}
         for record in self._records:
-            other = seen.setdefault(self.source.name_of(record), record)
+            other = seen.setdefault(self.source.display_name(record), record)
             if other is not record:
-                name, files = self.source.name_of(record), (other["file_name"], record["file_name"])
-                raise ValueError(f"two images of the data set are called '{name}': {files[0]} and {files[1]}")
+                name, files = self.source.display_name(record), (other["file_name"], record["file_name"])
+                raise ValueError(f"two images of the dataset are called '{name}': {files[0]} and {files[1]}")
 
     def _clean(self, record: dict) -> tuple:
         height, width = _size(record)
@@ -97,8 +97,8 @@ class Converter:
             found = [[0, 0, width, height]] if self._fill else []
             boxes, scores = np.array(found, dtype=np.float32).reshape(-1, 4), np.ones(len(found), dtype=np.float32)
         else:
-            boxes, scores = self.source[self.source.name_of(record)]
-            _check(f"{self.source.path}: image '{self.source.name_of(record)}'", boxes, scores)
+            boxes, scores = self.source[self.source.display_name(record)]
+            _check(f"{self.source.path}: image '{self.source.display_name(record)}'", boxes, scores)
             scores = 1 / (1 + np.exp(-scores)) if self.sigmoid else scores
         order = np.argsort(-scores, kind="stable")
         boxes, scores, counts = clip_boxes(boxes[order], scores[order], height, width)
@@ -125,7 +125,7 @@ def _named(names: set[str]) -> str:
     return f"{len(names)} images ({first}{', ...' if len(names) > 3 else ''})"
 
 
-def read(path: str, dataset_name: str, kind: str | None = None, order: str = mat_files.ORDERS[0]) -> ProposalFile:
+def read(path: str, dataset_name: str, kind: str | None = None, order: str = mat_files.BOX_FORMATS[0]) -> ProposalFile:
     """
     Args:
         dataset_name: what a store has to be for; other files do not say.
@@ -154,7 +154,7 @@ def _read_store(path: str, dataset_name: str) -> ProposalFile:
 
 
 def write(
-    path: str, converter: Converter, dataset_name: str, kind: str | None = None, order: str = mat_files.ORDERS[0]
+    path: str, converter: Converter, dataset_name: str, kind: str | None = None, order: str = mat_files.BOX_FORMATS[0]
 ) -> None:
     """Write what the converter gives; the file appears when it is whole. Arguments as of ``read``."""
     kind = kind or guess_format(path)
@@ -167,8 +167,8 @@ def write(
         "coco": coco_results.write_json,
         "predictions": coco_results.write_predictions,
     }
-    with written_whole(path) as unfinished:
-        writers[kind](str(unfinished), converter.rows())
+    with atomic_write(path) as tmp_path:
+        writers[kind](str(tmp_path), converter.rows())
 
 
 def _write_store(path: str, converter: Converter, dataset_name: str) -> None:

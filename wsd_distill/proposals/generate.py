@@ -1,4 +1,4 @@
-"""Run a generator of object proposals over a data set: dataset dicts in, proposal store out.
+"""Run a generator of object proposals over a dataset: dataset dicts in, proposal store out.
 
 The work is split into parts of a few images. Each finished part is a small store of its own in
 ``<output>.parts/``, so that an interrupted run goes on where it was; in the end they become one file. Shards of a
@@ -20,11 +20,11 @@ import numpy as np
 
 from ..data.image import read_rgb
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
-from ..data.workers import check_stopped, run_jobs
+from ..data.workers import raise_if_cancelled, run_jobs
 from .boxes import clip_boxes
-from .parts import Shard, claimed, difference, file_sizes, identity, merge_when_complete
 from .progress import progress_bar
 from .recall import proposal_recall
+from .sharding import Shard, claim_shard, describe_mismatch, fingerprint, image_fingerprint, merge_when_complete
 
 logger = logging.getLogger(__name__)
 
@@ -75,17 +75,17 @@ def generate(
     """
     output = os.fspath(output)
     records = _sorted_records(dataset_dicts)
-    pictures = file_sizes([record["file_name"] for record in records])
+    pictures = image_fingerprint([record["file_name"] for record in records])
     metadata = StoreMetadata(
         dataset_name, proposer.name, json.loads(json.dumps(proposer.parameters)), pictures=pictures
     )
-    wanted = identity(metadata, [str(record["image_id"]) for record in records])
+    wanted = fingerprint(metadata, [str(record["image_id"]) for record in records])
     if os.path.exists(output) and not overwrite:
-        return _existing(output, wanted)
+        return _reuse_store(output, wanted)
     folder = f"{output}.parts"
     starts = range(0, len(records), images_per_part)
     parts = [os.path.join(folder, f"{start // images_per_part:06d}.arrow") for start in starts]
-    with claimed(folder, {**wanted, "images_per_part": images_per_part}, shard) as there:
+    with claim_shard(folder, {**wanted, "images_per_part": images_per_part}, shard) as there:
         jobs = [
             (records[start : start + images_per_part], part, metadata, proposer, read_image)
             for number, (start, part) in enumerate(zip(starts, parts))
@@ -116,9 +116,9 @@ def _sorted_records(dataset_dicts: list[dict]) -> list[dict]:
     return records
 
 
-def _existing(output: str, wanted: dict) -> ProposalStore:
+def _reuse_store(output: str, wanted: dict) -> ProposalStore:
     store = ProposalStore(output)
-    other = difference(identity(store.metadata, store), wanted)
+    other = describe_mismatch(fingerprint(store.metadata, store), wanted)
     if other:
         raise FileExistsError(f"{output} has other settings ({other}): give --overwrite or another --output")
     logger.info("%s is already there, with %d images and these parameters: nothing to do", output, len(store))
@@ -144,7 +144,7 @@ def _make_parts(jobs: list[tuple], num_workers: int) -> None:
 def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:
     rows, failures, dropped = [], {}, 0
     for record in records:
-        check_stopped()
+        raise_if_cancelled()
         image_id = str(record["image_id"])
         try:
             boxes, scores, outside = _propose(record, proposer, read)

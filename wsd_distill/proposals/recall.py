@@ -1,4 +1,4 @@
-"""How many objects of a data set its proposals cover."""
+"""How many objects of a dataset its proposals cover."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from jinja2 import Environment, StrictUndefined, Template
 import wsd_distill
 
 from .runs import Run
-from .sections import MOST_POINTS, class_gains, learned_temperatures, training_curves
-from .table import Row, Table, addition, spread
+from .sections import MAX_POINTS, class_gains, learned_temperatures, training_curves
+from .table import Row, Table, gain_cell, mean_std
 
 
 def write_report(
@@ -54,7 +54,7 @@ def write_report(
         pictures_caption=pictures_caption,
         curves=curves,
         curve_notes=curve_notes,
-        most_points=MOST_POINTS,
+        most_points=MAX_POINTS,
         temperatures=temperatures,
         temperature_notes=temperature_notes,
         runs=every,
@@ -68,13 +68,13 @@ def write_report(
 def _template() -> Template:
     """Escapes every text that is put into it; ``ours``, ``addition`` and ``facts`` are functions that it calls."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.globals.update(ours=_ours, addition=addition, facts=_facts)
+    environment.globals.update(ours=_ours, gain_cell=gain_cell, facts=_facts)
     return environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 
 
 def _ours(row: Row, metric: str) -> str:
     """Our figure in a cell; nothing where there are published figures alone."""
-    return "" if row.ours is None else spread([seed[metric] for seed in row.ours if metric in seed])
+    return "" if row.ours is None else mean_std([seed[metric] for seed in row.ours if metric in seed])
 
 
 def _facts(run: Run) -> list[str]:

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 Curve = tuple[list[float], list[float]]  # x and y
 
-INK = "#010203"  # stands for the page's text colour; plain black would be left out of the SVG
+TEXT_COLOR = "#010203"  # stands for the page's text colour; plain black would be left out of the SVG
 UP, DOWN = "#2a7fd4", "#d9541e"
 # All of them stand out from white and from near-black (contrast of 3 and more); dashes carry on where they run out.
 COLOURS = ("#2a7fd4", "#d9541e", "#2a9a5b", "#a663c7", "#b8860b", "#7a8794")
@@ -31,7 +31,7 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.alpha": 0.15,
     **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), TEXT_COLOR
     ),
 }
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -69,7 +69,7 @@ def draw(identity: str, width: float, height: float, paint: Callable[[Axes], Non
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata=METADATA)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{identity}-", file.getvalue())
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+    return svg[svg.index("<svg") :].replace(TEXT_COLOR, "currentColor")
 
 
 def curves(
@@ -107,7 +107,7 @@ def gain_bars(identity: str, names: list[str], counts: np.ndarray, gains: np.nda
         rows = np.arange(len(labels))
         axes.barh(rows, mean, color=np.where(mean < 0, DOWN, UP), height=0.7)
         if len(gains) > 1:
-            axes.errorbar(mean, rows, xerr=reach, fmt="none", ecolor=INK, elinewidth=0.8, capsize=2)
+            axes.errorbar(mean, rows, xerr=reach, fmt="none", ecolor=TEXT_COLOR, elinewidth=0.8, capsize=2)
         for row, value, far in zip(rows, mean, reach):
             side = -1 if value < 0 else 1
             axes.annotate(
@@ -115,7 +115,7 @@ def gain_bars(identity: str, names: list[str], counts: np.ndarray, gains: np.nda
                 ha="left" if side > 0 else "right", fontsize=8,
             )  # fmt: skip
         axes.margins(x=0.14)
-        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.axvline(0, color=TEXT_COLOR, linewidth=0.8)
         axes.set_xlabel("gain in AP, percentage points")
         _rows_of_classes(axes, labels)
 
@@ -140,7 +140,7 @@ def class_temperatures(identity: str, title: str, names: list[str], learned: dic
             rows = np.arange(len(names)) + 0.3 * (i - (len(learned) - 1) / 2)
             reach = _deviation(values) if len(values) > 1 else None
             axes.errorbar(values.mean(axis=0), rows, xerr=reach, fmt="o", markersize=4, color=COLOURS[i], capsize=2)
-        axes.axvline(1, color=INK, linewidth=0.8)
+        axes.axvline(1, color=TEXT_COLOR, linewidth=0.8)
         axes.set_xlabel("temperature (1 before training)")
         _rows_of_classes(axes, names)
 

@@ -7,7 +7,7 @@ import numpy as np
 from .plots import Chart, Curve, Line, class_temperatures, curves, gain_bars
 from .runs import Run
 
-MOST_POINTS = 500  # of a curve: as many as the paper has proposals, so that temperatures by rank stay exact
+MAX_POINTS = 500  # of a curve: as many as the paper has proposals, so that temperatures by rank stay exact
 LABELS = {"t_cls": "tᶜ, teacher's classes", "t_student": "t, student's classes", "t_det": "tᵈ, teacher's proposals"}
 Section = tuple[list[Chart], list[str]]  # and sentences about what is not drawn
 
@@ -79,12 +79,12 @@ def _line(label: str, seeds: list[Curve]) -> Line:
     values = [dict(zip(*curve)) for curve in seeds]
     common = [x for x in (seeds[0][0] if seeds else []) if all(x in seed for seed in values)]
     mean = [sum(seed[x] for seed in values) / len(values) for x in common]
-    return Line(label, [_thin(*curve) for curve in seeds], _thin(common, mean) if common else ([], []))
+    return Line(label, [_downsample(*curve) for curve in seeds], _downsample(common, mean) if common else ([], []))
 
 
-def _thin(x: list[float], y: list[float]) -> Curve:
-    """At most MOST_POINTS points, each the mean of equally many neighbours (the last ones may lack one)."""
-    pieces = -(-len(x) // -(-len(x) // MOST_POINTS))
+def _downsample(x: list[float], y: list[float]) -> Curve:
+    """At most MAX_POINTS points, each the mean of equally many neighbours (the last ones may lack one)."""
+    pieces = -(-len(x) // -(-len(x) // MAX_POINTS))
     return tuple([float(part.mean()) for part in np.array_split(np.asarray(values), pieces)] for values in (x, y))
 
 

@@ -29,9 +29,9 @@ class Table:
     """Rows under the same metrics.
 
     Attributes:
-        published: the data set of the published figures.
-        baseline: the method from which gains are counted, published and ours, since figures of different data sets do
-            not compare; "": they are of one data set, and ours have the difference from the published one.
+        published: the dataset of the published figures.
+        baseline: the method from which gains are counted, published and ours, since figures of different datasets do
+            not compare; "": they are of one dataset, and ours have the difference from the published one.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Table:
         return next((row for row in self.rows if row.method == self.baseline), None)
 
 
-def spread(values: list[float], sign: str = "", digits: int = 1) -> str:
+def mean_std(values: list[float], sign: str = "", digits: int = 1) -> str:
     """Mean, with ``sign="+"`` always signed, and the sample standard deviation where there are several values.
 
     "-" for none.
@@ -67,7 +67,7 @@ def markdown_table(table: Table, published: str = "", ours: str = "") -> str:
     """One row a method; for each metric what was published, where anything was, and the mean and spread of our seeds.
 
     Args:
-        published, ours: the data sets of these figures, for the head.
+        published, ours: the datasets of these figures, for the head.
     """
     base = table.base
     notes = list(dict.fromkeys(row.note for row in table.rows if row.note))
@@ -103,7 +103,7 @@ def _published_cell(row: Row, base: Row | None, metric: str) -> str:
     return f"{value} ({row.published[metric] - base.published[metric]:+.1f})"
 
 
-def addition(table: Table, row: Row, metric: str) -> str:
+def gain_cell(table: Table, row: Row, metric: str) -> str:
     """Of our figure: its gain over the baseline, or, without one, its difference from the published; "" for neither."""
     base = table.base
     if base is not None:
@@ -113,12 +113,12 @@ def addition(table: Table, row: Row, metric: str) -> str:
         values = [statistics.mean(ours) - row.published[metric]] if ours else []
     else:
         values = []
-    return spread(values, "+") if values else ""
+    return mean_std(values, "+") if values else ""
 
 
 def _our_cell(table: Table, row: Row, metric: str) -> str:
-    text = spread([seed[metric] for seed in row.ours or [] if metric in seed])
-    added = addition(table, row, metric)
+    text = mean_std([seed[metric] for seed in row.ours or [] if metric in seed])
+    added = gain_cell(table, row, metric)
     return f"{text} ({added})" if added else text
 
 
@@ -129,5 +129,5 @@ def gains(table: Table, metric: str, pairs: list[tuple[str, str]]) -> list[str]:
         gain = differences(rows[better], rows[worse], metric)
         if gain:
             each = ", ".join(f"{d:+.1f}" for d in gain)
-            lines.append(f"{better} minus {worse}: {spread(gain)} {metric} (seed by seed: {each})")
+            lines.append(f"{better} minus {worse}: {mean_std(gain)} {metric} (seed by seed: {each})")
     return lines

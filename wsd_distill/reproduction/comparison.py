@@ -9,11 +9,11 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data.detection_utils import convert_image_to_rgb
 from torchvision.ops import nms
 
-from wsd_distill.data.datasets import register_from
+from wsd_distill.data.datasets import register_from_config
 from wsd_distill.engine import place
-from wsd_distill.evaluation.scores_file import SCORES_FILE, read_scores
-from wsd_distill.modeling.weights import load_weights
-from wsd_distill.report.pictures import choose_scenes, draw_scenes
+from wsd_distill.evaluation.scores import SCORES_FILE, read_scores
+from wsd_distill.modeling.checkpoints import load_weights
+from wsd_distill.report.figures import choose_scenes, draw_scenes
 from wsd_distill.report.runs import Run
 from wsd_distill.report.table import Table, gains, markdown_table
 from wsd_distill.report.throughput import conditions, images_per_second
@@ -51,7 +51,7 @@ def load(run: Path) -> tuple[torch.nn.Module, list[dict]]:
     if not weights.exists():
         raise FileNotFoundError(f"{weights} is not there")
     cfg = LazyConfig.load(str(run / "config.yaml"))
-    register_from(cfg)
+    register_from_config(cfg)
     device = cfg.train.device if torch.cuda.is_available() else "cpu"
     model = place(instantiate(cfg.model), device, cfg.train.channels_last)
     load_weights(model, str(weights))
@@ -90,7 +90,7 @@ def draw_comparison(path: Path, folder: Path, how_many: int = 6, boxes: int = 5)
     scenes = []
     for i in chosen:
         view = dataset[i]
-        output = teacher.extract([view])
+        output = teacher.compute_outputs([view])
         found, objectness = output.boxes[0].tensor, output.objectness[0]
         best = nms(found, objectness, 0.4)[:boxes]
         scenes.append(

@@ -1,4 +1,4 @@
-"""The runs of a data set, by name and seed, as commands that need one another."""
+"""The runs of a dataset, by name and seed, as commands that need one another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig
 
-from wsd_distill.data.datasets import register_from
+from wsd_distill.data.datasets import register_from_config
 from wsd_distill.engine import apply_overrides
 
 from .recipes import RECIPES, Recipe
@@ -25,14 +25,14 @@ class Detector:
     weights: str
 
 
-class Matrix:
-    """All that can be run for one data set. A run is made when it is asked for, so that only its configs are read.
+class RunPlan:
+    """All that can be run for one dataset. A run is made when it is asked for, so that only its configs are read.
 
     Args:
         root: folder with ``configs`` and ``tools``. dataset: a folder in ``configs``.
-        output: folder of the runs; None: ``output/`` and the name of the data set.
+        output: folder of the runs; None: ``output/`` and the name of the dataset.
         opts: overrides of the user, each for all configs that have its key.
-        detector: of Table 5; None: the data set's ``faster_rcnn`` config is trained, once for all seeds.
+        detector: of Table 5; None: the dataset's ``faster_rcnn`` config is trained, once for all seeds.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Matrix:
         """The runs of these names, for each seed.
 
         Raises:
-            FileNotFoundError: the data set lacks a config. ValueError: an override that none of the configs can take.
+            FileNotFoundError: the dataset lacks a config. ValueError: an override that none of the configs can take.
         """
         names = list(dict.fromkeys(names))
         goals = [self.training(name, seed) for seed in range(seeds) for name in names]
@@ -90,7 +90,7 @@ class Matrix:
         if recipe.start:
             needs.append(self.training(recipe.start, seed))
             overrides.append(_set("train.init_checkpoint", needs[-1].weights))
-        if recipe.like_student:
+        if recipe.from_imagenet:
             overrides.append(_set("train.init_checkpoint", self._load("student")[1].train.init_checkpoint))
         if recipe.stages:
             iterations = sum(self._load(stage)[1].train.max_iter for stage in recipe.stages)
@@ -105,21 +105,23 @@ class Matrix:
 
     def _propose(self, path: str, method: str) -> Run:
         file, cfg, opts = self._load("data", detector=method == "detector")
-        register_from(cfg)
+        register_from_config(cfg)
         cfg.proposals.method = method
         stores = [Path(instantiate(cfg.proposals[split])) for split in ("train", "val", "test")]
         command = [*self._tool("generate_proposals"), "--config-file", str(file), *opts]
-        asked = self._supervised if method == "detector" else any(opt.startswith("on_image.") for opt in opts)
+        asked = self._supervised if method == "detector" else any(opt.startswith("image_proposals.") for opt in opts)
         run = Run(path, command, self.output / path, stores, check=bool(asked))
         if method == "detector" and (run.check or not run.done):
             detector = self._supervised or self._trained_detector(run.needs)
             run.command += ["--method", method, "--detector-config", detector.config, "--weights", detector.weights]
-        elif "on_image" not in cfg or instantiate(cfg.on_image.proposer).name != method:  # else it has parameters
+        elif (
+            "image_proposals" not in cfg or instantiate(cfg.image_proposals.proposer).name != method
+        ):  # else it has parameters
             run.command += ["--method", method]
         return run
 
     def _trained_detector(self, needs: list[Run]) -> Detector:
-        """The data set's own, added to ``needs``."""
+        """The dataset's own, added to ``needs``."""
         try:
             file, _, opts = self._load("faster_rcnn")
         except FileNotFoundError as error:
@@ -153,7 +155,7 @@ class Matrix:
 
 
 def config_file(folder: Path, kind: str, detector: bool = False) -> Path:
-    """``<kind>.py``, or, as the paper's data sets have it, with the backbone and the proposals in its name.
+    """``<kind>.py``, or, as the paper's datasets have it, with the backbone and the proposals in its name.
 
     Raises:
         FileNotFoundError: neither is there.

@@ -1,4 +1,4 @@
-"""The HTML page about all runs of a data set."""
+"""The HTML page about all runs of a dataset."""
 
 from __future__ import annotations
 

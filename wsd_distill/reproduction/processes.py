@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @contextlib.contextmanager
-def ending_children() -> Iterator[list[subprocess.Popen]]:
+def terminate_on_exit() -> Iterator[list[subprocess.Popen]]:
     """A list for processes; those that are in it at the end, which may come by SIGTERM (as SystemExit), are ended."""
 
     def leave(number: int, _) -> None:
@@ -56,11 +56,11 @@ def start(
     environment: dict[str, str],
     name: str,
     log: Path,
-    at_end: Callable[[], None],
+    on_exit: Callable[[], None],
 ) -> subprocess.Popen:
     """One more of the children, a process group of its own.
 
-    A thread listens to it and calls ``at_end`` when it has nothing more to say. To be called in the main thread: Linux
+    A thread listens to it and calls ``on_exit`` when it has nothing more to say. To be called in the main thread: Linux
     ends a child with the thread that made it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # or a signal could find it started, but not among the children
@@ -79,7 +79,7 @@ def start(
         children.append(process)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    threading.Thread(target=_listen, args=(process, name, log, at_end), daemon=True).start()
+    threading.Thread(target=_forward_output, args=(process, name, log, on_exit), daemon=True).start()
     return process
 
 
@@ -90,7 +90,7 @@ def _prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _listen(process: subprocess.Popen, name: str, log: Path, at_end: Callable[[], None]) -> None:
+def _forward_output(process: subprocess.Popen, name: str, log: Path, on_exit: Callable[[], None]) -> None:
     """All that it says goes to its log, the iterations of a training to a bar."""
     try:
         with open(log, "a") as file, process.stdout, tqdm(desc=name, unit="it") as bar:
@@ -100,7 +100,7 @@ def _listen(process: subprocess.Popen, name: str, log: Path, at_end: Callable[[]
                 file.flush()
                 _follow(line, bar)
     finally:
-        at_end()
+        on_exit()
 
 
 def _follow(line: str, bar: tqdm) -> None:

@@ -15,7 +15,7 @@ _ = None  # the paper has no figure
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of the paper, or the part of one that is of one data set.
+    """A table of the paper, or the part of one that is of one dataset.
 
     Attributes:
         title: without the number. dataset: the paper's name of it. baseline: the row that gains are counted from.

@@ -15,7 +15,7 @@ class Recipe:
         config: the kind of config, with which the name of its file begins.
         teacher: the run whose T-WDet it distills; "": none.
         start: the run from whose checkpoint it starts; "": as its config says.
-        like_student: it starts as S-Cls (w/o) does, whatever its config says.
+        from_imagenet: it starts as S-Cls (w/o) does, whatever its config says.
         stages: it has the iterations that the configs of these have together; none: those of its own config.
         overrides: of its config. detector: T-WDet sees the proposals of the supervised detector. boxes: it sees some.
     """
@@ -23,7 +23,7 @@ class Recipe:
     config: str
     teacher: str = "teacher"
     start: str = ""
-    like_student: bool = False
+    from_imagenet: bool = False
     stages: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     detector: bool = False
@@ -42,11 +42,11 @@ RECIPES = {
     "student_long": Recipe("student", teacher="", stages=_BOTH, boxes=False),
     "stage1": Recipe("stage1"),
     "stage2": Recipe("stage2", start="stage1"),
-    "hinton": Recipe("hinton", stages=_SECOND),
+    "soft_labels": Recipe("soft_labels", stages=_SECOND),
     "fitnets_hint": Recipe("fitnets_hint", stages=("stage1",)),
     "fitnets": Recipe("fitnets", start="fitnets_hint", stages=_SECOND),
     "attention_transfer": Recipe("attention_transfer", stages=_SECOND),
-    "class_aware": Recipe("stage2", like_student=True),
+    "class_aware": Recipe("stage2", from_imagenet=True),
     "roi_nms": Recipe("stage1", overrides=_NOT_WEIGHTED),
     "roi_nms_stage2": Recipe("stage2", start="roi_nms"),
     "temperatures_fixed": Recipe("stage2", start="stage1", overrides=(f"{_TEMPERATURES}=fixed",)),
@@ -63,7 +63,7 @@ LONG = "S-Cls (w/o), epochs of both stages"
 COMPARISON = {TEACHER: "teacher", PLAIN: "student", LONG: "student_long", DISTILLED: "stage2"}
 _METHODS = {
     PLAIN: "student",
-    "Distillation [12]": "hinton",
+    "Distillation [12]": "soft_labels",
     "FitNets [23]": "fitnets",
     "Attention transfer [42]": "attention_transfer",
     DISTILLED: "stage2",
@@ -76,7 +76,7 @@ ROWS = {
     3: {PLAIN: "student", TEACHER: "teacher", DISTILLED: "stage2", LONG: "student_long"},
     4: {
         BASELINE: "student",
-        "+ Distillation [12]": "hinton",
+        "+ Distillation [12]": "soft_labels",
         "+ Class-aware distillation": "class_aware",
         "+ NMS proposals transfer + Class-aware transfer": "roi_nms_stage2",
         "+ RoI-aware transfer + Class-aware transfer": "stage2",

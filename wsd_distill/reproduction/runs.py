@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .processes import ending_children, start
+from .processes import start, terminate_on_exit
 
 
 @dataclass(eq=False)
@@ -78,7 +78,7 @@ def finish(goals: Iterable[Run], jobs: int) -> tuple[list[Run], list[Run]]:
     """
     waiting, running, failed, places = missing(goals), {}, [], list(range(jobs))
     ended: queue.Queue[Run] = queue.Queue()
-    with ending_children() as children:
+    with terminate_on_exit() as children:
         while True:
             unsure = {*waiting, *running, *failed}
             ready = [run for run in waiting if all(need.done and need not in unsure for need in run.needs)]

@@ -11,7 +11,7 @@ from wsd_distill.report.table import Row, Table, markdown_table
 from .published import COCO, NUS_WIDE, PUBLISHED, PublishedTable
 from .recipes import ROWS
 
-NAMES = {"coco": COCO, "nus_wide": NUS_WIDE}  # folder of configs -> the paper's name of the data set
+NAMES = {"coco": COCO, "nus_wide": NUS_WIDE}  # folder of configs -> the paper's name of the dataset
 _ALONE = "not a distillation of this framework and not trained here"
 _OURS = "not in the paper's table"
 _ITERATIONS = (
@@ -19,7 +19,7 @@ _ITERATIONS = (
     "the iterations of both, as the row with the epochs of both stages does; the others for those of stage 2."
 )
 _GAIN = (
-    " Compare gains, not figures: they are of different data sets. A gain is over {baseline}, seed by seed, of the "
+    " Compare gains, not figures: they are of different datasets. A gain is over {baseline}, seed by seed, of the "
     "seeds that a row has."
 )
 _DIFFERENCE = " The difference is from the published figure."
@@ -31,7 +31,7 @@ def read_row(method: str, run: str, output: Path, seeds: int) -> Row:
 
 
 def build_table(number: int, published: PublishedTable, output: Path, seeds: int, name: str) -> Table:
-    """The paper's rows in the paper's order, then ours; ``name``: of our data set."""
+    """The paper's rows in the paper's order, then ours; ``name``: of our dataset."""
     runs = ROWS[number]
     rows = []
     for method in [*published.rows, *(method for method in runs if method not in published.rows)]:

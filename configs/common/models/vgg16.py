@@ -1,6 +1,6 @@
 """The paper's T-WDet and S-Cls on VGG16, for weights of Caffe's file.
 
-For torchvision's file set ``IMAGENET_RGB`` in the place of ``CAFFE_BGR``. ``backbone.freeze_at=2`` keeps conv1_1 to
+For torchvision's file set ``IMAGENET_RGB`` instead of ``CAFFE_BGR``. ``backbone.freeze_at=2`` keeps conv1_1 to
 conv2_2 as they are.
 """
 

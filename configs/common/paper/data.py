@@ -6,17 +6,17 @@ no schedule looks at the test images unless it is told to, as docs/recipes.md sa
 
 from detectron2.config import LazyCall as L
 
-from wsd_distill.data.datasets import register_part
+from wsd_distill.data.datasets import register_holdout
 
-from ..data import dataset, on_image, proposals
+from ..data import dataset, image_proposals, proposals
 
 
-def hold_out(images, *, name, train, test, num_classes):
-    """``dataset``, ``on_image`` and ``proposals`` of ``train`` less ``images`` images, these, and ``test``."""
-    parts = {"train": f"{train}_fit", "val": f"{train}_held_out", "test": test}
+def with_holdout(images, *, name, train, test, num_classes):
+    """``dataset``, ``image_proposals`` and ``proposals`` of ``train`` less ``images`` images, these, and ``test``."""
+    parts = {"train": f"{train}_fit", "val": f"{train}_holdout", "test": test}
     dataset.update(name=name, num_classes=num_classes, **parts)  # outputs are named after ``name``
     dataset["register"] = [
-        L(register_part)(name=parts[split], source=train, images=images, held_out=split == "val")
+        L(register_holdout)(name=parts[split], source=train, images=images, holdout=split == "val")
         for split in ("train", "val")
     ]
-    return dataset, on_image, proposals
+    return dataset, image_proposals, proposals

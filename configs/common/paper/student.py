@@ -1,4 +1,4 @@
-"""S-Cls on VGG16 with the numbers of Section 3.3, without distillation. For those of a data set, see ``configs/coco``.
+"""S-Cls on VGG16 with the numbers of Section 3.3, without distillation. For those of a dataset, see ``configs/coco``.
 
 ``trainer.accumulate=4`` alone splits the 32 images of a step into 4 portions; docs/recipes.md says more of batches.
 """

@@ -100,7 +100,7 @@ def test_releases_are_found_where_detectron2_looks(tmp_path, monkeypatch):
     assert first["labels"][1] == 79
 
 
-def test_twice_is_harmless_and_otherwise_an_error(tmp_path, forget):
+def test_twice_is_harmless_and_otherwise_an_error(tmp_path, restore_catalogs):
     path = str(write(tmp_path / "i.json"))
     for _ in range(2):
         register_coco("own_coco", path, "images", CLASSES)

@@ -20,7 +20,7 @@ def load(name):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_csv(tmp_path, forget, newline, encoding):
+def test_csv(tmp_path, restore_catalogs, newline, encoding):
     register_image_list("own", write(tmp_path / "own.csv", ROWS, newline, encoding), str(tmp_path / "photos"))
     metadata = MetadataCatalog.get("own")
     assert (metadata.thing_classes, metadata.evaluator_type) == (["cat", "dog"], "multilabel")
@@ -28,7 +28,7 @@ def test_csv(tmp_path, forget, newline, encoding):
     assert DatasetCatalog.get("own")[2]["file_name"] == str(tmp_path / "photos" / "sub" / "d.jpg")
 
 
-def test_json(tmp_path, forget):
+def test_json(tmp_path, restore_catalogs):
     entries = [{"file": "a.jpg", "labels": ["dog", "cat"]}, {"file": "/elsewhere/b.jpg", "labels": []}]
     (tmp_path / "own.json").write_text(json.dumps(entries))
     register_image_list("own", str(tmp_path / "own.json"))
@@ -37,7 +37,7 @@ def test_json(tmp_path, forget):
     assert files == [str(tmp_path / "a.jpg"), "/elsewhere/b.jpg"]
 
 
-def test_classes_given_or_of_a_file_or_of_another_list(tmp_path, forget):
+def test_classes_given_or_of_a_file_or_of_another_list(tmp_path, restore_catalogs):
     train = write(tmp_path / "train.csv", ROWS)
     val = write(tmp_path / "val.csv", ["file,labels", "v.jpg,dog"])
     register_image_list("given", val, classes=["dog", "cat"])
@@ -50,7 +50,7 @@ def test_classes_given_or_of_a_file_or_of_another_list(tmp_path, forget):
         register_image_list("twice", val, classes=["cat", "cat"])
 
 
-def test_one_file_with_several_splits_has_one_list_of_classes(tmp_path, forget):
+def test_one_file_with_several_splits_has_one_list_of_classes(tmp_path, restore_catalogs):
     file = write(tmp_path / "all.csv", ["split,file,labels", "train,a.jpg,dog", "val,b.jpg,cat", "train,c.jpg,dog"])
     for split in ("train", "val"):
         register_image_list(f"own_{split}", file, split=split)
@@ -60,7 +60,7 @@ def test_one_file_with_several_splits_has_one_list_of_classes(tmp_path, forget):
         load_image_list(file, "", ["cat", "dog"], "test")
 
 
-def test_twice_is_harmless_and_otherwise_an_error(tmp_path, forget):
+def test_twice_is_harmless_and_otherwise_an_error(tmp_path, restore_catalogs):
     file = write(tmp_path / "own.csv", ROWS)
     for _ in range(2):
         register_image_list("own", file)

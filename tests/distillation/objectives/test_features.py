@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from builders import make_batch, make_pair, make_student, make_teacher
 from detectron2.layers import ShapeSpec
+from helpers.builders import make_batch, make_pair, make_student, make_teacher
 from torchvision.ops import box_iou, roi_pool
 
-from wsd_distill.distillation import AttentionTransfer, Hint, LayerPair, RoIAware, StudentView
+from wsd_distill.distillation import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer, StudentOutput
 
 
 def build(**options):
-    return RoIAware(**{"layers": [make_pair()], "pooler_size": 3, "num_proposals": 3, **options})
+    return RoIAwareTransfer(**{"layers": [make_pair()], "pooler_size": 3, "num_proposals": 3, **options})
 
 
 def test_roi_aware_by_plain_loops(views):
@@ -55,9 +55,9 @@ def test_several_layers_are_summed(views):
 def test_psi_is_learned_where_channels_differ():
     student, batch = make_student(channels=5), make_batch(2)
     with torch.no_grad():
-        teacher = make_teacher().eval().extract([x["teacher"] for x in batch])
+        teacher = make_teacher().eval().compute_outputs([x["teacher"] for x in batch])
     objective = build(layers=[make_pair(teacher_channels=6, student_channels=5)])
-    view = StudentView(student, batch, student.features(batch))
+    view = StudentOutput(student, batch, student.features(batch))
     objective(view, teacher).backward()
     assert [tuple(p.shape) for p in objective.parameters()] == [(6, 5, 1, 1), (6,)]
     assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
@@ -87,19 +87,19 @@ def pooled(features, side):
 def test_hint_by_numpy(views):
     """The teacher's 16 x 16 cells in squares of four, the student's 8 x 8 after a matrix product over channels."""
     student, teacher = views
-    objective = Hint(layer=make_pair(), weight=0.5)
+    objective = FitNetsHint(layer=make_pair(), weight=0.5)
     weight, bias = (p.detach().double().numpy() for p in objective.regressor.parameters())
     mine = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], student.features["conv2"].detach().double().numpy())
-    difference = pooled(teacher.features["conv2"], 8) - mine - bias[:, None, None]
-    assert difference.shape == (4, 6, 8, 8)
-    expected = 0.5 * (difference**2).sum() / (4 * 6 * 8 * 8) / 2
+    describe_mismatch = pooled(teacher.features["conv2"], 8) - mine - bias[:, None, None]
+    assert describe_mismatch.shape == (4, 6, 8, 8)
+    expected = 0.5 * (describe_mismatch**2).sum() / (4 * 6 * 8 * 8) / 2
     assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_hint_reaches_the_guided_layer_and_what_is_before_it(views):
     student, teacher = views
     pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
-    objective = Hint(layer=pair)
+    objective = FitNetsHint(layer=pair)
     objective(student, teacher).backward()
     reached = {name.split(".")[1] for name, p in student.model.named_parameters() if p.grad is not None}
     assert reached == {"conv1"}
@@ -128,8 +128,10 @@ def test_attention_needs_no_equal_channels_and_ignores_the_scale(views):
     pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
     objective = AttentionTransfer(layers=[pair])
     before = objective(student, teacher)
-    scaled = {name: 7 * value for name, value in student.features.items()}
-    torch.testing.assert_close(objective(StudentView(student.model, student.batched_inputs, scaled), teacher), before)
+    resize_longest_side = {name: 7 * value for name, value in student.features.items()}
+    torch.testing.assert_close(
+        objective(StudentOutput(student.model, student.batched_inputs, resize_longest_side), teacher), before
+    )
     before.backward()
     assert student.model.backbone.conv1[0].weight.grad.abs().sum() > 0
 
@@ -138,4 +140,4 @@ def test_names_of_the_teachers_maps():
     pairs = [LayerPair(name, "conv2", *[ShapeSpec(channels=6, stride=2)] * 2) for name in ("conv2", "conv1", "conv2")]
     assert build(layers=pairs).teacher_features == ["conv2", "conv1"]
     assert AttentionTransfer(layers=pairs).teacher_features == ["conv2", "conv1"]
-    assert Hint(layer=pairs[1]).teacher_features == ["conv1"]
+    assert FitNetsHint(layer=pairs[1]).teacher_features == ["conv1"]

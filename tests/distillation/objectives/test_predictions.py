@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from builders import K, make_batch, make_student, make_teacher
+from helpers.builders import K, make_batch, make_student, make_teacher
 from scipy.special import expit, rel_entr, softmax, xlogy
 
 from wsd_distill import losses
-from wsd_distill.distillation import ClassAware, HardLabels, Hinton, StudentView, Temperatures
+from wsd_distill.distillation import ClassAware, HardLabels, SoftLabels, StudentOutput, Temperatures
 
 
 def test_hard_labels_is_the_students_own_loss(views):
@@ -47,9 +47,9 @@ def test_images_with_fewer_proposals_use_the_first_temperatures():
     """All four images have at most 7 proposals: temperatures of ranks 8 and 9 get no gradient, those before do."""
     student, batch = make_student(), make_batch(4)
     with torch.no_grad():
-        teacher = make_teacher().eval().extract([x["teacher"] for x in batch])
+        teacher = make_teacher().eval().compute_outputs([x["teacher"] for x in batch])
     objective = ClassAware(num_classes=K, num_proposals=9)
-    objective(StudentView(student, batch, student.features(batch)), teacher).backward()
+    objective(StudentOutput(student, batch, student.features(batch)), teacher).backward()
     gradient = objective.temperatures.log_t_det.grad
     assert (gradient[:7] != 0).all() and gradient[7:].tolist() == [0, 0]
 
@@ -82,7 +82,7 @@ def test_hinton_by_scipy(views, t_teacher, t_student):
     student, teacher = views
     q, p = softened(teacher, t_teacher, np.full(7, t_teacher)), expit(double(student.logits) / t_student)
     expected = -(xlogy(q, p) + xlogy(1 - q, 1 - p)).sum() / 4 * t_student**2 * 0.5
-    objective = Hinton(t_teacher=t_teacher, t_student=t_student, weight=0.5)
+    objective = SoftLabels(t_teacher=t_teacher, t_student=t_student, weight=0.5)
     assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
     assert list(objective.parameters()) == [] and objective.teacher_features == []
 
@@ -95,7 +95,7 @@ def test_hintons_gradient_keeps_its_size_when_temperatures_are_high(views):
         torch.testing.assert_close(gradient, (m.detach() - x) / 4, rtol=1e-2, atol=0)
 
 
-@pytest.mark.parametrize("objective", [HardLabels(), Hinton(t_teacher=1, t_student=5)], ids=["hard", "hinton"])
+@pytest.mark.parametrize("objective", [HardLabels(), SoftLabels(t_teacher=1, t_student=5)], ids=["hard", "soft_labels"])
 def test_predictions_reach_all_of_the_student_and_nothing_of_the_teacher(views, objective):
     student, teacher = views
     objective(student, teacher).backward()

@@ -1,22 +1,22 @@
-"""Importing this module registers every built-in data set in Detectron2's DatasetCatalog and MetadataCatalog.
+"""Importing this module registers every built-in dataset in Detectron2's DatasetCatalog and MetadataCatalog.
 
-No file is read before a data set is loaded.
+No file is read before a dataset is loaded.
 """
 
 from . import coco, digit_scenes, nus_wide, voc
-from .catalog import count_classes, register_from, source_of, splits_of
+from .catalog import count_classes, get_source_dataset, get_splits, register_from_config
 from .coco import register_coco
-from .held_out import register_part
+from .holdout import register_holdout
 from .image_list import register_image_list
 
 __all__ = [
     "count_classes",
     "register_coco",
-    "register_from",
+    "register_from_config",
     "register_image_list",
-    "register_part",
-    "source_of",
-    "splits_of",
+    "register_holdout",
+    "get_source_dataset",
+    "get_splits",
 ]
 
 for _module in (coco, digit_scenes, nus_wide, voc):

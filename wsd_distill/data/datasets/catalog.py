@@ -1,4 +1,4 @@
-"""Data sets by name, in Detectron2's DatasetCatalog and MetadataCatalog."""
+"""Datasets by name, in Detectron2's DatasetCatalog and MetadataCatalog."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ logger = logging.getLogger(__name__)
 def register(
     name: str, load: Callable[..., list[dict]], arguments: dict, *, classes: Sequence[str], images: int | None = None
 ) -> None:
-    """Register ``load(**arguments)`` as ``name``, to be called when the data set is loaded. Twice does no harm.
+    """Register ``load(**arguments)`` as ``name``, to be called when the dataset is loaded. Twice does no harm.
 
     Args:
         classes: names of the classes, in the order of their indices.
         images: how many images a whole copy has; None: not known.
 
     Raises:
-        ValueError: the name is taken, by another data set or by other arguments.
+        ValueError: the name is taken, by another dataset or by other arguments.
     """
     if name in DatasetCatalog.list():
         before = MetadataCatalog.get(name).get("arguments")
         if before != arguments:
-            raise ValueError(f"data set '{name}' is registered already, otherwise ({before}): choose another name")
+            raise ValueError(f"dataset '{name}' is registered already, otherwise ({before}): choose another name")
         return
     DatasetCatalog.register(name, partial(load, **arguments))
     MetadataCatalog.get(name).set(
@@ -35,24 +35,24 @@ def register(
     )
 
 
-def register_from(cfg) -> None:
-    """Register the data sets that ``dataset.register`` of a LazyConfig describes, before anything asks for them."""
+def register_from_config(cfg) -> None:
+    """Register the datasets that ``dataset.register`` of a LazyConfig describes, before anything asks for them."""
     for call in cfg.dataset.register:
         instantiate(call)
 
 
-def splits_of(cfg) -> list[str]:
-    """Names of the data sets that a LazyConfig trains and evaluates on, each once."""
+def get_splits(cfg) -> list[str]:
+    """Names of the datasets that a LazyConfig trains and evaluates on, each once."""
     return list(dict.fromkeys(cfg.dataset[split] for split in ("train", "val", "test")))
 
 
-def source_of(name: str) -> str:
-    """The data set that ``name`` is a part of, for which proposals are made; ``name`` itself where it is a whole."""
+def get_source_dataset(name: str) -> str:
+    """The dataset that ``name`` is a part of, for which proposals are made; ``name`` itself where it is a whole."""
     return MetadataCatalog.get(name).get("source", name)
 
 
 def count_classes(name: str) -> int:
-    """K of a registered data set, for configs that do not know it."""
+    """K of a registered dataset, for configs that do not know it."""
     return len(MetadataCatalog.get(name).thing_classes)
 
 

@@ -1,4 +1,4 @@
-"""Data sets in COCO's instances format. An image's labels are the classes of its annotations, crowds included."""
+"""Datasets in COCO's instances format. An image's labels are the classes of its annotations, crowds included."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 from ..root import datasets_root
 from .catalog import keep_labelled, register
-from .files import read_json
+from .readers import read_json
 
 CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]  # by ascending category id
 LABELLED_IMAGES = {"train2014": 82_081, "val2014": 40_137, "train2017": 117_266, "val2017": 4_952}
@@ -64,7 +64,7 @@ def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, class
 
 
 def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:
-    content = read_json(json_file, object_hook=_without_outline)
+    content = read_json(json_file, object_hook=_drop_segmentation)
     for part, fields in _FIELDS.items():
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list):
@@ -76,7 +76,7 @@ def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:
     return content
 
 
-def _without_outline(entry: dict) -> dict:
+def _drop_segmentation(entry: dict) -> dict:
     """Outlines are most of COCO's files; without them, reading takes a fraction of the memory."""
     entry.pop("segmentation", None)
     return entry
@@ -95,7 +95,7 @@ def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list
     """Dataset dicts of COCO's ``split`` ("train2014", "val2017", ...) in ``<root>/coco``.
 
     Args:
-        root: where data sets live; :func:`datasets_root` unless given.
+        root: where datasets live; :func:`datasets_root` unless given.
     """
     folder = os.path.join(root or datasets_root(), "coco")
     json_file = os.path.join(folder, "annotations", f"instances_{split}.json")
@@ -103,7 +103,7 @@ def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list
 
 
 def register_coco(name: str, json_file: str, image_root: str, classes: Sequence[str]) -> None:
-    """Register a data set of COCO's format, for configs; arguments as :func:`load_coco`. Nothing is read yet."""
+    """Register a dataset of COCO's format, for configs; arguments as :func:`load_coco`. Nothing is read yet."""
     arguments = {"json_file": json_file, "image_root": image_root, "classes": list(classes)}
     register(name, load_coco, arguments, classes=classes)
 

@@ -1,4 +1,4 @@
-"""digit_scenes: the embedded data set. Handwritten digits in photos, made offline and the same on every machine.
+"""digit_scenes: the embedded dataset. Handwritten digits in photos, made offline and the same on every machine.
 
 Source pictures come with the dependencies: scikit-learn's 8x8 handwritten digits and scikit-image's PNG photos.
 Only PNG photos are used, and only Pillow's integer resizing, so that no decoder and no floating-point order of one
@@ -29,7 +29,7 @@ CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 VERSION = 2  # goes up with any change that changes a pixel or a box
 SEED = 0
 IMAGES = {"train": 3000, "val": 300, "test": 1000}
-SOURCE_SHARE = {"train": 0.6, "val": 0.15, "test": 0.25}  # of scikit-learn's 1797 digits
+SPLIT_FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}  # of scikit-learn's 1797 digits
 PHOTOS = ["astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "motorcycle_left"]
 
 
@@ -42,10 +42,12 @@ class SceneStyle:
     digit_side: tuple[int, int] = (13, 36)
     clutter: tuple[int, int] = (6, 12)
     clutter_side: tuple[int, int] = (10, 30)
-    brightest: int = 130  # photos are darkened to this level, so that digits are always lighter than what they lie on
+    max_background: int = (
+        130  # photos are darkened to this level, so that digits are always lighter than what they lie on
+    )
     ink: tuple[int, int] = (150, 255)  # range of each colour channel of a digit
-    occluded: float = 0.25  # share of digits that a strip of background partly covers
-    occlusion: float = 0.25  # share of the side of such a digit that is covered
+    occlusion_prob: float = 0.25  # share of digits that a strip of background partly covers
+    occlusion_fraction: float = 0.25  # share of the side of such a digit that is covered
 
 
 STYLE = SceneStyle()
@@ -65,9 +67,9 @@ def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 
     digits = load_digits()
     order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(digits.target))
-    ends = np.cumsum([round(share * len(order)) for share in SOURCE_SHARE.values()])
-    position = list(SOURCE_SHARE).index(split)
-    chosen = order[ends[position] - round(SOURCE_SHARE[split] * len(order)) : ends[position]]
+    ends = np.cumsum([round(share * len(order)) for share in SPLIT_FRACTIONS.values()])
+    position = list(SPLIT_FRACTIONS).index(split)
+    chosen = order[ends[position] - round(SPLIT_FRACTIONS[split] * len(order)) : ends[position]]
     strokes = np.minimum(digits.images[chosen].astype(np.int64) * 16, 255).astype(np.uint8)
     return strokes, digits.target[chosen].astype(int)
 
@@ -80,7 +82,7 @@ def _background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
     left, top = (int(rng.integers(extent - crop + 1)) for extent in photo.size)
     picture = photo.crop((left, top, left + crop, top + crop)).resize((side, side), Image.BILINEAR)
     tint = rng.integers(-40, 41, size=3)
-    return np.clip(np.asarray(picture, dtype=np.int64) + tint, 0, 255) * style.brightest // 255
+    return np.clip(np.asarray(picture, dtype=np.int64) + tint, 0, 255) * style.max_background // 255
 
 
 def _stroke_mask(strokes: np.ndarray, side: int) -> np.ndarray:
@@ -165,8 +167,8 @@ def make_scene(
         if _overlaps(box, [b for _, b in objects]):
             continue
         _paint(canvas, mask, x, y, _ink(rng, style))
-        if rng.random() < style.occluded:
-            _occlude(rng, canvas, clean, box, style.occlusion)
+        if rng.random() < style.occlusion_prob:
+            _occlude(rng, canvas, clean, box, style.occlusion_fraction)
         objects.append((int(targets[source]), box))
     return canvas.astype(np.uint8), objects
 
@@ -190,7 +192,7 @@ def _write_split(folder: Path, split: str) -> None:
 
 
 def generate(root: str | os.PathLike) -> Path:
-    """Make the data set under ``root`` unless it is there; whole or not at all, also with several processes.
+    """Make the dataset under ``root`` unless it is there; whole or not at all, also with several processes.
 
     Returns:
         the folder ``root/digit_scenes_v<VERSION>``: a change of the pixels never mixes with older files.
@@ -200,17 +202,17 @@ def generate(root: str | os.PathLike) -> Path:
         return target
     logger.info("Making digit_scenes in %s (about 40 seconds, once)", target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".digit_scenes", dir=target.parent))
+    tmp_path = Path(tempfile.mkdtemp(prefix=".digit_scenes", dir=target.parent))
     try:
         for split in IMAGES:
-            _write_split(unfinished, split)
-        unfinished.chmod(0o755)
-        os.rename(unfinished, target)
+            _write_split(tmp_path, split)
+        tmp_path.chmod(0o755)
+        os.rename(tmp_path, target)
     except OSError:
         if not target.exists():  # otherwise another process was first, with the same files
             raise
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(tmp_path, ignore_errors=True)
     return target
 
 
@@ -218,7 +220,7 @@ def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list
     """Dataset dicts of ``split`` ("train", "val", "test"); ``annotations`` are for evaluation alone.
 
     Args:
-        root: where data sets live; ``$DETECTRON2_DATASETS`` or ``datasets`` unless given.
+        root: where datasets live; ``$DETECTRON2_DATASETS`` or ``datasets`` unless given.
     """
     folder = generate(root or datasets_root())
     return load_coco(folder / f"instances_{split}.json", folder, CLASSES)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .catalog import register
-from .files import class_indices, read_csv, read_json, read_lines
+from .readers import class_indices, read_csv, read_json, read_lines
 
 
 class Entry(NamedTuple):
@@ -26,7 +26,7 @@ def register_image_list(
     classes: Sequence[str] | str | None = None,
     split: str | None = None,
 ) -> None:
-    """Register the images of ``file`` as data set ``name``. Its classes are read now, its images when it is loaded.
+    """Register the images of ``file`` as dataset ``name``. Its classes are read now, its images when it is loaded.
 
     ``file`` is a CSV with a header, columns ``file`` and ``labels``, labels with ``;`` between them, or a JSON list of
     ``{"file": "a.jpg", "labels": ["cat", "dog"]}``. Either may say ``split``. An image without labels is a negative of

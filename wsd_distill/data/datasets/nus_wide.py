@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..root import datasets_root
 from .catalog import keep_labelled, register
-from .files import class_indices, read_csv, read_lines, read_text
+from .readers import class_indices, read_csv, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def load_nus_wide(
 
     Args:
         split: "train" or "test".
-        root: where data sets live; :func:`datasets_root` unless given.
+        root: where datasets live; :func:`datasets_root` unless given.
         train_images: how many of the images are for training, without split files.
 
     Raises:

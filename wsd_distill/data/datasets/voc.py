@@ -12,7 +12,7 @@ from detectron2.structures import BoxMode
 
 from ..root import datasets_root
 from .catalog import register
-from .files import class_indices, read_lines, read_text
+from .readers import class_indices, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def load_voc(year: int, split: str, root: str | os.PathLike | None = None) -> li
 
     Args:
         split: name of a list in ``ImageSets/Main``.
-        root: where data sets live; :func:`datasets_root` unless given.
+        root: where datasets live; :func:`datasets_root` unless given.
 
     Raises:
         FileNotFoundError: a list or an annotation is missing. ValueError: an annotation that cannot be read, an unknown

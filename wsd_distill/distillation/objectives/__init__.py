@@ -1,19 +1,19 @@
 """What the student minimises, one module for each term of the paper and of what it compares with, for a Distiller."""
 
-from .base import Objective, Objectives, StudentView
-from .features import AttentionTransfer, Hint, LayerPair, RoIAware
-from .predictions import ClassAware, HardLabels, Hinton, Temperatures
+from .features import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer
+from .objective import Objective, Objectives, StudentOutput
+from .predictions import ClassAware, HardLabels, SoftLabels, Temperatures
 
 __all__ = [
     "AttentionTransfer",
     "ClassAware",
     "HardLabels",
-    "Hint",
-    "Hinton",
+    "FitNetsHint",
+    "SoftLabels",
     "LayerPair",
     "Objective",
     "Objectives",
-    "RoIAware",
-    "StudentView",
+    "RoIAwareTransfer",
+    "StudentOutput",
     "Temperatures",
 ]

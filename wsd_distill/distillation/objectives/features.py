@@ -15,7 +15,7 @@ from torchvision.ops import nms
 from wsd_distill import losses
 from wsd_distill.modeling import WSDDNOutput
 
-from .base import Objective, StudentView
+from .objective import Objective, StudentOutput
 
 
 @dataclass
@@ -32,7 +32,7 @@ class LayerPair:
     student_shape: ShapeSpec
 
 
-class RoIAware(Objective):
+class RoIAwareTransfer(Objective):
     """L_f, Eq. 3-4: RoI-pooled features of the proposals that T-WDet finds worth looking at, weighted by s'.
 
     Args:
@@ -42,7 +42,7 @@ class RoIAware(Objective):
         nms_thresh: proposals that overlap a more confident one by more than this IoU are left out.
         num_proposals: |R'_n|: the most confident that remain, recycled from the best where there are fewer.
         weight: factor of the loss.
-        weighted: False takes 1 in the place of s', a row of Table 4. s' is small and enters squared: without it the
+        weighted: False takes 1 instead of s', a row of Table 4. s' is small and enters squared: without it the
             loss is many times as large, and ``weight`` or the learning rate has to make up for it.
     """
 
@@ -71,7 +71,7 @@ class RoIAware(Objective):
     def teacher_features(self) -> list[str]:
         return list(dict.fromkeys(pair.teacher for pair in self.layers))
 
-    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         kept = [self._keep(boxes.tensor, s) for boxes, s in zip(teacher.boxes, teacher.objectness)]
         weights = torch.cat([s[i] for s, i in zip(teacher.objectness, kept)])  # (sum R',): s'
         if not self.weighted:
@@ -96,7 +96,7 @@ class RoIAware(Objective):
         return kept[torch.arange(self.num_proposals, device=kept.device) % len(kept)]
 
 
-class Hint(Objective):
+class FitNetsHint(Objective):
     """FitNets' hint, Romero et al. (2015), Eq. 3: a whole feature map, after a regressor on the student's.
 
     The regressor is a learned 1x1 convolution, whatever the channels. FitNets' ends with the teacher's nonlinearity;
@@ -119,7 +119,7 @@ class Hint(Objective):
     def teacher_features(self) -> list[str]:
         return [self.layer.teacher]
 
-    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         mimic = self.regressor(student.features[self.layer.student])
         hint = adaptive_avg_pool2d(teacher.features[self.layer.teacher], mimic.shape[-2:])
         return self.weight * losses.hint_loss(hint, mimic)
@@ -144,7 +144,7 @@ class AttentionTransfer(Objective):
     def teacher_features(self) -> list[str]:
         return list(dict.fromkeys(pair.teacher for pair in self.layers))
 
-    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         total = 0
         for pair in self.layers:
             mimic = losses.attention_map(student.features[pair.student])

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from wsd_distill import losses
 from wsd_distill.modeling import WSDDNOutput
 
-from .base import Objective, StudentView
+from .objective import Objective, StudentOutput
 
 
 class HardLabels(Objective):
     """L_p, Eq. 10: the student's own loss on the image-level labels."""
 
-    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         (loss,) = student.model.losses(student.logits, student.batched_inputs).values()
         return loss
 
@@ -86,7 +86,7 @@ class ClassAware(Objective):
         self.temperatures = Temperatures(num_classes, num_proposals, temperatures, initial)
         self.weight, self.distance = weight, distance
 
-    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         t = self.temperatures
         target = torch.stack(
             [
@@ -105,8 +105,8 @@ class ClassAware(Objective):
         return {f"temperature/{name}": value.mean().item() for name, value in named.items()}
 
 
-class Hinton(Objective):
-    """Distillation of Hinton, Vinyals and Dean (2015), Section 2, one of the methods that the paper compares with.
+class SoftLabels(Objective):
+    """Distillation of SoftLabels, Vinyals and Dean (2015), Section 2, one of the methods that the paper compares with.
 
     Soft targets are Eq. 6 with one fixed temperature throughout. Softening both networks by t divides the gradient of
     the student's logits by about t^2, so that the loss is multiplied by t_student^2, as that section wants: the share
@@ -122,7 +122,7 @@ class Hinton(Objective):
         super().__init__()
         self.t_teacher, self.t_student, self.weight = t_teacher, t_student, weight
 
-    def forward(self, student: StudentView, teacher: WSDDNOutput) -> Tensor:
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         t = self.t_teacher
         target = torch.stack(
             [

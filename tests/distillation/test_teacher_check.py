@@ -1,0 +1,99 @@
+import logging
+
+import pytest
+import torch
+from helpers.builders import K, make_batch, make_teacher
+
+from wsd_distill.distillation import TeacherCheck, WeakTeacherError
+
+
+class Answers:
+    """A teacher that knows its answers by heart: the scores lie in the input."""
+
+    def compute_outputs(self, batch):
+        return type("Output", (), {"image_scores": torch.stack([x["scores"] for x in batch])})
+
+
+def loader(scores, labels):
+    return [[{"scores": s, "labels": y} for s, y in zip(scores, labels)]]
+
+
+def test_a_good_teacher_passes_and_its_map_is_printed(caplog):
+    labels = torch.eye(K).repeat(20, 1)
+    scores = labels * 0.5
+    scores[0] = 0.0  # class 0: 19 positives first, the last one tied with 40 negatives: 19/20 + 1/20 * 20/60
+    with caplog.at_level(logging.INFO):
+        found = TeacherCheck(loader(scores, labels))(Answers())
+    assert found == pytest.approx(100 * (19 / 20 + 1 / 60 + 2) / 3)
+    assert "the teacher's mAP on 60 images is 98.9" in caplog.text
+
+
+def test_labels_that_count_neither_way():
+    """As above, but the 20 images of class 1 are ignored for class 0: its last positive is tied with 20, not 40."""
+    labels = torch.eye(K).repeat(20, 1)
+    scores = labels * 0.5
+    scores[0] = 0.0
+    labels[1::3, 0] = -1
+    assert TeacherCheck(loader(scores, labels))(Answers()) == pytest.approx(100 * (19 / 20 + 1 / 20 * 20 / 40 + 2) / 3)
+
+
+def test_a_teacher_no_better_than_chance_stops_the_run_unless_allowed(caplog):
+    labels = (torch.rand(100, K) < 0.3).float()
+    scores = torch.rand(100, K)
+    with pytest.raises(WeakTeacherError, match="trainer.gate.warn_only=True"):
+        TeacherCheck(loader(scores, labels))(Answers())
+    with caplog.at_level(logging.WARNING):
+        TeacherCheck(loader(scores, labels), warn_only=True)(Answers())
+    assert "has to be above" in caplog.text
+
+
+def test_constant_scores_are_chance():
+    labels = (torch.rand(50, K) < 0.3).float()
+    with pytest.raises(WeakTeacherError):
+        TeacherCheck(loader(torch.full((50, K), 0.5), labels))(Answers())
+
+
+def test_scores_that_are_no_numbers_stop_the_run_whatever_is_allowed():
+    labels = torch.eye(K).repeat(5, 1)
+    with pytest.raises(WeakTeacherError, match="not finite: .* distiller.teacher_checkpoint"):
+        TeacherCheck(loader(labels * float("nan"), labels), warn_only=True)(Answers())
+
+
+def colourful_batches(count=5):
+    """Images of noise in which channel k is bright where label k is set."""
+    batches = []
+    for seed in range(count):
+        batch = [record["teacher"] for record in make_batch(6, seed)]
+        for record in batch:
+            record["image"][record["labels"] == 0] //= 4
+        batches.append(batch)
+    return batches
+
+
+def test_a_trained_wsddn_passes_and_a_random_one_does_not():
+    teacher = make_teacher(norm="BN", dropout=0.5)
+    with pytest.raises(WeakTeacherError):
+        TeacherCheck(colourful_batches())(teacher.eval())
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=0.01)
+    for batch in colourful_batches() * 6:
+        optimizer.zero_grad()
+        teacher.train()(batch)["loss_image"].backward()
+        optimizer.step()
+    assert TeacherCheck(colourful_batches())(teacher.eval()) > 90
+
+
+def test_images_without_labels_tell_nothing():
+    with pytest.raises(ValueError, match="have no label: .* dataset.val or trainer.gate.loader.dataset"):
+        TeacherCheck(loader(torch.rand(5, K), -torch.eye(K).repeat(2, 1)[:5]))(Answers())
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.eye(K)[[0] * 200], torch.eye(K)[[0, 1, 0, 1, 0]], torch.ones(7, 1)], ids=["one", "few", "all"]
+)
+def test_images_on_which_chance_reaches_100_cannot_tell(labels, caplog):
+    """All of one label, as the first 200 of a list that is sorted by label; five images of two; one class for all."""
+    for scores in (labels * 0.5, 1 - labels * 0.5):
+        caplog.clear()
+        TeacherCheck(loader(scores, labels))(Answers())
+        (warning,) = (x.getMessage() for x in caplog.records if x.levelno == logging.WARNING)
+        assert "cannot tell a good teacher from a bad one" in warning and "trainer.gate.loader.dataset" in warning

@@ -1,0 +1,88 @@
+"""What all tools say of a config, of overrides and of names of datasets that are wrong: one line, exit code 2."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from helpers.builders import own_images
+
+from wsd_distill.engine.cli import add_config_options, choose_datasets, load_datasets, parse_with_config
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "image_list" / "data.py")
+OWN = own_images("list.csv")
+SPLITS = ["pets_train", "pets_val", "pets_test"]
+NAMES = ["pets_val", "pets_val", "pets_test"]
+
+
+@pytest.fixture
+def tool(monkeypatch, restore_catalogs, tmp_path):
+    """A function: arguments -> words of --dataset, config, and dataset dicts by name."""
+    (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        parser = argparse.ArgumentParser("tool")
+        parser.add_argument("--dataset", nargs="+")
+        add_config_options(parser, "")
+        monkeypatch.setattr("sys.argv", ["tool", *words])
+        arguments, cfg = parse_with_config(parser, "dataset")
+        names = choose_datasets(parser, arguments.dataset, cfg)
+        return arguments.dataset, cfg, names if arguments.dataset else load_datasets(parser, names)
+
+    return run
+
+
+def test_a_config_registers_its_data_sets_which_are_those_that_are_meant(tool, monkeypatch):
+    load = {name: [f"dict of {name}"] for name in SPLITS}
+    monkeypatch.setattr("wsd_distill.engine.cli.DatasetCatalog.get", load.__getitem__)
+    words, cfg, dicts = tool("--config-file", CONFIG, *OWN, "dataloader.train.num_workers=5")
+    assert (words, cfg.dataloader.train.num_workers, dicts) == ([], 5, load)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [["--dataset", *NAMES, *OWN, "--config-file", CONFIG], ["--config-file", CONFIG, *OWN, "--dataset", *NAMES]],
+)
+def test_names_that_are_given_go_first_and_take_no_override_with_them(tool, order):
+    words, _, chosen = tool(*order)
+    assert (words, chosen) == (NAMES, ["pets_val", "pets_test"])
+
+
+def test_a_word_with_a_slash_before_its_equals_sign_is_a_file(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool("--config-file", CONFIG, *OWN, "--dataset", "./a=b.png")
+    assert "error: not registered: ./a=b.png; there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "name datasets with --dataset, or a config with --config-file"),
+        (["--config-file", "gone.py"], "No such file or directory: 'gone.py'"),
+        (["--config-file", "list.csv"], "Config file list.csv has to be a python or yaml file."),
+        (["--config-file", CONFIG], "Missing mandatory value: dataset.name"),
+        (
+            ["--config-file", CONFIG, *OWN, "dataset.nmae=x"],
+            "the config has no key 'dataset.nmae'; did you mean dataset",
+        ),
+        (["--config-file", CONFIG, *OWN, "pets"], "'pets' is no override: write key=value"),
+        (["--config-file", CONFIG, *OWN, "dataset.files.train=[1"], "the value of 'dataset.files.train=[1' cannot be"),
+        (["--config-file", CONFIG, *OWN, "dataset.files.train=gone.csv"], "gone.csv is missing: datasets/README.md"),
+        (["--config-file", CONFIG, *OWN, "dataset.files.val=gone.csv"], "gone.csv is missing: datasets/README.md"),
+        (["--config-file", CONFIG, *OWN, "--dataset", "pet"], "not registered: pet; there are"),
+        (["dataset.name=x"], "dataset.name=x: without --config-file there is nothing to change"),
+        (["--dataset", "pets", "a=1"], "a=1: without --config-file there is nothing to change"),
+    ],
+)
+def test_what_a_user_got_wrong_is_one_line(tool, capsys, words, message):
+    with pytest.raises(SystemExit) as caught:
+        tool(*words)
+    *_, last = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert last.startswith("tool: error: ") and message in last
+
+
+def test_a_config_that_leaves_its_data_sets_open(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool("--config-file", str(Path(CONFIG).parents[1] / "common" / "data.py"))
+    assert "tool: error: Missing mandatory value: dataset.train" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from wsd_distill.evaluation.scores import read_scores
+
+GOOD = {
+    "scores": np.array([[0.5, 0.25], [1.0, 0.0]], np.float32),
+    "labels": np.array([[1, 0], [-1, 1]], np.int8),
+    "class_names": np.array(["cat", "dog"]),
+}
+
+
+def write(path, **changes):
+    arrays = {key: array for key, array in {**GOOD, **changes}.items() if array is not None}
+    np.savez(path, **arrays)
+    return path
+
+
+def test_what_is_written_is_read(tmp_path):
+    found = read_scores(write(tmp_path / "scores.npz", image_ids=np.array(["a", "b"])), ["cat", "dog"])
+    np.testing.assert_array_equal(found.scores, GOOD["scores"])
+    np.testing.assert_array_equal(found.labels, GOOD["labels"])
+    assert found.class_names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"labels": None}, "has no array 'labels': name the scores.npz"),
+        ({"labels": np.ones((2, 3), np.int8)}, r"'scores' \(2, 2\), 'labels' \(2, 3\) and 2 'class_names'"),
+        ({"class_names": np.array(["cat"])}, "and 1 'class_names': they have to be"),
+        ({"scores": np.ones(2, np.float32)}, r"'scores' \(2,\)"),
+        ({"labels": np.full((2, 2), 2, np.int8)}, r"'labels' other than 1, 0 and -1 \(neither\): \[2\]"),
+        ({"labels": np.full((2, 2), -1, np.int8)}, "'labels' without a positive"),
+        ({"scores": np.array([[0.5, 0.5], [0.5, 3.0]])}, r"no probabilities: row 1 is \[0.5 3. \]"),
+        ({"scores": np.array([[np.nan, 0.5], [0.5, 0.5]])}, "no probabilities: row 0"),
+        ({"class_names": np.array(["cat", None])}, "cannot be read .*: evaluate again"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, changes, message):
+    path = write(tmp_path / "scores.npz", **changes)
+    with pytest.raises(ValueError, match=f"scores.npz .*{message}"):
+        read_scores(path)
+
+
+def test_a_file_that_is_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.npz is no file: name the scores.npz"):
+        read_scores(tmp_path / "gone.npz")
+    (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match="a.npz is no .npz file"):
+        read_scores(tmp_path / "a.npz")
+    whole = write(tmp_path / "b.npz").read_bytes()
+    (tmp_path / "b.npz").write_bytes(whole.replace(GOOD["scores"].tobytes(), bytes(16)))
+    with pytest.raises(ValueError, match="b.npz cannot be read .*: evaluate again"):
+        read_scores(tmp_path / "b.npz")
+
+
+def test_other_classes(tmp_path):
+    with pytest.raises(ValueError, match=r"scores.npz is of other classes: \['cat', 'dog'\], not \['dog', 'cat'\]"):
+        read_scores(write(tmp_path / "scores.npz"), ["dog", "cat"])

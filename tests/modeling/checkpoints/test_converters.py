@@ -1,0 +1,175 @@
+"""VGG16: the models with converted weights say what torchvision's module, and Caffe's arithmetic, say."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes, Instances
+from helpers.caffe_files import write_caffemodel
+from helpers.running import in_process
+from PIL import Image
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.modeling import CAFFE_BGR, IMAGENET_RGB, VGG16, WSDDN, FCHead, MultiLabelClassifier
+from wsd_distill.modeling.checkpoints import from_caffe_vgg16, from_torchvision_resnet, from_torchvision_vgg16
+from wsd_distill.modeling.checkpoints.converters import VGG16_CONVS, read_weights
+
+WIDTH = 16  # of fc6 and fc7, which have 4096 in earnest
+
+
+@pytest.fixture(scope="module")
+def torchvision_vgg16():
+    """torchvision's module with random weights; its convolutions are whole, its fully connected layers narrow."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        net = torchvision.models.vgg16()
+    net.features = make_layers(cfgs["D"])
+    for module in net.features:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.normal_(module.bias, std=0.1)
+    for i, inputs, outputs in ((0, 512 * 7 * 7, WIDTH), (3, WIDTH, WIDTH), (6, WIDTH, 10)):
+        net.classifier[i] = nn.Linear(inputs, outputs)
+    return net.eval()
+
+
+def models(channels=(64, 128, 256, 512, 512), **pixels):
+    def backbone():
+        return VGG16(out_features=["conv5_3"], channels=channels)
+
+    width = channels[-1]
+    teacher = WSDDN(
+        backbone=backbone(),
+        in_feature="conv5_3",
+        box_pooler=ROIPooler(7, [1 / 16], 0, "ROIPool"),
+        head=FCHead(input_shape=(width, 7, 7), dims=[WIDTH, WIDTH]),
+        num_classes=3,
+        **pixels,
+    )
+    head = FCHead(input_shape=(width, 14, 14), dims=[WIDTH, WIDTH], pool=2)
+    student = MultiLabelClassifier(backbone=backbone(), in_feature="conv5_3", head=head, num_classes=3, **pixels)
+    return teacher.eval(), student.eval()
+
+
+def load(model, path):
+    """All but the classifier, which ImageNet's weights do not have, has to be found."""
+    found = DetectionCheckpointer(model)._load_model(DetectionCheckpointer(model)._load_file(str(path)))
+    assert {key.split(".")[0] for key in found.missing_keys} <= {"classifier", "cls_branch", "det_branch"}
+    assert not found.unexpected_keys and not found.incorrect_shapes
+
+
+@torch.no_grad()
+def test_torchvision_vgg16(torchvision_vgg16, tmp_path):
+    """conv5_3, and fc7 of both heads, with the one file for both models."""
+    torch.save(torchvision_vgg16.state_dict(), tmp_path / "vgg16.pth")
+    torch.save(from_torchvision_vgg16(tmp_path / "vgg16.pth"), tmp_path / "converted.pth")
+    image = torch.randint(0, 256, (3, 224, 224), dtype=torch.uint8)
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    conv5_3 = torchvision_vgg16.features[:30]((image[None] / 255 - mean) / std)
+    pool5 = torchvision_vgg16.features[30](conv5_3)
+    fc7 = torchvision_vgg16.classifier[:6](torchvision_vgg16.avgpool(pool5).flatten(1))
+    assert conv5_3.std() > 0.01 and fc7.std() > 0.01
+
+    teacher, student = models(**IMAGENET_RGB)
+    for model in (teacher, student):
+        load(model, tmp_path / "converted.pth")
+    features = student.features([{"image": image}])
+    torch.testing.assert_close(features["conv5_3"], conv5_3, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(student.head(features["conv5_3"]), fc7, rtol=1e-3, atol=1e-3)
+
+    # a box whose last cell is the 14th: RoI pooling by 7 of 14 cells is pool5, and fc6 and fc7 follow as they do there
+    boxes = Instances((224, 224), proposal_boxes=Boxes(torch.tensor([[0.0, 0, 208, 208]])), scores=torch.ones(1))
+    seen = []
+    teacher.head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    output = teacher.compute_outputs([{"image": image, "proposals": boxes}])
+    torch.testing.assert_close(output.features["conv5_3"], conv5_3, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(seen[0], fc7, rtol=1e-3, atol=1e-3)
+
+
+def caffe_layers(channels):
+    rng, inputs, layers = np.random.default_rng(0), 3, {}
+    for name in VGG16_CONVS:
+        outputs = channels[int(name[4]) - 1]
+        layers[name] = [rng.standard_normal((outputs, inputs, 3, 3)) / (3 * inputs**0.5), rng.standard_normal(outputs)]
+        inputs = outputs
+    for name, wide, outputs in (("fc6", inputs * 49, WIDTH), ("fc7", WIDTH, WIDTH), ("fc8", WIDTH, 10)):
+        layers[name] = [rng.standard_normal((outputs, wide)) / wide**0.5, rng.standard_normal(outputs)]
+    return {name: [blob.astype(np.float32) for blob in blobs] for name, blobs in layers.items()}
+
+
+@pytest.mark.parametrize("old", [True, False])
+@torch.no_grad()
+def test_caffe_vgg16_from_the_picture_to_fc7(old, tmp_path):
+    """What Caffe computes of a picture: blue first, means subtracted, nothing divided; pooling rounded up."""
+    channels = (4, 4, 5, 5, 6)
+    layers = caffe_layers(channels)
+    write_caffemodel(tmp_path / "vgg16.caffemodel", layers, old=old)
+    torch.save(from_caffe_vgg16(tmp_path / "vgg16.caffemodel"), tmp_path / "converted.pth")
+    teacher, student = models(channels, **CAFFE_BGR)
+    load(teacher, tmp_path / "converted.pth")
+    load(student, tmp_path / "converted.pth")
+
+    pixels = np.random.default_rng(1).integers(0, 256, (224, 224, 3), dtype=np.uint8)  # RGB
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    mapper = MultiLabelMapper(is_train=False, num_classes=3, sides=[224], image_format=student.image_format)
+    view = mapper({"file_name": str(tmp_path / "picture.png"), "image_id": 0, "labels": [0]})
+
+    x = torch.from_numpy(pixels[:, :, ::-1].astype(np.float32) - np.float32([103.939, 116.779, 123.68]))
+    x = x.permute(2, 0, 1)[None]
+    for name in VGG16_CONVS:
+        if name.endswith("_1") and name != "conv1_1":
+            x = F.max_pool2d(x, 2, ceil_mode=True)
+        x = F.conv2d(x, *map(torch.from_numpy, layers[name]), padding=1).relu()
+    features = student.features([view])
+    assert x.std() > 0.01
+    torch.testing.assert_close(features["conv5_3"], x, rtol=1e-3, atol=1e-3)
+    x = F.max_pool2d(x, 2, ceil_mode=True).flatten(1)
+    for name in ("fc6", "fc7"):
+        x = F.linear(x, *map(torch.from_numpy, layers[name])).relu()
+    torch.testing.assert_close(student.head(features["conv5_3"]), x, rtol=1e-3, atol=1e-3)
+
+
+def test_files_of_one_source_are_refused_by_the_other_models_pixels(tmp_path):
+    channels = (4, 4, 5, 5, 6)
+    write_caffemodel(tmp_path / "vgg16.caffemodel", caffe_layers(channels), old=True)
+    torch.save(from_caffe_vgg16(tmp_path / "vgg16.caffemodel"), tmp_path / "converted.pth")
+    for model in models(channels, **IMAGENET_RGB):
+        with pytest.raises(RuntimeError, match="set the model's pixel_mean=.103.939, .* image_format=BGR"):
+            load(model, tmp_path / "converted.pth")
+
+
+def test_another_network_is_an_error_that_names_what_is_missing(tmp_path):
+    torch.save({"stem.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other.pth .* 30 of 30 names are missing, 'features.0.weight' .*stem.weight"):
+        from_torchvision_vgg16(tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="other.pth .*'conv1.weight'"):
+        from_torchvision_resnet(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("format", ["torchvision-vgg16", "torchvision-resnet", "timm"])
+def test_a_file_of_another_kind_is_an_error_without_advice_to_run_its_code(format, tmp_path, capsys):
+    path = tmp_path / "vgg16.caffemodel"
+    write_caffemodel(path, {"fc6": [np.zeros((2, 3), np.float32), np.zeros(2, np.float32)]}, old=True)
+    name = ["--name", "resnet18"] if format == "timm" else []
+    with pytest.raises(SystemExit):
+        in_process("tools/convert_weights.py", format, path, tmp_path / "new.pth", *name)
+    text = capsys.readouterr().err
+    assert f"error: {path} is no whole file of PyTorch weights" in text and "weights_only" not in text
+    with pytest.raises(ValueError) as caught:
+        read_weights(path)
+    assert caught.value.__suppress_context__
+
+
+def test_the_tool_writes_the_file_and_says_which_pixels(tmp_path, capsys):
+    write_caffemodel(tmp_path / "vgg16.caffemodel", caffe_layers((4, 4, 5, 5, 6)), old=True)
+    tool = "tools/convert_weights.py"
+    in_process(tool, "caffe-vgg16", tmp_path / "vgg16.caffemodel", tmp_path / "new/vgg16.pth")
+    assert "33 tensors; set the model's pixel_mean=[103.939, 116.779, 123.68]" in capsys.readouterr().out
+    assert len(torch.load(tmp_path / "new/vgg16.pth", weights_only=True)["model"]) == 33  # 13 + 2 layers, 3 of pixels
+    with pytest.raises(SystemExit):
+        in_process(tool, "timm", "x.pth", "y.pth")

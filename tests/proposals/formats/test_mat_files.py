@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from helpers.proposal_files import BOXES, content, rows
+from scipy.io import loadmat, savemat
+
+from wsd_distill.proposals.formats import mat_files
+
+
+def cells(*values):
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
+
+
+@pytest.mark.parametrize("order", mat_files.BOX_FORMATS)
+def test_round_trip(tmp_path, order):
+    path = str(tmp_path / "p.mat")
+    mat_files.write(path, rows(), order)
+    assert content(mat_files.read(path, order)) == BOXES
+
+
+def test_what_is_written_has_fast_rcnns_layout(tmp_path):
+    path = str(tmp_path / "p.mat")
+    mat_files.write(path, rows())
+    written = loadmat(path)
+    assert (written["images"].shape, written["boxes"].shape) == ((3, 1), (1, 3))
+    assert [name.item() for name in written["images"].ravel()] == ["ten", "hundred", "nine"]
+    assert written["boxes"].ravel()[2].tolist() == [[21, 11, 45, 30]]  # y1, x1, y2, x2 from 1, last pixel included
+    assert written["boxes"].ravel()[2].dtype == np.float64
+
+
+TABLE = [[3, 2, 30, 40], [1, 1, 5, 5], [1, 1, 2, 2], [2, 2, 3, 3]]
+
+
+@pytest.mark.parametrize(
+    "order, first", [("y1x1y2x2", [1, 2, 40, 30]), ("x1y1x2y2", [2, 1, 30, 40]), ("xywh", [2, 1, 32, 41])]
+)
+def test_orders_by_hand_and_falling_scores_where_there_are_none(tmp_path, order, first):
+    path = str(tmp_path / "p.mat")
+    savemat(path, {"images": cells("a", "b")[:, None], "boxes": cells(np.float64(TABLE), np.zeros((0, 0)))[None]})
+    source = mat_files.read(path, order)
+    boxes, scores = source["a"]
+    assert boxes[0].tolist() == first
+    assert scores.tolist() == [1, 0.75, 0.5, 0.25]
+    assert source.scores == "1 - rank / number, since the file has none"
+    assert [part.shape for part in source["b"]] == [(0, 4), (0,)]
+
+
+def test_scores_of_wsddns_files_and_in_a_fifth_column(tmp_path):
+    path, table = str(tmp_path / "p.mat"), np.float64(TABLE)
+    savemat(path, {"images": cells("a"), "boxes": cells(table), "boxScores": cells(np.float32([[4], [3], [2], [1]]))})
+    assert mat_files.read(path)["a"][1].tolist() == [4, 3, 2, 1]
+    savemat(path, {"images": cells("a"), "boxes": cells(np.hstack([table, [[0.5], [0.25], [0.125], [0]]]))})
+    source = mat_files.read(path)
+    assert source["a"][1].tolist() == [0.5, 0.25, 0.125, 0]
+    assert source.scores == "of the file"
+
+
+def test_a_folder_of_one_file_for_each_image(tmp_path):
+    (tmp_path / "COCO_val2014_0").mkdir()
+    savemat(tmp_path / "COCO_val2014_0" / "COCO_val2014_000000000042.mat", {"boxes": np.uint16(TABLE)})
+    savemat(tmp_path / "other.mat", {"boxes": np.uint16(TABLE[1:]), "scores": np.float64([[3], [2], [1]])})
+    source = mat_files.read(str(tmp_path))
+    assert sorted(source) == ["COCO_val2014_000000000042", "other"]
+    assert source["COCO_val2014_000000000042"][0][0].tolist() == [1, 2, 40, 30]
+    assert source["other"][1].tolist() == [3, 2, 1]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty: no \.mat file"):
+        mat_files.read(str(tmp_path / "empty"))
+
+
+def test_what_is_no_such_file_is_named(tmp_path):
+    path = tmp_path / "p.mat"
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
+    path.write_bytes(header.ljust(512, b"\x00") + b"\x89HDF\r\n\x1a\n".ljust(512, b"\x00"))
+    with pytest.raises(ValueError, match=r"p\.mat is of MATLAB's version 7\.3: save it again .*'-v7'"):
+        mat_files.read(str(path))
+    for text in (b"", b"no mat file at all" * 50):
+        path.write_bytes(text)
+        with pytest.raises(ValueError, match=r"p\.mat is no whole \.mat file"):
+            mat_files.read(str(path))
+    savemat(path, {"images": cells("a"), "all_boxes": cells(np.float64(TABLE))})
+    with pytest.raises(ValueError, match=r"p\.mat has the variables \['images', 'all_boxes'\], not \['boxes'\]"):
+        mat_files.read(str(path))
+    savemat(path, {"images": cells("a", "b"), "boxes": cells(np.float64(TABLE))})
+    with pytest.raises(ValueError, match=r"p\.mat: 2 images, 1 arrays of boxes"):
+        mat_files.read(str(path))
+    savemat(path, {"images": cells("a"), "boxes": cells(np.zeros((2, 3)))})
+    with pytest.raises(ValueError, match=r"p\.mat: image 'a': boxes \(2, 3\) are not"):
+        mat_files.read(str(path))["a"]

@@ -1,0 +1,72 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from wsd_distill.proposals.generators.selective_search import SelectiveSearch
+from wsd_distill.proposals.recall import pairwise_iou
+
+
+def scene(height, width):
+    """Two flat rectangles on a flat ground, and their boxes."""
+    image = np.full((height, width, 3), 60, np.uint8)
+    shares = np.array([[0.1, 0.2, 0.4, 0.7], [0.6, 0.5, 0.9, 0.9]])
+    boxes = (shares * [width, height, width, height]).round().astype(int)
+    for (x0, y0, x1, y1), colour in zip(boxes, ([200, 40, 40], [30, 160, 220])):
+        image[y0:y1, x0:x1] = colour
+    return image, boxes.astype(float)
+
+
+@pytest.mark.parametrize("mode", ["fast", "quality"])
+@pytest.mark.parametrize("shape, max_side", [((90, 150), None), ((300, 200), 120)])
+def test_finds_rectangles_in_the_image_s_own_pixels(mode, shape, max_side):
+    image, truth = scene(*shape)
+    boxes, scores = SelectiveSearch(mode=mode, max_side=max_side)(image)
+    assert (
+        pairwise_iou(truth, boxes.astype(float)).max(axis=1).min() > 0.8
+    )  # its segments are some pixels off where it blurs
+    assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
+    assert boxes.min() >= 0 and (boxes.max(0) <= [shape[1], shape[0]] * 2).all()
+
+
+def blocks():
+    return np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
+
+
+def test_scores_are_the_rank():
+    boxes, scores = SelectiveSearch(max_boxes=4)(blocks())
+    assert len(boxes) == 4
+    assert scores.tolist() == [1, 0.75, 0.5, 0.25]
+    assert SelectiveSearch().parameters["scores"] == "falling rank in (0, 1]"
+
+
+def test_order_does_not_hang_on_what_was_done_before():
+    """OpenCV orders its boxes by the C library's random numbers."""
+    proposer = SelectiveSearch(max_boxes=50)
+    first, again, copied = proposer(blocks()), proposer(blocks()), pickle.loads(pickle.dumps(proposer))(blocks())
+    for other in (again, copied):
+        for one, two in zip(first, other):
+            np.testing.assert_array_equal(one, two)
+    assert (SelectiveSearch(max_boxes=50, seed=1)(blocks())[0] != first[0]).any()
+
+
+def test_of_two_that_are_nearly_alike_one_stays():
+    boxes, _ = SelectiveSearch(max_boxes=10_000)(blocks())
+    overlaps = pairwise_iou(boxes.astype(float), boxes.astype(float)) - np.eye(len(boxes))
+    assert 0.7 < overlaps.max() <= 0.8
+
+
+def test_small_boxes_are_dropped():
+    boxes, _ = SelectiveSearch(max_boxes=10_000, max_side=None, min_box_side=30)(blocks())
+    assert len(boxes) > 0
+    assert (boxes[:, 2:] - boxes[:, :2]).min() >= 30
+
+
+def test_blank_image_has_no_box_but_itself():
+    boxes, scores = SelectiveSearch()(np.full((40, 60, 3), 128, np.uint8))
+    assert (boxes.tolist(), scores.tolist()) == ([[0, 0, 60, 40]], [1])
+
+
+def test_no_such_mode():
+    with pytest.raises(ValueError, match="no mode slow: choose fast or quality"):
+        SelectiveSearch(mode="slow")

@@ -1,0 +1,87 @@
+"""What the evaluators share: one prediction per image of a dataset, gathered over ranks, in order."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from tabulate import tabulate
+
+from wsd_distill.io import atomic_write
+
+
+class PerImageEvaluator(DatasetEvaluator, ABC):
+    """Keeps what ``read_output`` takes from the model's output for each image; ``summarize`` gets all of it.
+
+    An image that comes twice (a distributed sampler may pad) counts once, its first prediction. ``process``
+    raises ValueError for an image that is not of the dataset, ``evaluate`` for one that was never processed.
+    With ``distributed``, ``evaluate`` returns None on every rank but the first.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | None, distributed: bool):
+        """``dataset_name``: registered in DatasetCatalog, with ``thing_classes`` in MetadataCatalog."""
+        self.dataset_name = dataset_name
+        self.class_names: list[str] = list(MetadataCatalog.get(dataset_name).thing_classes)
+        self._dataset: list[dict] = DatasetCatalog.get(dataset_name)
+        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._distributed = distributed
+        self.image_ids = [record["image_id"] for record in self._dataset]
+        self._index = {image_id: i for i, image_id in enumerate(self.image_ids)}
+        if len(self._index) != len(self.image_ids):
+            raise ValueError(f"Dataset {dataset_name!r} has two images of one image_id; make them unique.")
+        self.reset()
+
+    def reset(self) -> None:
+        self._predictions: dict[Any, Any] = {}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for record, output in zip(inputs, outputs):
+            image_id = record.get("image_id")
+            if image_id not in self._index:
+                raise ValueError(f"Image {image_id!r} is not in dataset {self.dataset_name!r}.")
+            if image_id not in self._predictions:
+                self._predictions[image_id] = self.read_output(image_id, output)
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        parts = [self._predictions]
+        if self._distributed:
+            parts = comm.gather(self._predictions)
+            if not comm.is_main_process():
+                return None
+        merged: dict[Any, Any] = {}
+        for part in reversed(parts):  # so that the lowest rank's prediction stays
+            merged.update(part)
+        missing = [image_id for image_id in self.image_ids if image_id not in merged]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of the {len(self.image_ids)} images of {self.dataset_name!r} have no "
+                f"prediction, the first being {missing[0]!r}; run the model over the whole dataset."
+            )
+        return self.summarize([merged[image_id] for image_id in self.image_ids])
+
+    @abstractmethod
+    def read_output(self, image_id: Any, output: dict) -> Any:
+        """What to keep of one image's output, as NumPy arrays."""
+
+    @abstractmethod
+    def summarize(self, predictions: list) -> dict[str, dict[str, float]]:
+        """Detectron2's {task: {metric: value}} from what ``read_output`` gave, in the dataset's order."""
+
+
+def save_npz(path: Path, **arrays: Any) -> None:
+    with atomic_write(path) as tmp_path, open(tmp_path, "wb") as file:  # given a name, NumPy would change it
+        np.savez(file, **arrays)
+
+
+def per_class_table(class_names: Sequence[str], values: Sequence[float], metric: str) -> str:
+    """A text table of one value per class, three classes a line."""
+    cells = [cell for pair in zip(class_names, values) for cell in pair]
+    rows = itertools.zip_longest(*[iter(cells)] * 6)
+    return tabulate(rows, headers=["class", metric] * 3, tablefmt="pipe", floatfmt=".2f", numalign="right")

@@ -1,0 +1,136 @@
+"""Weights of torchvision, Caffe and timm as ``{"model": state dict}`` of T-WDet and of S-Cls.
+
+Both call their parts ``backbone`` and ``head``, so that one file serves both. A last stage, which is the head in one
+variant and the backbone's end in the other, is there under both names; the file holds it once, and a model takes the
+name that it knows. Classifiers of ImageNet's 1000 classes are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ..backbones.vgg import CONVS, conv_names
+from ..normalization import CAFFE_BGR, IMAGENET_RGB, normalization_state
+from .caffemodel import read_caffemodel
+
+VGG16_CONVS = [name for block in range(1, len(CONVS) + 1) for name in conv_names(block)]
+TORCHVISION_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # their places in torchvision's ``features``
+
+
+def from_torchvision_vgg16(path: str | Path) -> dict:
+    """``vgg16-397923af.pth`` and others with its keys (not those with BatchNorm)."""
+    state = read_weights(path)
+    sources = [*(f"features.{i}" for i in TORCHVISION_CONVS), "classifier.0", "classifier.3"]
+    _require_keys(path, [f"{source}.{kind}" for source in sources for kind in ("weight", "bias")], state)
+    model = {}
+    for source, target in zip(sources, _vgg16_targets()):
+        model.update({f"{target}.{kind}": state[f"{source}.{kind}"] for kind in ("weight", "bias")})
+    return _with_pixels(model, IMAGENET_RGB)
+
+
+def from_caffe_vgg16(path: str | Path) -> dict:
+    """``VGG_ILSVRC_16_layers.caffemodel`` as published: BGR, means subtracted, not scaled."""
+    blobs = read_caffemodel(path)
+    _require_keys(path, [*VGG16_CONVS, "fc6", "fc7"], blobs)
+    model = {}
+    for source, target in zip([*VGG16_CONVS, "fc6", "fc7"], _vgg16_targets()):
+        weight, bias = (torch.from_numpy(blob.copy()) for blob in blobs[source])
+        model[f"{target}.weight"] = weight if source in VGG16_CONVS else weight.flatten(0, -2)
+        model[f"{target}.bias"] = bias.flatten()  # old files have (1, 1, 1, C), and (1, 1, out, in) for fc6, fc7
+    return _with_pixels(model, CAFFE_BGR)
+
+
+def _vgg16_targets() -> list[str]:
+    return [*(f"backbone.{name}" for name in VGG16_CONVS), "head.fc6", "head.fc7"]
+
+
+def from_torchvision_resnet(path: str | Path) -> dict:
+    """torchvision's ResNets of any depth in Detectron2's names; res5 is in the backbone and is the head's stage."""
+    state = read_weights(path)
+    _require_keys(path, ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"], state)
+    model = {}
+    for key, value in state.items():
+        if key.startswith("fc.") or key.endswith("num_batches_tracked"):
+            continue
+        name = _resnet_name(key)
+        model[f"backbone.{name}"] = value
+        if name.startswith("res5."):
+            model[f"head.stage.{name[5:]}"] = value
+    return _with_pixels(model, IMAGENET_RGB)
+
+
+def _resnet_name(key: str) -> str:
+    key = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", key)
+    key = re.sub(r"^layer(\d)\.", lambda found: f"res{int(found[1]) + 1}.", key)
+    key = key.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+    return re.sub(r"\bbn(\d)\.", r"conv\1.norm.", key)
+
+
+def from_timm(path: str | Path | None, *, name: str) -> dict:
+    """A file of timm's network ``name``, or without a file the weights that timm downloads.
+
+    Its pixels are what timm says of ``name``, of which a tag is part where there is one ("resnet50.a1_in1k").
+    """
+    net = timm.create_model(name, pretrained=path is None, num_classes=0)
+    with _safe_load(path):
+        state = net.state_dict() if path is None else timm.models.load_state_dict(str(path), weights_only=True)
+    return timm_parts(path, state, net)
+
+
+def timm_parts(path: str | Path | None, state: dict[str, Tensor], net: nn.Module) -> dict:
+    """Weights from ``path``, in timm's names, for TimmBackbone and TimmHead of ``net``, which has no classifier."""
+    kept = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
+    _require_keys(path, kept, state)
+    mean, std = ([255 * x for x in net.pretrained_cfg[key]] for key in ("mean", "std"))
+    pixels = {"pixel_mean": mean, "pixel_std": std, "image_format": "RGB"}
+    return _with_pixels({f"{part}.net.{key}": state[key] for part in ("backbone", "head") for key in kept}, pixels)
+
+
+FORMATS = {
+    "torchvision-vgg16": from_torchvision_vgg16,
+    "caffe-vgg16": from_caffe_vgg16,
+    "torchvision-resnet": from_torchvision_resnet,
+    "timm": from_timm,
+}
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """A file that ``torch.save`` wrote of a state dict.
+
+    Raises:
+        ValueError: other content, or a file that is cut short.
+    """
+    with _safe_load(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _safe_load(path: str | Path | None) -> Iterator[None]:
+    """PyTorch advises to load what it refuses with weights_only=False, which lets a file run code."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # what is raised for other files depends on their bytes
+        text = f"{path} is no whole file of PyTorch weights ({type(error).__name__}): does it have the format named?"
+        raise ValueError(text) from None
+
+
+def _require_keys(path, keys: list[str], state: dict) -> None:
+    missing = [key for key in keys if key not in state]
+    if missing:
+        raise ValueError(
+            f"{path} does not hold what this format has: {len(missing)} of {len(keys)} names are missing, "
+            f"{missing[0]!r} the first. Its own begin with {list(state)[:3]}."
+        )
+
+
+def _with_pixels(model: dict[str, Tensor], pixels: dict) -> dict:
+    return {"model": {**model, **normalization_state(**pixels)}}
