@@ -42,7 +42,7 @@ def test_from_lists_of_photos_to_the_labels_of_one(tmp_path):
     tool("generate_proposals", "data", "--num-workers", 0)
     student, teacher = "dataloader.train.mapper.sides=[64]", "dataloader.train.mapper.{}=[96]"
     tool("train_net", "teacher", *SMALL, "train.init_checkpoint=", teacher.format("sides"))
-    distilling = [*SMALL, student, teacher.format("teacher_sizes"), "trainer.gate.warn_only=True"]
+    distilling = [*SMALL, student, teacher.format("teacher_sizes"), "trainer.teacher_check.warn_only=True"]
     tool("train_net", "stage1", *distilling, "train.init_checkpoint=")
     tool("train_net", "stage2", *distilling)
     results = json.loads((tmp_path / "output/pets/stage2/results.json").read_text())

@@ -79,7 +79,7 @@ def stages(teacher, data, runs):
     """Stage 1 and stage 2."""
     first, second = runs / "stage1", runs / "stage2"
     common = ["train.max_iter=10", f"distiller.teacher_checkpoint={teacher}/model_final.pth"]
-    common.append("trainer.gate.warn_only=True")
+    common.append("trainer.teacher_check.warn_only=True")
     train("stage1", first, *common, data=data)
     train("stage2", second, *common, f"train.init_checkpoint={first}/model_final.pth", data=data)
     return first, second
@@ -149,10 +149,10 @@ def test_resume_goes_on_where_it_was(student):
 
 
 def test_two_processes_over_gloo(teacher, data, tmp_path):
-    """Stage 2: both pass the gate, fill the teacher's cache and train; each scene is evaluated once."""
+    """Stage 2: both pass the teacher check, fill the teacher's cache and train; each scene is evaluated once."""
     both, cache = tmp_path / "both", tmp_path / "cache"
     weights = [f"distiller.teacher_checkpoint={teacher}/model_final.pth", f"distiller.cache.folder={cache}"]
-    options = [*weights, "trainer.gate.warn_only=True", "train.init_checkpoint=", "train.max_iter=3"]
+    options = [*weights, "trainer.teacher_check.warn_only=True", "train.init_checkpoint=", "train.max_iter=3"]
     done = train("stage2", both, *options, data=data, flags=["--num-gpus", "2"])
     assert "World size: 2" in done.stdout and "the teacher's mAP on 12 images is" in done.stdout
     written = np.load(cache / "logits.checksums.npy").reshape(24, 2) != 0
