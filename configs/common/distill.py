@@ -1,4 +1,4 @@
-"""Both stages of the paper and the methods that it compares with: Distillers, their trainer and their teacher's gate.
+"""Both stages of the paper and the methods that it compares with: Distillers, their trainer and the teacher check.
 
 Stage 1 (Section 3.2, feature level) trains the student's convolutions alone on ``loss_roi``; stage 2 (prediction level)
 trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's checkpoint. The others are Section 4.2's:
@@ -7,7 +7,6 @@ trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's check
 
 import torch
 from detectron2.config import LazyCall as L
-from detectron2.layers import ShapeSpec
 
 from wsd_distill.data.build import build_test_loader
 from wsd_distill.data.mapper import MultiLabelMapper
@@ -30,9 +29,8 @@ from wsd_distill.modeling.backbones.vgg import conv_names
 
 
 def layer_pair(teacher, student):
-    """A layer of T-WDet and the one of S-Cls that is to match it, each (name, channels, stride)."""
-    shapes = [L(ShapeSpec)(channels=channels, stride=stride) for _, channels, stride in (teacher, student)]
-    return L(LayerPair)(teacher=teacher[0], student=student[0], teacher_shape=shapes[0], student_shape=shapes[1])
+    """A layer of T-WDet and the one of S-Cls that is to match it, by name."""
+    return L(LayerPair)(teacher=teacher, student=student)
 
 
 def add_teacher_view(dataloader, side, **mapper):
@@ -54,7 +52,7 @@ def teacher_mapper(**options):
     )
 
 
-gate = L(TeacherCheck)(
+teacher_check = L(TeacherCheck)(
     loader=L(build_test_loader)(
         dataset="${dataset.val}",
         subsample=200,
@@ -73,7 +71,7 @@ trainer = L(DistillTrainer)(
     accumulate=1,
     amp=torch.cuda.is_available(),
     clip_norm=None,
-    gate=gate,
+    teacher_check=teacher_check,
 )
 
 # Off: for 82,081 photos of COCO, as they are and mirrored, logits take 50 GB and stage 1's maps 300 GB.
@@ -102,7 +100,7 @@ def distill(frozen=(), **objectives):
 
 stage1 = distill(
     loss_roi=L(RoIAwareTransfer)(
-        layers=[layer_pair(("conv5_3", 512, 16), ("conv5_3", 512, 16))],
+        layers=[layer_pair("conv5_3", "conv5_3")],
         pooler_size=7,
         nms_thresh=0.4,
         num_proposals=100,
@@ -130,7 +128,7 @@ _soft_labels = dict(loss_hard=L(HardLabels)(), loss_soft_labels=L(SoftLabels)(t_
 soft_labels = distill(**_soft_labels)
 
 fitnets_hint = distill(
-    loss_hint=L(FitNetsHint)(layer=layer_pair(("conv3_3", 256, 4), ("conv3_3", 256, 4)), weight=1.0),
+    loss_hint=L(FitNetsHint)(layer=layer_pair("conv3_3", "conv3_3"), weight=1.0),
     # What follows the guided layer has no part in the loss.
     frozen=[f"backbone.{name}" for block in (4, 5) for name in conv_names(block)] + ["head", "classifier"],
 )
@@ -138,7 +136,7 @@ fitnets_hint = distill(
 attention_transfer = distill(
     **_soft_labels,
     loss_attention=L(AttentionTransfer)(
-        layers=[layer_pair(layer, layer) for layer in (("conv3_3", 256, 4), ("conv4_3", 512, 8), ("conv5_3", 512, 16))],
+        layers=[layer_pair(layer, layer) for layer in ("conv3_3", "conv4_3", "conv5_3")],
         beta=1000.0,
     ),
 )

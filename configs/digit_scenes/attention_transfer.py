@@ -15,8 +15,8 @@ distiller.objectives.loss_soft_labels.t_student = 1.0
 # Chosen on validation scenes: 10 gave 77.7 mAP, 100 gave 74.4, 1000 gave 72.2.
 distiller.objectives.loss_attention.beta = 10.0
 distiller.objectives.loss_attention.layers = [
-    layer_pair(("conv1", 16, 1), ("conv2", 32, 2)),
-    layer_pair(("conv2", 32, 2), ("conv3", 64, 4)),
+    layer_pair("conv1", "conv2"),
+    layer_pair("conv2", "conv3"),
 ]
 
 add_teacher_view(dataloader, 128)

@@ -12,7 +12,7 @@ train.max_iter = 1500  # 8 epochs
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
 distiller.use_cache = True
-distiller.objectives.loss_hint.layer = layer_pair(("conv1", 16, 1), ("conv2", 32, 2))  # the middle of each
+distiller.objectives.loss_hint.layer = layer_pair("conv1", "conv2")  # the middle of each
 distiller.frozen = ["backbone.conv3", "head", "classifier"]
 
 add_teacher_view(dataloader, 128)

@@ -1,7 +1,6 @@
 """T-WDet and S-Cls on a small backbone each, both trained from scratch."""
 
 from detectron2.config import LazyCall as L
-from detectron2.modeling.poolers import ROIPooler
 
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
@@ -10,7 +9,6 @@ pixels = dict(pixel_mean=[70.0, 70.0, 70.0], pixel_std=[50.0, 50.0, 50.0], image
 teacher = L(WSDDN)(
     backbone=L(SmallConvNet)(channels=[16, 32], convs=[1, 2], norm="BN"),  # digits are 13 pixels and more: stride 2
     in_feature="conv2",
-    box_pooler=L(ROIPooler)(output_size=7, scales=[1 / 2], sampling_ratio=0, pooler_type="ROIPool"),
     head=L(FCHead)(input_shape=[32, 7, 7], dims=[128], dropout=0.3, batch_norm=True),
     num_classes="${dataset.num_classes}",
     score_scale=4.0,  # EdgeBoxes' scores are about 0.2 here; training from scratch wants them near 1

@@ -13,7 +13,7 @@ distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/digit_scenes/teacher/model_final.pth"
 distiller.use_cache = True
 _roi = distiller.objectives.loss_roi
-_roi.layers = [layer_pair(("conv2", 32, 2), ("conv3", 64, 4))]
+_roi.layers = [layer_pair("conv2", "conv3")]
 _roi.num_proposals = 32
 
 add_teacher_view(dataloader, 128)

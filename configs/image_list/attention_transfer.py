@@ -15,9 +15,6 @@ distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
 distiller.use_cache = True
 distiller.objectives.loss_soft_labels.t_student = 1.0  # as on digit_scenes
 distiller.objectives.loss_attention.beta = 10.0  # as on digit_scenes
-distiller.objectives.loss_attention.layers = [
-    layer_pair((f"stride{stride}", channels, stride), (f"stride{stride}", channels, stride))
-    for stride, channels in ((8, 40), (16, 112), (32, 320))
-]
+distiller.objectives.loss_attention.layers = [layer_pair(name, name) for name in ("stride8", "stride16", "stride32")]
 
 add_teacher_view(dataloader, 224, num_proposals=100)

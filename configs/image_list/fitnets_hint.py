@@ -15,7 +15,7 @@ for _model in (teacher, model):
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
 distiller.use_cache = True
-distiller.objectives.loss_hint.layer = layer_pair(("stride8", 40, 8), ("stride8", 40, 8))
+distiller.objectives.loss_hint.layer = layer_pair("stride8", "stride8")
 # stride8 is what blocks.2 gives
 distiller.frozen = [*(f"backbone.net.blocks.{i}" for i in range(3, 7)), "head", "classifier"]
 

@@ -9,6 +9,5 @@ from ..common.models.timm import init_checkpoint, student, teacher
 for _model in (teacher, student):
     _model.backbone.out_features = ["stride16", "stride32"]
     _model.in_feature = "stride32"  # the head follows: one convolution and the mean over the map
-teacher.box_pooler.output_size = 3
-teacher.box_pooler.scales = [1 / 32]
+teacher.pooler_size = 3
 teacher.score_scale = 4.0  # EdgeBoxes' scores are about 0.3; pretrained layers want features as large as they know them

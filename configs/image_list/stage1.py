@@ -13,7 +13,7 @@ optimizer.lr = 3e-5  # a tenth of stage 2's, as in the paper
 distiller.teacher = teacher
 distiller.teacher_checkpoint = "output/${dataset.name}/teacher/model_final.pth"
 distiller.use_cache = True
-distiller.objectives.loss_roi.layers = [layer_pair(("stride32", 320, 32), ("stride32", 320, 32))]
+distiller.objectives.loss_roi.layers = [layer_pair("stride32", "stride32")]
 distiller.objectives.loss_roi.pooler_size = 3  # as T-WDet pools: the maps of S-Cls have 3 x 3 cells
 
 add_teacher_view(dataloader, 224, num_proposals=100)

@@ -5,7 +5,6 @@
 
 from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone import BasicStem, ResNet
-from detectron2.modeling.poolers import ROIPooler
 
 from wsd_distill.modeling import IMAGENET_RGB, WSDDN, MultiLabelClassifier, StageHead, make_res5, make_stages
 
@@ -20,7 +19,6 @@ head = L(StageHead)(stage=L(make_res5)(depth="${...backbone.stages.depth}", norm
 teacher = L(WSDDN)(
     backbone=backbone,
     in_feature="res4",
-    box_pooler=L(ROIPooler)(output_size=7, scales=[1 / 16], sampling_ratio=0, pooler_type="ROIPool"),
     head=head,
     num_classes="${dataset.num_classes}",
     score_scale=1.0,

@@ -5,7 +5,6 @@ other networks come from tools/convert_weights.py, which says the pixels to set.
 """
 
 from detectron2.config import LazyCall as L
-from detectron2.modeling.poolers import ROIPooler
 
 from wsd_distill.modeling import INCEPTION_RGB, WSDDN, MultiLabelClassifier, TimmBackbone, TimmHead
 
@@ -16,7 +15,6 @@ head = L(TimmHead)(name="${..backbone.name}", in_feature="${..in_feature}", froz
 teacher = L(WSDDN)(
     backbone=backbone,
     in_feature="stride16",
-    box_pooler=L(ROIPooler)(output_size=7, scales=[1 / 16], sampling_ratio=0, pooler_type="ROIPool"),
     head=head,
     num_classes="${dataset.num_classes}",
     score_scale=1.0,

@@ -5,7 +5,6 @@ conv2_2 as they are.
 """
 
 from detectron2.config import LazyCall as L
-from detectron2.modeling.poolers import ROIPooler
 
 from wsd_distill.modeling import CAFFE_BGR, VGG16, WSDDN, FCHead, MultiLabelClassifier
 
@@ -14,7 +13,6 @@ backbone = L(VGG16)(out_features=["conv3_3", "conv4_3", "conv5_3"], freeze_at=0)
 teacher = L(WSDDN)(
     backbone=backbone,
     in_feature="conv5_3",
-    box_pooler=L(ROIPooler)(output_size=7, scales=[1 / 16], sampling_ratio=0, pooler_type="ROIPool"),
     head=L(FCHead)(input_shape=[512, 7, 7], dims=[4096, 4096], dropout=0.5),
     num_classes="${dataset.num_classes}",
     score_scale=1.0,
