@@ -7,14 +7,13 @@ view; 0 marks a row not written yet.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.image import ImageError
 from wsd_distill.io import atomic_write, file_lock
 from wsd_distill.modeling import WSDDN, WSDDNOutput
+
+from .row_file import RowFile, check_free_space
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class TeacherCache:
     ):
         self.folder, self.dataset, self.proposals = Path(folder), dataset, proposals
         self.mapper, self.batch_size, self.num_workers = mapper, batch_size, num_workers
-        self._files: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # name -> data, checksums
+        self._files: dict[str, RowFile] = {}
 
     @cached_property
     def _rows(self) -> dict[Any, int]:
@@ -80,24 +81,26 @@ class TeacherCache:
         Raises:
             StaleCacheError: The folder was built with another teacher or other settings.
             ValueError: The mapper has several sizes, or no image can be read.
-            OSError: The disk is full.
+            DiskFullError: The disk has too little space.
         """
         if len(self.mapper.sides) > 1:
             raise ValueError(
                 f"the teacher cache supports one size, got {list(self.mapper.sides)}: set a single "
                 "mapper.teacher_sizes or distiller.use_cache=False"
             )
-        names = [LOGITS, *features]
+        files = {name: RowFile(self.folder, name) for name in (LOGITS, *features)}
         self.folder.mkdir(parents=True, exist_ok=True)
         logger.info("Teacher cache: %s (one process fills it at a time)", self.folder)
         if comm.is_main_process():
             with file_lock(self.folder / "lock", wait=True):
                 self._check_key(self._key(teacher))
-                self._preallocate(teacher, names)
+                self._preallocate(teacher, files)
         comm.synchronize()
-        self._files = {name: tuple(np.load(path, mmap_mode="r+") for path in self._paths(name)) for name in names}
+        for file in files.values():
+            file.open()
+        self._files = files
         with file_lock(self.folder / f"rank{comm.get_rank()}.lock", wait=True):
-            self._write_missing(teacher, names)
+            self._write_missing(teacher)
         comm.synchronize()
 
     def read(self, views: list[dict], features: Sequence[str], device: torch.device) -> WSDDNOutput:
@@ -114,16 +117,16 @@ class TeacherCache:
         """
         if not self._files:
             raise RuntimeError("the teacher cache is not filled: call Distiller.fill_cache before the first step")
-        names = [LOGITS, *features]
+        files = [self._files[name] for name in (LOGITS, *features)]
         rows = [self._row(view) for view in views]
         for view, row in zip(views, rows):
             checksum = _checksum(view)
-            if any(self._files[name][1][row] != checksum for name in names):
+            if any(file.checksums[row] != checksum for file in files):
                 raise StaleCacheError(
                     f"{self.folder}: built without image {view['image_id']!r}, with different proposals for it or at "
                     f"another size. {HINT}"
                 )
-        logits, *maps = (torch.from_numpy(self._files[name][0][rows]).to(device).float() for name in names)
+        logits, *maps = (torch.from_numpy(file.data[rows]).to(device).float() for file in files)
         boxes = [view["proposals"].proposal_boxes.to(device) for view in views]
         return WSDDNOutput(dict(zip(features, maps)), boxes, list(logits[:, 0]), list(logits[:, 1]))
 
@@ -156,93 +159,52 @@ class TeacherCache:
                 f"{self.folder}: built with another {', another '.join(different)} (key.json). {HINT}"
             )
 
-    def _paths(self, name: str) -> tuple[Path, Path]:
-        return self.folder / f"{name}.npy", self.folder / f"{name}.checksums.npy"
-
-    def _preallocate(self, teacher: WSDDN, names: list[str]) -> None:
-        """Create missing files and reserve disk space for all rows still to be written.
-
-        The files are memory-mapped: writing to one on a full disk kills the process without an error.
-        """
-        new = [name for name in names if not self._paths(name)[1].exists()]
+    def _preallocate(self, teacher: WSDDN, files: dict[str, RowFile]) -> None:
+        """Create missing files and reserve disk space for all rows still to be written."""
+        new = [name for name, file in files.items() if not file.exists()]
         example = self._example_rows(teacher, new) if new else {}
-        size = sum(row.nbytes for row in example.values()) * len(self._rows) * self._views_per_image
-        if size > shutil.disk_usage(self.folder).free:
-            raise self._disk_full(size)
-        for name in names:
-            data, checksums = self._paths(name)
-            if name not in example:
-                self._reserve(data, np.load(checksums))
-                continue
-            empty = np.zeros(2 * len(self._rows), np.uint32)
-            with atomic_write(data) as tmp_path:
-                shape = (len(empty), *example[name].shape[1:])
-                np.lib.format.open_memmap(tmp_path, "w+", example[name].dtype, shape)
-                self._reserve(tmp_path, empty)
-            with atomic_write(checksums) as tmp_path, open(tmp_path, "wb") as file:  # last: it marks a complete file
-                np.save(file, empty)
-
-    def _reserve(self, path: Path, checksums: np.ndarray) -> None:
-        """Reserve disk space for the missing rows of a data file."""
-        data, rows = np.load(path, mmap_mode="r"), np.flatnonzero(self._missing(checksums))
-        row_size = data.strides[0]
-        try:
-            with open(path, "r+b") as file:
-                for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-                    if len(run):
-                        os.posix_fallocate(file.fileno(), data.offset + int(run[0]) * row_size, len(run) * row_size)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise self._disk_full(len(rows) * row_size) from error
-
-    def _disk_full(self, size: int) -> OSError:
-        free = shutil.disk_usage(self.folder).free
-        return OSError(
-            f"{self.folder}: the teacher cache needs {size:,} bytes, the disk has {free:,}. Set distiller.cache.folder "
-            "to a disk with more space, or distiller.use_cache=False."
-        )
+        needed = self._needed.reshape(-1)
+        check_free_space(self.folder, sum(row.nbytes for row in example.values()) * int(needed.sum()))
+        for name, file in files.items():
+            file.preallocate(needed, example.get(name))
 
     @property
-    def _views_per_image(self) -> int:
-        return 2 if self.mapper.flip_prob else 1
+    def _needed(self) -> np.ndarray:
+        """(N, 2) booleans: the views of each image, as it is and mirrored, that training uses."""
+        needed = np.ones((len(self._rows), 2), dtype=bool)
+        needed[:, 1] = bool(self.mapper.flip_prob)
+        return needed
 
-    def _missing(self, checksums: np.ndarray) -> np.ndarray:
-        """Return (2N,) booleans: rows that are needed and not written yet."""
-        missing = checksums.reshape(-1, 2) == 0
-        missing[:, self._views_per_image :] = False
-        return missing.reshape(-1)
-
-    def _write_missing(self, teacher: WSDDN, names: list[str]) -> None:
-        rows = np.any([self._missing(self._files[name][1]) for name in names], axis=0)
-        indices = np.flatnonzero(rows.reshape(-1, 2).any(axis=1))
+    def _write_missing(self, teacher: WSDDN) -> None:
+        missing = [self._needed & (file.checksums.reshape(-1, 2) == 0) for file in self._files.values()]
+        indices = np.flatnonzero(np.any(missing, axis=(0, 2)))
         # By index in the dataset, not among the missing images: other ranks may be writing already.
         indices = indices[indices % comm.get_world_size() == comm.get_rank()]
         if not len(indices):
             return
         loader = torch.utils.data.DataLoader(
-            self._views(indices), batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=_flatten
+            torch.utils.data.Subset(self._images(), indices),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=_flatten,
         )
         for views in tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process()):
-            if views:
-                self._write(views, self._compute_rows(teacher, views, names))
+            if not views:
+                continue
+            rows = np.array([self._row(view) for view in views])
+            checksums = np.array([_checksum(view) for view in views], dtype=np.uint32)
+            for name, values in self._compute_rows(teacher, views, list(self._files)).items():
+                self._files[name].write(rows, values, checksums)
 
-    def _write(self, views: list[dict], output: dict[str, np.ndarray]) -> None:
-        rows = np.array([self._row(view) for view in views])
-        new_checksums = np.array([_checksum(view) for view in views], dtype=np.uint32)
-        for name, array in output.items():
-            data, checksums = self._files[name]
-            new = checksums[rows] != new_checksums  # another process may be reading the rows that are there
-            data[rows[new]] = array[new]
-            checksums[rows[new]] = new_checksums[new]  # after the data: a row with a checksum is complete
-
-    def _views(self, indices: Sequence[int]) -> _Views:
-        images = build_test_loader(self.dataset, mapper=self.mapper, proposals=self.proposals).dataset
-        return _Views(images, indices)
+    def _images(self) -> torch.utils.data.Dataset:
+        """Return a dataset of the list of views of each image."""
+        mapper = _ViewMapper(self.mapper)
+        return build_test_loader(self.dataset, mapper=mapper, proposals=self.proposals).dataset
 
     def _example_rows(self, teacher: WSDDN, names: list[str]) -> dict[str, np.ndarray]:
         """Compute the rows of one view of the first readable image."""
-        views = next((views for views in self._views(range(len(self._rows))) if views), None)
+        images = self._images()
+        views = next(filter(None, (images[i] for i in range(len(images)))), None)
         if views is None:
             raise ValueError(f"{self.folder}: no image of dataset {self.dataset!r} can be read")
         return self._compute_rows(teacher, views[:1], names)
@@ -256,24 +218,18 @@ class TeacherCache:
         return {name: rows[name].cpu().numpy() for name in names}
 
 
-class _Views(torch.utils.data.Dataset):
-    """Views of the given images, with their image_id; an empty list for an image that cannot be read."""
+@dataclass
+class _ViewMapper:
+    """Maps a dataset dict to its views, each with the image_id; to an empty list if the image cannot be read."""
 
-    def __init__(self, images: torch.utils.data.Dataset, indices: Sequence[int]):
-        self.images, self.indices = images, indices
+    mapper: Callable[[dict], dict]
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int) -> list[dict]:
-        if i >= len(self):
-            raise IndexError(i)
+    def __call__(self, record: dict) -> list[dict]:
         try:
-            image = self.images[int(self.indices[i])]
+            return [{**view, "image_id": record["image_id"]} for view in self.mapper(record)["views"]]
         except ImageError as error:
             logger.warning("skipped in the teacher cache: %s", error)
             return []
-        return [{**view, "image_id": image["image_id"]} for view in image["views"]]
 
 
 def _flatten(images: list[list[dict]]) -> list[dict]:
