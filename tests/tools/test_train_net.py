@@ -149,7 +149,7 @@ def test_resume_goes_on_where_it_was(student):
 
 
 def test_two_processes_over_gloo(teacher, data, tmp_path):
-    """Stage 2: both pass the gate, fill the teacher's cache and train; each scene is evaluated once."""
+    """Stage 2: both pass the teacher check, fill the teacher's cache and train; each scene is evaluated once."""
     both, cache = tmp_path / "both", tmp_path / "cache"
     weights = [f"distiller.teacher_checkpoint={teacher}/model_final.pth", f"distiller.cache.folder={cache}"]
     options = [*weights, "trainer.teacher_check.warn_only=True", "train.init_checkpoint=", "train.max_iter=3"]
