@@ -83,9 +83,9 @@ class TeacherCache:
             ValueError: The mapper has several sizes, or no image can be read.
             DiskFullError: The disk has too little space.
         """
-        if len(self.mapper.sides) > 1:
+        if len(self.mapper.sizes) > 1:
             raise ValueError(
-                f"the teacher cache supports one size, got {list(self.mapper.sides)}: set a single "
+                f"the teacher cache supports one size, got {list(self.mapper.sizes)}: set a single "
                 "mapper.teacher_sizes or distiller.use_cache=False"
             )
         files = {name: RowFile(self.folder, name) for name in (LOGITS, *features)}
@@ -142,9 +142,9 @@ class TeacherCache:
             "teacher": _digest(teacher),
             "pooling": f"{teacher.in_feature}, {scale}, {teacher.box_pooler}",
             "images": f"{len(self._rows)}, {ids}",
-            "side": self.mapper.sides,
+            "side": self.mapper.sizes,
             "proposals": self.mapper.num_proposals,
-            "fast": self.mapper.fast,
+            "fast": self.mapper.fast_decode,
         }
 
     def _check_key(self, key: dict) -> None:
