@@ -38,7 +38,7 @@ def test_from_lists_of_photos_to_the_labels_of_one(tmp_path):
 
     write_photos(tmp_path)
     checked = tool("check_dataset", "data", "--num-workers", 0).stdout
-    assert "pets_train: 3 images, 4 labels" in checked and checked.endswith("all is well\n")
+    assert "pets_train: 3 images, 4 labels" in checked and checked.endswith("OK\n")
     tool("generate_proposals", "data", "--num-workers", 0)
     student, teacher = "dataloader.train.mapper.sides=[64]", "dataloader.train.mapper.{}=[96]"
     tool("train_net", "teacher", *SMALL, "train.init_checkpoint=", teacher.format("sides"))

@@ -229,7 +229,7 @@ def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, t
 def test_a_folder_takes_one_process_at_a_time(data, tmp_path, flags):
     with file_lock(tmp_path / "lock"):
         done = train("student", tmp_path, data=data, check=False, flags=flags)
-    assert f"another process is at work in {tmp_path}: wait for it or stop it" in done.stderr
+    assert f"another process is using {tmp_path}: wait for it or stop it" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 

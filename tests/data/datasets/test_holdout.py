@@ -12,7 +12,7 @@ from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 @pytest.fixture
 def parts(restore_catalogs):
-    """Ten images of which three are held out."""
+    """Ten images, three of them held out."""
     records = [{"file_name": f"{i}.jpg", "image_id": i, "labels": [0]} for i in range(10)]
     register("whole", lambda: records, {}, classes=["cat", "dog"], images=10)
     for name, holdout in (("fit", False), ("kept", True)):
@@ -23,8 +23,8 @@ def ids(name):
     return [record["image_id"] for record in DatasetCatalog.get(name)]
 
 
-def test_the_least_hashes_are_held_out_whatever_the_order_of_the_files(parts):
-    assert hashlib.sha256(b"5").hexdigest().startswith("ef2d12")  # the greatest of the ten, as sha256sum says too
+def test_smallest_hashes_are_held_out_in_any_order_of_the_files(parts):
+    assert hashlib.sha256(b"5").hexdigest().startswith("ef2d12")  # the largest of the ten, checked with sha256sum
     by_hash = sorted(range(10), key=lambda i: hashlib.sha256(str(i).encode()).hexdigest())
     assert set(ids("kept")) == set(by_hash[:3]) and ids("kept") == sorted(ids("kept"))
     assert ids("fit") == sorted(by_hash[3:]) and by_hash[-1] == 5
@@ -32,17 +32,17 @@ def test_the_least_hashes_are_held_out_whatever_the_order_of_the_files(parts):
     assert ids("kept") == sorted(by_hash[:3], reverse=True)
 
 
-def test_what_is_known_of_the_parts(parts):
+def test_metadata_of_the_parts(parts):
     for name, images in (("fit", 7), ("kept", 3)):
         metadata = MetadataCatalog.get(name)
         assert (metadata.thing_classes, metadata.expected_images) == (["cat", "dog"], images)
     assert (get_source_dataset("kept"), get_source_dataset("whole")) == ("whole", "whole")
-    register_holdout("kept", "whole", images=3, holdout=True)  # training, then evaluation, in one process
+    register_holdout("kept", "whole", images=3, holdout=True)  # again: training, then evaluation in one process
     with pytest.raises(ValueError, match="'kept' is registered already, otherwise"):
         register_holdout("kept", "whole", images=4, holdout=True)
 
 
-def test_one_store_serves_all_parts(parts, tmp_path):
+def test_all_parts_share_one_store(parts, tmp_path):
     store = str(tmp_path / "store.arrow")
     with ProposalStoreWriter(store, StoreMetadata("whole", "by hand")) as writer:
         for i in range(10):
@@ -52,7 +52,7 @@ def test_one_store_serves_all_parts(parts, tmp_path):
         assert [record["proposal_boxes"][0, 2] - 10 for record in batch] == ids(name)
 
 
-def test_nothing_would_be_left(parts):
+def test_holding_out_all_images_raises(parts):
     register_holdout("greedy", "whole", images=10, holdout=False)
-    with pytest.raises(ValueError, match="whole has 10 images, but 10 are to be held out: hold out fewer"):
+    with pytest.raises(ValueError, match="whole has 10 images, cannot hold out 10: hold out fewer"):
         DatasetCatalog.get("greedy")

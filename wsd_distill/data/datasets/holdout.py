@@ -1,4 +1,4 @@
-"""A part of a training set that is kept for validation, where a dataset has only training and test images."""
+"""Validation images held out from a training set, for datasets without a validation split."""
 
 from __future__ import annotations
 
@@ -6,33 +6,40 @@ import hashlib
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..types import DatasetDict
 from .catalog import register
 
 
-def load_holdout(source: str, images: int, holdout: bool) -> list[dict]:
-    """The ``images`` dataset dicts of ``source`` whose image id has the least SHA-256, or all others, in its order.
+def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
+    """Load the held-out part of a dataset, or the rest, in the order of ``source``.
 
-    Which they are does not depend on the machine, nor on the order of the files.
+    The held-out images are those with the smallest SHA-256 of their image id, on every machine and in any order of the
+    files.
+
+    Args:
+        source: registered dataset.
+        images: number of images to hold out.
+        holdout: True loads the held-out images, False all others.
 
     Raises:
-        ValueError: ``source`` has no more images than are to be held out.
+        ValueError: ``source`` does not have more than ``images`` images.
     """
     records = DatasetCatalog.get(source)
     if len(records) <= images:
-        raise ValueError(f"{source} has {len(records)} images, but {images} are to be held out: hold out fewer")
+        raise ValueError(f"{source} has {len(records)} images, cannot hold out {images}: hold out fewer")
     digests = [hashlib.sha256(str(record["image_id"]).encode()).digest() for record in records]
-    bar = sorted(digests)[images]
-    return [record for record, digest in zip(records, digests) if (digest < bar) == holdout]
+    limit = sorted(digests)[images]
+    return [record for record, digest in zip(records, digests) if (digest < limit) == holdout]
 
 
 def register_holdout(name: str, source: str, images: int, holdout: bool) -> None:
-    """Register a part of the registered dataset ``source``, for configs; arguments as :func:`load_holdout`.
+    """Register a part of a registered dataset for configs; arguments as :func:`load_holdout`.
 
-    Its proposals are those of ``source``: one store serves training, validation and a training on all images.
+    All parts of ``source`` share its proposal store.
     """
-    whole = MetadataCatalog.get(source)
-    total = whole.get("expected_images")
+    metadata = MetadataCatalog.get(source)
+    total = metadata.get("expected_images")
     expected = images if holdout or total is None else total - images
-    arguments = {"source": source, "images": images, "held_out": holdout}
-    register(name, load_holdout, arguments, classes=whole.thing_classes, images=expected)
+    arguments = {"source": source, "images": images, "holdout": holdout}
+    register(name, load_holdout, arguments, classes=metadata.thing_classes, images=expected)
     MetadataCatalog.get(name).set(source=source)
