@@ -135,7 +135,7 @@ class SkipCorruptImages(torch.utils.data.Dataset):
         ImageError: more than ``max_corrupt_images`` files cannot be read.
     """
 
-    def __init__(self, records: torch.utils.data.Dataset, mapper: Callable, max_corrupt_images: int):
+    def __init__(self, records: DatasetFromList | DatasetWithProposals, mapper: Callable, max_corrupt_images: int):
         self.records = records
         self.mapper = mapper
         self.max_corrupt_images = max_corrupt_images
@@ -162,7 +162,9 @@ class SkipCorruptImages(torch.utils.data.Dataset):
         logger.warning("skipped in training, %s: %s", count, error)
 
 
-def _build_records(dicts: list[DatasetDict], name: str, proposals: str | None) -> torch.utils.data.Dataset:
+def _build_records(
+    dicts: list[DatasetDict], name: str, proposals: str | None
+) -> DatasetFromList | DatasetWithProposals:
     if proposals is None:
         return DatasetFromList(dicts, copy=False)
     return DatasetWithProposals(dicts, ProposalStore(proposals, dataset_name=get_source_dataset(name)))

@@ -140,11 +140,11 @@ def resize_to_square(pixels: np.ndarray, size: int) -> torch.Tensor:
     return interpolate(images, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def _orientation(header: Image.Image) -> int | None:
+def _orientation(header: Image.Image) -> int:
     try:
-        return header.getexif().get(ORIENTATION)
+        return header.getexif().get(ORIENTATION, 1)
     except Exception:  # broken Exif data is frequent; treated as upright, as in Detectron2
-        return None
+        return 1
 
 
 def _decode_with_opencv(data: bytes, reduction: int) -> np.ndarray | None:

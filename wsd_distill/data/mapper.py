@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class MultiLabelMapper:
 
     def __call__(self, dataset_dict: DatasetDict) -> MappedImage:
         copied_keys = ("file_name", "image_id", "height", "width")
-        output = {key: copy.copy(dataset_dict[key]) for key in copied_keys if key in dataset_dict}
+        output: dict[str, Any] = {key: copy.copy(value) for key, value in dataset_dict.items() if key in copied_keys}
         file = ImageFile(dataset_dict["file_name"])
         utils.check_image_size(output, file)
         flip = bool(self.is_train and np.random.rand() < self.flip_prob)
@@ -89,7 +90,7 @@ class MultiLabelMapper:
             flips = (False, True) if self.flip_prob else (False,)
             output["views"] = [self._make_view(file, boxes_and_scores, s, f) for s in self.sizes for f in flips]
         output["labels"] = self._encode_labels(dataset_dict)
-        return output
+        return cast(MappedImage, output)
 
     def _encode_labels(self, dataset_dict: DatasetDict) -> torch.Tensor:
         positive, ignored = dataset_dict["labels"], dataset_dict.get("ignore_labels", [])

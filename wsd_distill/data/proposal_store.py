@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -148,7 +149,7 @@ class ProposalStore:
         """Read boxes and scores of a row, as ``__getitem__`` returns them."""
         count, offset = self._rows[row].tolist()
         table = np.empty((count, 5), np.float32)
-        if os.preadv(self._file, [table], offset) != table.nbytes:
+        if os.preadv(self._file, [table.data], offset) != table.nbytes:
             raise ValueError(f"{self.path} was truncated while open: create it again")
         return table[:, :4], table[:, 4]
 
@@ -183,7 +184,7 @@ class ProposalStoreWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
     def _finish(self, error_type: type | None, *_: object) -> None:

@@ -6,13 +6,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
+from typing import Any
 
 import cv2
 
-_stop = None  # in a worker: event that the parent sets to cancel the remaining work
+_stop: Event | None = None  # in a worker: event that the parent sets to cancel the remaining work
 
 
 class Cancelled(BaseException):
@@ -32,7 +34,7 @@ def raise_if_cancelled() -> None:
         raise Cancelled
 
 
-def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Iterator:
+def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Generator[Any, None, None]:
     """Yield ``function(*job)`` for all jobs, in the order of completion.
 
     Workers come from a fork server, because threads of PyTorch and OpenCV do not survive a fork of this process.
@@ -64,7 +66,7 @@ def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Iterato
             pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(stop: threading.Event) -> None:
+def _start_worker(stop: Event) -> None:
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; only the parent handles it
@@ -74,5 +76,7 @@ def _start_worker(stop: threading.Event) -> None:
 
 def _exit_with_parent() -> None:
     """Exit when the parent was killed; otherwise the worker would wait for jobs forever."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..data.types import DatasetDict
 from ..io import atomic_write
 from .clipping import BoxCounts, clip_boxes
 from .formats import coco_results, detectron2_pickle, mat_files
-from .formats.proposal_file import ProposalFile, Row, guess_format
+from .formats.proposal_file import ProposalFile, Row, Rows, guess_format
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +99,13 @@ class Converter:
                 raise ValueError(f"two images of the dataset have the name '{name}': {files}")
 
     def _convert(self, record: DatasetDict) -> tuple[np.ndarray, np.ndarray, BoxCounts]:
+        boxes: np.ndarray
+        scores: np.ndarray
         height, width = _image_size(record)
         if str(record["image_id"]) in self._missing:
             found = [[0, 0, width, height]] if self._use_whole_image else []
-            boxes, scores = np.array(found, dtype=np.float32).reshape(-1, 4), np.ones(len(found), dtype=np.float32)
+            boxes = np.array(found, dtype=np.float32).reshape(-1, 4)
+            scores = np.ones(len(found), dtype=np.float32)
         else:
             name = self.source.image_name(record)
             boxes, scores = self.source[name]
@@ -150,7 +153,7 @@ def read_proposals(
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is missing")
-    readers = {
+    readers: dict[str, Callable[[str], ProposalFile]] = {
         "store": partial(_read_store, dataset_name=dataset_name),
         "detectron2": detectron2_pickle.read,
         "mat": partial(mat_files.read, box_format=box_format),
@@ -178,7 +181,7 @@ def write_proposals(
     if file_format == "store":
         _write_store(path, converter, dataset_name)
         return
-    writers = {
+    writers: dict[str, Callable[[str, Rows], None]] = {
         "detectron2": detectron2_pickle.write,
         "mat": partial(mat_files.write, box_format=box_format),
         "coco": coco_results.write_json,

@@ -106,7 +106,7 @@ def _sort_records(dataset_dicts: list[DatasetDict]) -> list[dict]:
             name = record.get("image_id", record.get("file_name"))
             raise ValueError(f"image {name}: its dataset dict lacks {missing}")
     keys = ("image_id", "file_name", "height", "width")
-    records = [{key: record[key] for key in keys if key in record} for record in dataset_dicts]
+    records = [{key: value for key, value in record.items() if key in keys} for record in dataset_dicts]
     records.sort(key=lambda record: str(record["image_id"]))
     for before, after in zip(records, records[1:]):
         if str(before["image_id"]) == str(after["image_id"]):

@@ -66,9 +66,12 @@ class ImageProposals:
         size = image.shape[:2]
         boxes, scores, _ = clip_boxes(*self.proposer(image), *size)  # as for a store
         boxes, scores = top_proposals(boxes, scores, self.num_proposals, size, x.get("file_name", "an image"))
-        boxes = torch.as_tensor(T.ResizeTransform(*size, *input_size).apply_box(boxes), dtype=torch.float32)
-        scores = torch.as_tensor(scores, dtype=torch.float32)
-        return Instances(input_size, proposal_boxes=Boxes(boxes), scores=scores)
+        boxes = T.ResizeTransform(*size, *input_size).apply_box(boxes)
+        return Instances(
+            input_size,
+            proposal_boxes=Boxes(torch.as_tensor(boxes, dtype=torch.float32)),
+            scores=torch.as_tensor(scores, dtype=torch.float32),
+        )
 
     def _load_image(self, x: dict) -> np.ndarray:
         """Return the original image, (height, width, 3) uint8 RGB."""

@@ -47,6 +47,6 @@ def proposal_recall(
             continue
         overlaps = pairwise_iou(truth, Boxes(store[record["image_id"]][0])).numpy()  # (M, R) float32
         best = np.array([overlaps[:, :limit].max(axis=1, initial=0) for limit in limits])  # (limits, M)
-        hits += (best[:, None, :] >= np.float32(thresholds)[None, :, None]).sum(2)
+        hits += (best[:, None, :] >= np.asarray(thresholds, np.float32)[None, :, None]).sum(2)
         objects += len(truth)
     return hits / objects if objects else None

@@ -9,7 +9,7 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.structures import BoxMode
 
 from ..root import datasets_root
-from ..types import DatasetDict
+from ..types import Annotation, DatasetDict
 from .catalog import keep_labelled, register
 from .readers import read_json
 
@@ -40,22 +40,16 @@ def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, class
     """
     content = _read(json_file)
     index = _class_index(content["categories"], classes, json_file)
-    records = {}
+    annotations: dict[int, list[Annotation]] = {}
     for image in content["images"]:
-        if image["id"] in records:
+        if image["id"] in annotations:
             raise ValueError(f"{json_file}: duplicate image id {image['id']!r}")
-        records[image["id"]] = {
-            "file_name": os.path.join(image_root, image["file_name"]),
-            "image_id": image["id"],
-            "height": image["height"],
-            "width": image["width"],
-            "annotations": [],
-        }
+        annotations[image["id"]] = []
     for position, annotation in enumerate(content["annotations"]):
-        for key, known in (("image_id", records), ("category_id", index)):
+        for key, known in (("image_id", annotations), ("category_id", index)):
             if annotation[key] not in known:
                 raise ValueError(f"{json_file}: annotations[{position}] has the unknown {key} {annotation[key]!r}")
-        records[annotation["image_id"]]["annotations"].append(
+        annotations[annotation["image_id"]].append(
             {
                 "bbox": annotation["bbox"],
                 "bbox_mode": BoxMode.XYWH_ABS,
@@ -63,9 +57,18 @@ def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, class
                 "iscrowd": annotation.get("iscrowd", 0),
             }
         )
-    for record in records.values():
-        record["labels"] = sorted({annotation["category_id"] for annotation in record["annotations"]})
-    return keep_labelled(list(records.values()), str(json_file))
+    records: list[DatasetDict] = [
+        {
+            "file_name": os.path.join(image_root, image["file_name"]),
+            "image_id": image["id"],
+            "height": image["height"],
+            "width": image["width"],
+            "labels": sorted({annotation["category_id"] for annotation in annotations[image["id"]]}),
+            "annotations": annotations[image["id"]],
+        }
+        for image in content["images"]
+    ]
+    return keep_labelled(records, str(json_file))
 
 
 def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:

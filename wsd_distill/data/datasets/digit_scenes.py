@@ -50,6 +50,7 @@ class SceneStyle:
 
 
 STYLE = SceneStyle()
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
 
 @lru_cache(maxsize=1)
@@ -78,14 +79,16 @@ def _background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
     photo = _photos()[rng.integers(len(PHOTOS))]
     crop_size = int(rng.integers(style.size, min(photo.size) + 1))
     left, top = (int(rng.integers(extent - crop_size + 1)) for extent in photo.size)
-    crop = photo.crop((left, top, left + crop_size, top + crop_size)).resize((style.size, style.size), Image.BILINEAR)
+    crop = photo.crop((left, top, left + crop_size, top + crop_size)).resize(
+        (style.size, style.size), Image.Resampling.BILINEAR
+    )
     tint = rng.integers(-40, 41, size=3)
     return np.clip(np.asarray(crop, dtype=np.int64) + tint, 0, 255) * style.max_background // 255
 
 
 def _stroke_mask(strokes: np.ndarray, size: int) -> np.ndarray:
     """Enlarge strokes to ``size`` and crop to their ink; returns (H, W) int64 in 0..255."""
-    mask = np.asarray(Image.fromarray(strokes).resize((size, size), Image.BICUBIC), dtype=np.int64)
+    mask = np.asarray(Image.fromarray(strokes).resize((size, size), Image.Resampling.BICUBIC), dtype=np.int64)
     rows, columns = np.flatnonzero(mask.max(1) > 96), np.flatnonzero(mask.max(0) > 96)
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -102,7 +105,7 @@ def _ink(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
     return rng.integers(style.ink[0], style.ink[1] + 1, size=3)
 
 
-def _overlaps(box: tuple[int, int, int, int], others: list[tuple[int, int, int, int]]) -> bool:
+def _overlaps(box: Box, others: list[Box]) -> bool:
     x0, y0, x1, y1 = box
     return any(x0 < b[2] and b[0] < x1 and y0 < b[3] and b[1] < y1 for b in others)
 
@@ -119,7 +122,9 @@ def _add_clutter(rng: np.random.Generator, canvas: np.ndarray, sources: np.ndarr
         piece = _fragment(rng, sources[rng.integers(len(sources))])
         scale = int(rng.integers(style.clutter_size[0], style.clutter_size[1] + 1)) / 8
         size = [max(2, int(extent * scale)) for extent in piece.shape[::-1]]
-        mask = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.BICUBIC), dtype=np.int64)
+        mask = np.asarray(
+            Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.Resampling.BICUBIC), dtype=np.int64
+        )
         h, w = mask.shape
         x, y = int(rng.integers(style.size - w + 1)), int(rng.integers(style.size - h + 1))
         _paint(canvas, mask, x, y, _ink(rng, style))
@@ -129,7 +134,7 @@ def _occlude(
     rng: np.random.Generator,
     canvas: np.ndarray,
     clean: np.ndarray,
-    box: tuple[int, int, int, int],
+    box: Box,
     fraction: float,
 ) -> None:
     """Restore the clean background in a strip along a random side of ``box``."""
@@ -143,7 +148,7 @@ def _occlude(
 
 def make_scene(
     rng: np.random.Generator, strokes: np.ndarray, targets: np.ndarray, style: SceneStyle = STYLE
-) -> tuple[np.ndarray, list[tuple[int, tuple[int, int, int, int]]]]:
+) -> tuple[np.ndarray, list[tuple[int, Box]]]:
     """Draw a scene.
 
     Args:
@@ -157,7 +162,8 @@ def make_scene(
     """
     canvas = _background(rng, style)
     _add_clutter(rng, canvas, strokes, style)
-    clean, objects = canvas.copy(), []
+    clean = canvas.copy()
+    objects: list[tuple[int, Box]] = []
     num_digits = int(rng.integers(style.digits[0], style.digits[1] + 1))
     for _ in range(40):  # a location that overlaps an earlier digit is drawn again; 40 draws suffice for 5 digits
         if len(objects) == num_digits:
@@ -181,7 +187,8 @@ def _write_split(folder: Path, split: str) -> None:
     strokes, targets = _source_digits(split)
     rng = np.random.Generator(np.random.PCG64([SEED, list(IMAGES).index(split)]))
     (folder / split).mkdir()
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index in range(IMAGES[split]):
         pixels, objects = make_scene(rng, strokes, targets)
         name = f"{split}/{index:05d}.bmp"

@@ -59,7 +59,7 @@ def load_nus_wide(
     if len(records) <= train_images:
         raise ValueError(f"{folder} has {len(records)} labelled images, expected more than train_images={train_images}")
     logger.info("%s: split by SHA-256 of the path, because there is no folder 'splits'", folder)
-    by_hash = sorted(records, key=lambda record: hashlib.sha256(record["image_id"].encode()).digest())
+    by_hash = sorted(records, key=lambda record: hashlib.sha256(str(record["image_id"]).encode()).digest())
     return by_hash[:train_images] if split == "train" else by_hash[train_images:]
 
 
@@ -101,7 +101,7 @@ def _check_classes(folder: Path, classes: Sequence[str]) -> None:
 
 
 def _unique(records: list[DatasetDict], source: Path) -> list[DatasetDict]:
-    seen: set[str] = set()
+    seen: set[int | str] = set()
     for record in records:
         if record["image_id"] in seen:
             raise ValueError(f"{source}: image '{record['image_id']}' is listed twice")

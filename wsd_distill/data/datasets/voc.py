@@ -57,15 +57,16 @@ def _record(folder: Path, image_id: str) -> DatasetDict:
     text = read_text(path)
     try:
         tree = ET.fromstring(text)
-        size = {side: int(tree.findtext(f"size/{side}")) for side in ("height", "width")}
+        height, width = (int(_text(tree, f"size/{key}")) for key in ("height", "width"))
         annotations = [_annotation(node) for node in tree.iterfind("object")]
-    except (ET.ParseError, TypeError, ValueError) as error:
+    except (ET.ParseError, ValueError) as error:
         raise ValueError(f"{path} is truncated or not a valid VOC annotation: {error}") from error
     labels = {a["category_id"] for a in annotations if not a["difficult"]}
     return {
         "file_name": str(folder / "JPEGImages" / f"{image_id}.jpg"),
         "image_id": image_id,
-        **size,
+        "height": height,
+        "width": width,
         "labels": sorted(labels),
         "ignore_labels": sorted({a["category_id"] for a in annotations} - labels),
         "annotations": annotations,
@@ -73,14 +74,21 @@ def _record(folder: Path, image_id: str) -> DatasetDict:
 
 
 def _annotation(node: ET.Element) -> Annotation:
-    x0, y0, x1, y1 = (float(node.findtext(f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax"))
-    (category,) = class_indices([node.findtext("name")], _INDEX, "object")
+    x0, y0, x1, y1 = (float(_text(node, f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax"))
+    (category,) = class_indices([_text(node, "name")], _INDEX, "object")
     return {
         "bbox": [x0 - 1, y0 - 1, x1, y1],  # VOC counts pixels from 1 and includes the last one
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": category,
         "difficult": int(node.findtext("difficult", "0")),
     }
+
+
+def _text(node: ET.Element, path: str) -> str:
+    text = node.findtext(path)
+    if text is None:
+        raise ValueError(f"no element {path}")
+    return text
 
 
 def register_all() -> None:

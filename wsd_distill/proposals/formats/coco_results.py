@@ -16,6 +16,7 @@ import torch
 from detectron2.structures import BoxMode
 
 from ...data.datasets import readers
+from ...data.types import DatasetDict
 from .proposal_file import ProposalFile, Rows
 
 CATEGORY = 1  # category_id of written proposals, which have no class
@@ -96,7 +97,7 @@ def write_predictions(path: str, rows: Rows) -> None:
     torch.save(predictions, path)
 
 
-def _to_results(record: dict, boxes: np.ndarray, scores: np.ndarray) -> list[dict]:
+def _to_results(record: DatasetDict, boxes: np.ndarray, scores: np.ndarray) -> list[dict]:
     boxes = BoxMode.convert(boxes.astype(np.float64), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
     shared = {"image_id": record["image_id"], "category_id": CATEGORY}
     return [{**shared, "bbox": box, "score": score} for box, score in zip(boxes.tolist(), scores.tolist())]

@@ -7,6 +7,7 @@ float32 XYXY_ABS, scores (R,) float32, best first.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -47,8 +48,7 @@ class ProposalFile(Mapping):
         self._read = read
         self._positions = {str(name): position for position, name in enumerate(names)}
         if len(self._positions) != len(names):
-            seen: set[str] = set()
-            duplicate = next(str(name) for name in names if str(name) in seen or seen.add(str(name)))
+            duplicate = next(name for name, count in Counter(map(str, names)).items() if count > 1)
             raise ValueError(f"{path}: duplicate image '{duplicate}'")
 
     def __getitem__(self, name: str) -> Proposals:

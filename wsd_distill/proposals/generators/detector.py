@@ -165,7 +165,7 @@ def _find_test_mapper(test: DictConfig) -> DictConfig:
     return test.mapper if "mapper" in test else next(iter(test.values())).loader.mapper
 
 
-def _qualified_name(target: object) -> str:
+def _qualified_name(target: Any) -> str:
     """Name a class or function of a LazyConfig; unlike ``repr``, the same in every process."""
     return f"{target.__module__}.{target.__qualname__}" if callable(target) else repr(target)
 

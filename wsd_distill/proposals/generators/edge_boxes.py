@@ -84,7 +84,7 @@ class EdgeBoxes(Proposer):
         found, scores = search.getBoundingBoxes(edges, orientation)
         if len(found) == 0:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-        corner, extent = found[:, :2], found[:, 2:]
+        corner, extent = np.hsplit(np.asarray(found), 2)
         scale = np.array([width / resized.shape[1], height / resized.shape[0]] * 2)
         boxes = np.hstack([corner, corner + extent]) * scale
         return boxes.clip(0, [width, height] * 2).astype(np.float32), scores.reshape(-1).astype(np.float32)
