@@ -75,7 +75,7 @@ class TeacherCache:
             StaleCacheError: the folder is that of another teacher, or of other views.
             ValueError: the teacher has several sides, or no image can be read. OSError: the disk has too little room.
         """
-        if len(self.mapper.sides) > 1:
+        if len(self.mapper.sizes) > 1:
             raise ValueError("a teacher cache holds one side of the teacher: set one in mapper.teacher_sizes")
         names = [LOGITS, *features]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,9 +124,9 @@ class TeacherCache:
             "teacher": _digest(teacher),
             "pooling": f"{teacher.in_feature}, {scale}, {teacher.box_pooler}",
             "images": f"{len(self._rows)}, {ids}",
-            "side": self.mapper.sides,
+            "side": self.mapper.sizes,
             "proposals": self.mapper.num_proposals,
-            "fast": self.mapper.fast,
+            "fast": self.mapper.fast_decode,
         }
 
     def _agree(self, key: dict) -> None:

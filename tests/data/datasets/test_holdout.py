@@ -12,7 +12,7 @@ from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 @pytest.fixture
 def parts(restore_catalogs):
-    """Ten images of which three are held out."""
+    """Ten images, three of them held out."""
     records = [{"file_name": f"{i}.jpg", "image_id": i, "labels": [0]} for i in range(10)]
     register("whole", lambda: records, {}, classes=["cat", "dog"], images=10)
     assert register_holdout("whole", 3) == ("whole_fit", "whole_holdout")
@@ -22,8 +22,8 @@ def ids(name):
     return [record["image_id"] for record in DatasetCatalog.get(name)]
 
 
-def test_the_least_hashes_are_held_out_whatever_the_order_of_the_files(parts):
-    assert hashlib.sha256(b"5").hexdigest().startswith("ef2d12")  # the greatest of the ten, as sha256sum says too
+def test_smallest_hashes_are_held_out_in_any_order_of_the_files(parts):
+    assert hashlib.sha256(b"5").hexdigest().startswith("ef2d12")  # the largest of the ten, checked with sha256sum
     by_hash = sorted(range(10), key=lambda i: hashlib.sha256(str(i).encode()).hexdigest())
     assert set(ids("whole_holdout")) == set(by_hash[:3]) and ids("whole_holdout") == sorted(ids("whole_holdout"))
     assert ids("whole_fit") == sorted(by_hash[3:]) and by_hash[-1] == 5
@@ -41,7 +41,7 @@ def test_what_is_known_of_the_parts(parts):
         register_holdout("whole", 4)
 
 
-def test_one_store_serves_all_parts(parts, tmp_path):
+def test_all_parts_share_one_store(parts, tmp_path):
     store = str(tmp_path / "store.arrow")
     with ProposalStoreWriter(store, StoreMetadata("whole", "by hand")) as writer:
         for i in range(10):
@@ -54,5 +54,5 @@ def test_one_store_serves_all_parts(parts, tmp_path):
 def test_nothing_would_be_left(parts):
     register("other", lambda: DatasetCatalog.get("whole"), {}, classes=["cat", "dog"])
     fit, _ = register_holdout("other", 10)
-    with pytest.raises(ValueError, match="other has 10 images, but 10 are to be held out: hold out fewer"):
+    with pytest.raises(ValueError, match="other has 10 images, cannot hold out 10: hold out fewer"):
         DatasetCatalog.get(fit)

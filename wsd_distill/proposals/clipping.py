@@ -1,4 +1,4 @@
-"""Boxes that reach over the edge of their image."""
+"""Clipping of boxes to their image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class BoxCounts(NamedTuple):
-    """How many boxes were cut at the edge of the image, and how many were dropped since no area was left of them."""
+    """Numbers of boxes that were clipped, and dropped because no area was left."""
 
     clipped: int
     dropped: int
@@ -17,13 +17,16 @@ class BoxCounts(NamedTuple):
 def clip_boxes(
     boxes: np.ndarray, scores: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, BoxCounts]:
-    """Cut boxes at the edge of their image and drop those without area, whether they lie outside or came empty.
+    """Clip boxes to their image and drop those without area.
 
     Args:
-        boxes: (R, 4) XYXY_ABS. scores: (R,).
+        boxes: (R, 4) XYXY_ABS.
+        scores: (R,).
+        height: of the image, in pixels.
+        width: of the image, in pixels.
 
     Returns:
-        what is left of the two, in the same order, and the counts.
+        The remaining boxes and scores in the same order, and the counts.
     """
     inside = boxes.clip(0, np.array([width, height, width, height], dtype=boxes.dtype))
     kept = (inside[:, 2:] > inside[:, :2]).all(axis=1)

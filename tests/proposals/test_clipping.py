@@ -1,15 +1,15 @@
 import numpy as np
 
-from wsd_distill.proposals.boxes import clip_boxes
+from wsd_distill.proposals.clipping import clip_boxes
 
 
-def test_boxes_are_cut_at_the_edge_and_counted_by_hand():
+def test_boxes_are_clipped_and_counted():
     boxes = np.array(
         [
-            [-5, -5, 10, 10],  # over two edges
+            [-5, -5, 10, 10],  # crosses two edges
             [0, 0, 40, 30],  # the whole image
-            [35, 25, 45, 35],  # over the two others
-            [40, 0, 50, 10],  # begins where the image ends
+            [35, 25, 45, 35],  # crosses the other two
+            [40, 0, 50, 10],  # starts at the right edge
             [-9, 3, -1, 5],  # outside
             [7, 7, 7, 9],  # no width
         ],
@@ -21,7 +21,7 @@ def test_boxes_are_cut_at_the_edge_and_counted_by_hand():
     assert kept.tolist() == [6, 5, 4]
     assert counts == (2, 3)
     assert clipped.dtype == np.float32
-    assert boxes[0].tolist() == [-5, -5, 10, 10]  # the caller's own
+    assert boxes[0].tolist() == [-5, -5, 10, 10]  # the input is not modified
 
 
 def test_no_boxes():
