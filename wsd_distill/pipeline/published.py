@@ -1,6 +1,6 @@
-"""What the paper's Tables 1 to 5 say, in percent, in the paper's order of rows.
+"""The results of the paper's Tables 1 to 5, in percent, in the paper's order of rows.
 
-Metrics have the names of ``wsd_distill.evaluation``: the paper's F1-C is CF1, its F1-O is OF1.
+Metrics are named as in ``wsd_distill.evaluation``: the paper's F1-C is CF1, its F1-O is OF1.
 """
 
 from __future__ import annotations
@@ -10,26 +10,21 @@ from dataclasses import dataclass
 COCO, NUS_WIDE = "MS-COCO", "NUS-WIDE"
 TEACHER, PLAIN, DISTILLED, BASELINE = "T-WDet", "S-Cls (w/o)", "S-Cls (w/)", "Baseline (Sigmoid-Logistic)"
 ALL_AND_TOP3 = ("mAP", "CF1", "OF1", "CF1-top3", "OF1-top3")
-_ = None  # the paper has no figure
+_ = None  # not in the paper
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of the paper, or the part of one that is of one dataset.
+    """The part of a table of the paper that shows one dataset."""
 
-    Attributes:
-        title: without the number. dataset: the paper's name of it. baseline: the row that gains are counted from.
-        rows: method -> one figure for each metric.
-    """
-
-    title: str
-    dataset: str
-    baseline: str
+    title: str  # without the number
+    dataset: str  # name in the paper
+    baseline: str  # the method that gains refer to
     metrics: tuple[str, ...]
-    rows: dict[str, tuple[float | None, ...]]
+    rows: dict[str, tuple[float | None, ...]]  # method -> one result per metric
 
-    def figures(self, method: str) -> dict[str, float]:
-        """metric -> percent; empty for a method that the paper does not have."""
+    def results(self, method: str) -> dict[str, float]:
+        """Metric -> percent; empty for a method that is not in the table."""
         return {m: value for m, value in zip(self.metrics, self.rows.get(method, ())) if value is not None}
 
 
