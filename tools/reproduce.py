@@ -66,13 +66,11 @@ def make_plan(arguments: argparse.Namespace) -> tuple[RunPlan, list[Run]]:
 
 def get_command(arguments: argparse.Namespace, number: int) -> str:
     """The shell command that makes one table."""
-    words = ["python", "tools/reproduce.py", "--dataset", arguments.dataset]
-    words += ["--recipe", arguments.recipe] if arguments.recipe else []
-    words += ["--tables", number, "--seeds", arguments.seeds]
-    words += ["--output", arguments.output] if arguments.output else []
-    if arguments.detector_config:
-        words += ["--detector-config", arguments.detector_config, "--detector-weights", arguments.detector_weights]
-    words += ["--opts", *arguments.opts] if arguments.opts else []
+    words = ["python", "tools/reproduce.py"]
+    for name in ("dataset", "recipe", "tables", "seeds", "output", "detector_config", "detector_weights", "opts"):
+        value = number if name == "tables" else getattr(arguments, name)
+        if value:
+            words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, list) else [value])]
     return shlex.join(map(str, words))
 
 

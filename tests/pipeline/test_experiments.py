@@ -1,14 +1,14 @@
-from wsd_distill.pipeline.experiments import COMPARISON, TABLE_ROWS, TRAININGS, label_trainings
+from wsd_distill.pipeline.experiments import COMPARISON, TRAININGS, label_trainings
 from wsd_distill.pipeline.published import PUBLISHED
 
 
 def test_rows_are_the_papers_then_the_unpublished_and_trainings_exist():
-    for number, trainings in TABLE_ROWS.items():
-        assert set(trainings.values()) <= set(TRAININGS)
-        for part in PUBLISHED[number]:
-            paper = [method for method in trainings if method in part.rows]
-            assert list(trainings)[: len(paper)] == paper and part.baseline in paper
-    assert [len(trainings) for trainings in TABLE_ROWS.values()] == [6, 6, 4, 9, 5]
+    for parts in PUBLISHED.values():
+        for part in parts:
+            assert set(part.trainings.values()) <= set(TRAININGS) and part.trainings == parts[0].trainings
+            paper = [method for method in part.trainings if method in part.rows]
+            assert list(part.trainings)[: len(paper)] == paper and part.baseline in paper
+    assert [len(parts[0].trainings) for parts in PUBLISHED.values()] == [6, 6, 4, 9, 5]
 
 
 def test_each_training_has_one_label_and_follows_the_one_it_starts_from(tmp_path):
@@ -16,7 +16,7 @@ def test_each_training_has_one_label_and_follows_the_one_it_starts_from(tmp_path
     assert list(found.values()) == ["teacher", "student", "student_long", "stage1", "stage2"]
     assert list(found) == [*list(COMPARISON)[:3], "S-Cls (w/), stage 1", "S-Cls (w/)"]
     runs = list(label_trainings([1, 4, 5], tmp_path, 1).values())
-    shown = {name for number in (1, 4, 5) for name in TABLE_ROWS[number].values()}
+    shown = {name for number in (1, 4, 5) for name in PUBLISHED[number][0].trainings.values()}
     assert len(runs) == len(set(runs)) and shown < set(runs)
     for run in runs:
         start = TRAININGS[run].init_from

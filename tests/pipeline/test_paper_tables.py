@@ -1,6 +1,5 @@
-from wsd_distill.pipeline.experiments import PLAIN_LONG
 from wsd_distill.pipeline.paper_tables import build_table, build_tables, write_tables
-from wsd_distill.pipeline.published import DISTILLED, PLAIN, PUBLISHED
+from wsd_distill.pipeline.published import DISTILLED, PLAIN, PLAIN_LONG, PUBLISHED
 
 
 def test_table_of_unfinished_runs(finished, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from helpers.builders import own_images
 from helpers.recipes import use_recipes
 
-from wsd_distill.pipeline.experiments import COMPARISON, TABLE_ROWS, TRAININGS
+from wsd_distill.pipeline.experiments import COMPARISON, TRAININGS, get_trainings
 from wsd_distill.pipeline.plan import RunPlan
 from wsd_distill.pipeline.run import find_missing
 
@@ -28,9 +28,7 @@ def make_plan(folder, dataset="digit_scenes", **options):
 def missing_runs(folder, tables, dataset="digit_scenes", seeds=1, **options):
     """Name -> run."""
     plan = make_plan(folder, dataset, **options)
-    return {
-        run.name: run for run in find_missing(plan.targets([r for t in tables for r in TABLE_ROWS[t].values()], seeds))
-    }
+    return {run.name: run for run in find_missing(plan.targets(get_trainings(tables), seeds))}
 
 
 def dependencies(run):

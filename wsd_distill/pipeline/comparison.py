@@ -16,9 +16,9 @@ from wsd_distill.report.run_results import RunResults
 from wsd_distill.report.tables import Table, describe_gains, markdown_table
 from wsd_distill.report.throughput import describe_conditions, images_per_second
 
-from .experiments import COMPARISON, PLAIN_LONG
+from .experiments import COMPARISON
 from .paper_tables import read_row
-from .published import DISTILLED, PLAIN, TEACHER
+from .published import DISTILLED, PLAIN, PLAIN_LONG, TEACHER
 
 METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 

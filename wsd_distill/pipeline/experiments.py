@@ -1,4 +1,4 @@
-"""The trainings of the paper's experiments, and the rows of the tables that show them."""
+"""The trainings of the paper's experiments, and those that a table or a report shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .published import BASELINE, DISTILLED, PLAIN, PUBLISHED, TEACHER
+from .published import DISTILLED, PLAIN, PLAIN_LONG, PUBLISHED, TEACHER
 
 
 @dataclass(frozen=True)
@@ -47,41 +47,12 @@ TRAININGS = {
     "stage2_detector": Training("stage2", "teacher_detector", "stage1_detector", detector=True),
 }
 
-PLAIN_LONG = "S-Cls (w/o), epochs of both stages"
 COMPARISON = {TEACHER: "teacher", PLAIN: "student", PLAIN_LONG: "student_long", DISTILLED: "stage2"}
-_TRAINING_OF = {
-    **COMPARISON,
-    BASELINE: "student",
-    "Distillation [12]": "soft_labels",
-    "FitNets [23]": "fitnets",
-    "Attention transfer [42]": "attention_transfer",
-    "+ Distillation [12]": "soft_labels",
-    "+ Class-aware distillation": "class_aware",
-    "+ NMS proposals transfer + Class-aware transfer": "roi_nms_stage2",
-    "+ RoI-aware transfer + Class-aware transfer": "stage2",
-    "T-WDet (EdgeBoxes [47])": "teacher",
-    "S-Cls (EdgeBoxes [47])": "stage2",
-    "T-WDet (Faster RCNN [22])": "teacher_detector",
-    "S-Cls (Faster RCNN [22])": "stage2_detector",
-}
-_LONG = {PLAIN_LONG: "student_long"}
-_ABLATIONS = {
-    "RoI-aware + Class-aware, shared temperatures": "temperatures_shared",
-    "RoI-aware + Class-aware, temperatures fixed": "temperatures_fixed",
-    "RoI-aware + Class-aware, cross-entropy for Eq. 5": "cross_entropy",
-    "Baseline, epochs of both stages": "student_long",
-}
-_NOT_PUBLISHED = {1: _LONG, 2: _LONG, 3: _LONG, 4: _ABLATIONS, 5: {}}
-# Number of a table -> method -> training: methods of the paper in its order, then those that are not published.
-TABLE_ROWS = {
-    number: {**{m: _TRAINING_OF[m] for m in parts[0].rows if m in _TRAINING_OF}, **_NOT_PUBLISHED[number]}
-    for number, parts in PUBLISHED.items()
-}
 
 
 def get_trainings(numbers: Iterable[int]) -> list[str]:
     """Names of the trainings that these tables show, or without numbers those of the comparison."""
-    tables = [TABLE_ROWS[number] for number in numbers] or [COMPARISON]
+    tables = [PUBLISHED[number][0].trainings for number in numbers] or [COMPARISON]
     return list(dict.fromkeys(name for rows in tables for name in rows.values()))
 
 
@@ -95,7 +66,7 @@ def label_trainings(numbers: Sequence[int], output: Path, seeds: int) -> dict[st
     """
     shown = {*get_trainings(numbers), *(path.name for i in range(seeds) for path in output.glob(f"seed{i}/*"))}
     labels: dict[str, str] = {}
-    for rows in (COMPARISON, *(TABLE_ROWS[number] for number in numbers)):
+    for rows in (COMPARISON, *(PUBLISHED[number][0].trainings for number in numbers)):
         for method, name in rows.items():
             init_from = TRAININGS[name].init_from
             stage = "hint" if "hint" in init_from else "stage 1"

@@ -8,7 +8,6 @@ from pathlib import Path
 from wsd_distill.report.run_results import RunResults
 from wsd_distill.report.tables import Row, Table, markdown_table
 
-from .experiments import TABLE_ROWS
 from .published import COCO, NUS_WIDE, PUBLISHED, PublishedTable
 
 NAMES = {"coco_2014": COCO, "nus_wide": NUS_WIDE}  # dataset.name -> name in the paper
@@ -33,11 +32,11 @@ def build_table(number: int, published: PublishedTable, output: Path, seeds: int
     Args:
         output: folder of the runs. name: name of their dataset.
     """
-    trainings, rows = TABLE_ROWS[number], []
+    trainings, rows = published.trainings, []
     for method in {**published.rows, **trainings}:
         trained = method in trainings
         row = read_row(method, trainings[method], output, seeds) if trained else Row(method, {}, None, _NOT_TRAINED)
-        row.published = published.results(method)
+        row.published = published.rows.get(method, {})
         row.note = row.note if row.published else _NOT_PUBLISHED
         rows.append(row)
     same = name == published.dataset
