@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 from detectron2.config import LazyConfig
 
-from wsd_distill import engine
-from wsd_distill.data import datasets
+from wsd_distill.engine import apply_overrides
+from wsd_distill.pipeline import plan
 
 RECIPES = {"digit_scenes": "small", "coco_2014": "vgg16", "voc5": "efficientnet_lite0"}
 
@@ -41,14 +41,7 @@ def write_recipes(root: Path) -> None:
 
 
 def use_recipes(root: Path, monkeypatch) -> None:
-    """Write the configs, and let the pipeline load them without their dataset."""
+    """Write the configs, and let a RunPlan load them without their dataset."""
     write_recipes(root)
-
-    def load_config(file, overrides):
-        return engine.apply_overrides(LazyConfig.load(file), list(overrides))
-
-    def get_dataset_info(name):
-        return SimpleNamespace(recipe=RECIPES[name])
-
-    monkeypatch.setattr(engine, "load_config", load_config, raising=False)
-    monkeypatch.setattr(datasets, "get_dataset_info", get_dataset_info, raising=False)
+    monkeypatch.setattr(plan, "load_config", lambda file, opts: apply_overrides(LazyConfig.load(file), opts))
+    monkeypatch.setattr(plan, "get_dataset_info", lambda name: SimpleNamespace(recipe=RECIPES[name]))

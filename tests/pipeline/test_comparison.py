@@ -6,7 +6,6 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.structures import Boxes
 
-from wsd_distill import engine
 from wsd_distill.pipeline import comparison
 from wsd_distill.pipeline.comparison import build_comparison, write_comparison
 
@@ -52,8 +51,7 @@ def test_scenes_are_drawn_in_rgb(finished, tmp_path, monkeypatch):
 
 
 def test_a_model_trained_on_a_gpu_is_loaded_without_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "load_config", lambda file, _: LazyConfig.load(file), raising=False)
-    monkeypatch.setattr(engine, "to_device", lambda model, device, channels_last: model.to(device), raising=False)
+    monkeypatch.setattr(comparison, "load_config", LazyConfig.load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "config.yaml").write_text(
         "{train: {device: cuda, channels_last: false}, "

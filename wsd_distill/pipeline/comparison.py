@@ -9,7 +9,7 @@ from detectron2.config import instantiate
 from detectron2.data.detection_utils import convert_image_to_rgb
 from torchvision.ops import nms
 
-from wsd_distill import engine
+from wsd_distill.engine import load_config, to_device
 from wsd_distill.modeling.checkpoints import load_weights
 from wsd_distill.report.figures import choose_scenes, draw_scenes
 from wsd_distill.report.run_results import RunResults
@@ -49,9 +49,9 @@ def load_model(run: Path) -> tuple[torch.nn.Module, list[dict]]:
     weights = run / "model_final.pth"
     if not weights.exists():
         raise FileNotFoundError(f"{weights} does not exist: finish the run first")
-    cfg = engine.load_config(str(run / "config.yaml"), [])
+    cfg = load_config(str(run / "config.yaml"))
     device = cfg.train.device if torch.cuda.is_available() else "cpu"
-    model = engine.to_device(instantiate(cfg.model), device, cfg.train.channels_last)
+    model = to_device(instantiate(cfg.model), device, cfg.train.channels_last)
     load_weights(model, str(weights))
     return model.eval(), cfg.dataloader.test.test.loader
 

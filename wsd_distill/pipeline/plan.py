@@ -11,8 +11,8 @@ from pathlib import Path
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from wsd_distill import engine
-from wsd_distill.data import datasets
+from wsd_distill.data.datasets import get_dataset_info
+from wsd_distill.engine import apply_overrides, load_config
 
 from .experiments import TRAININGS
 from .run import Run
@@ -134,7 +134,7 @@ class RunPlan:
             if not file.exists():
                 raise FileNotFoundError(f"{file} does not exist: choose another --recipe")
             opts = [f"dataset.name={self.dataset}", *self._select_opts(file, detector)]
-            self._configs[name, detector] = file, engine.load_config(str(file), opts), opts
+            self._configs[name, detector] = file, load_config(str(file), opts), opts
         return self._configs[name, detector]
 
     def _select_opts(self, file: Path, detector: bool) -> list[str]:
@@ -145,7 +145,7 @@ class RunPlan:
             if detector and _OTHER_PROPOSALS.match(key):
                 continue
             try:
-                engine.apply_overrides(cfg, [opt])
+                apply_overrides(cfg, [opt])
             except KeyError:
                 continue
             selected.append(opt)
@@ -156,7 +156,7 @@ class RunPlan:
 def default_recipe(dataset: str) -> str:
     """The recipe registered for a dataset. Unknown names are datasets of the user's own images."""
     try:
-        return datasets.get_dataset_info(dataset).recipe
+        return get_dataset_info(dataset).recipe
     except KeyError:
         return "efficientnet_lite0"
 
