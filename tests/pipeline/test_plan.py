@@ -10,6 +10,7 @@ from wsd_distill.pipeline.experiments import COMPARISON, TRAININGS, get_training
 from wsd_distill.pipeline.plan import RunPlan
 from wsd_distill.pipeline.run import find_missing
 
+ROOT = Path(__file__).parents[2]
 DETECTOR = ("detector.yaml", "detector.pth")
 
 
@@ -208,3 +209,21 @@ def test_other_proposals_are_not_for_the_runs_with_a_detector(folder, opt):
     runs = missing_runs(folder, [5], opts=[opt])
     assert all(opt in runs[f"seed0/{name}"].command for name in ("teacher", "stage1", "stage2"))
     assert not any(opt in runs[f"seed0/{name}_detector"].command for name in ("teacher", "stage1", "stage2"))
+
+
+def test_every_training_of_the_real_recipes(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    for dataset, recipe, size in (
+        ("digit_scenes", "small", 21),
+        ("voc5", "efficientnet_lite0", 21),
+        ("coco_2014", "vgg16", 20),
+    ):
+        plan = RunPlan(ROOT, dataset, output=tmp_path, detector=DETECTOR if recipe == "vgg16" else None)
+        runs = {run.name: run for run in find_missing(plan.targets(TRAININGS, 1))}
+        assert plan.recipe == recipe and len(runs) == size
+        lengths = {name: plan._load(name)[1].train.epochs for name in ("stage1", "stage2")}
+        assert overrides(runs["seed0/student_long"])["train.epochs"] == str(sum(lengths.values()))
+        assert config_file(runs["seed0/stage2"]) == ROOT / f"configs/{recipe}/stage2.py"
+        assert all(path.parent == tmp_path / "data/proposals" for path in runs["proposals_edge_boxes"].results)
+    with pytest.raises(KeyError, match="dataset.name=voc6: no such dataset; did you mean voc5"):
+        RunPlan(ROOT, "voc6")

@@ -120,7 +120,7 @@ def test_the_page_loads_nothing(page):
     assert not re.search(r"url\((?!#)|@import|<script", page)
 
 
-def test_charts_take_the_colour_of_the_page(page):
+def test_charts_take_the_color_of_the_page(page):
     assert "prefers-color-scheme: dark" in page
     assert "fill: currentColor" in page and "stroke: currentColor" in page and "#010203" not in page
 

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-# The paper's blue and red, and grey for ignored classes. Signs distinguish them without colour.
+# The paper's blue and red, and grey for ignored classes. Signs distinguish them without color.
 MARKS = {1: ("✓", "#1f4fd8"), 0: ("✗", "#d0312d"), -1: ("~", "#777777")}
 
 
@@ -43,22 +43,16 @@ def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str]
     for axis in axes.flat:
         axis.axis("off")
     for scene, image_axis, text_axis in zip(scenes, axes[:, ::2].flat, axes[:, 1::2].flat):
-        _draw_boxes(image_axis, scene)
+        image_axis.imshow(scene["image"], interpolation="nearest")
+        for rank, (x0, y0, x1, y1) in enumerate(scene["boxes"]):
+            style = {"fill": False, "edgecolor": "#35e02f", "linewidth": 2.2 - 0.3 * rank}
+            image_axis.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
         _write_labels(text_axis, scene, students, class_names)
     title = "T-WDet's most confident boxes; top-3 labels of each student: ✓ blue right, ✗ red wrong"
     figure.suptitle(title, fontsize=10)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=1 - 0.4 / size[1], wspace=0.06, hspace=0.06)
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def _draw_boxes(axis, scene: dict) -> None:
-    from matplotlib.patches import Rectangle
-
-    axis.imshow(scene["image"], interpolation="nearest")
-    for rank, (x0, y0, x1, y1) in enumerate(scene["boxes"]):
-        style = {"fill": False, "edgecolor": "#35e02f", "linewidth": 2.2 - 0.3 * rank}
-        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
 
 
 def _write_labels(axis, scene: dict, students: list[str], class_names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Text takes the colour of the page, so one version serves light and dark mode."""
+"""Charts as inline SVG. Text takes the color of the page, so one version serves light and dark mode."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 Curve = tuple[list[float], list[float]]  # x and y
 
-TEXT_COLOR = "#010203"  # replaced by the page's text colour; matplotlib leaves plain black out of the SVG
+TEXT_COLOR = "#010203"  # replaced by the page's text color; matplotlib leaves plain black out of the SVG
 UP, DOWN = "#2a7fd4", "#d9541e"
 COLORS = ("#2a7fd4", "#d9541e", "#2a9a5b", "#a663c7", "#b8860b", "#7a8794")  # contrast >= 3 to white and near-black
-DASHES = ("solid", "dashed", "dotted")  # one for each cycle through the colours
+DASHES = ("solid", "dashed", "dotted")  # one for each cycle through the colors
 COLORED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
 STYLE = {
     "svg.fonttype": "none",  # keep text as text, for screen readers and search
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass
 class Chart:
-    """An SVG, its description in words, and its legend (label, colour, dash), drawn by the page."""
+    """An SVG, its description in words, and its legend (label, color, dash), drawn by the page."""
 
     title: str
     svg: str
