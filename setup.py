@@ -13,7 +13,7 @@ setup(
     version=version,
     description="Multi-label image classification by distilling a weakly-supervised detector, on Detectron2",
     packages=find_packages(include=["wsd_distill*"]),
-    package_data={"wsd_distill.report": ["page.html"]},
+    package_data={"wsd_distill.pipeline": ["paper_tables.csv"], "wsd_distill.report": ["page.html"]},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.3",
