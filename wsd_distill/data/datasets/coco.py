@@ -9,7 +9,7 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.structures import BoxMode
 
 from ..root import datasets_root
-from ..types import DatasetDict
+from ..types import Annotation, DatasetDict
 from .catalog import DatasetInfo, keep_labelled, register, register_info
 from .holdout import register_holdout
 from .readers import read_json, read_lines, read_text
