@@ -7,10 +7,10 @@ READY = $(VENV)/.ready
 .PHONY: demo figures test lint
 
 demo: $(READY)
-	$(BIN)/python -W ignore tools/reproduce.py --dataset digit_scenes --seeds 1 --output output/demo
+	$(BIN)/python tools/reproduce.py --dataset digit_scenes --seeds 1 --output output/demo
 
 figures: $(READY)
-	$(BIN)/python -W ignore tools/reproduce.py --dataset digit_scenes --seeds 3
+	$(BIN)/python tools/reproduce.py --dataset digit_scenes --seeds 3
 
 test: $(READY)
 	$(BIN)/python -m pytest

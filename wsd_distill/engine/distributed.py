@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing.util
 import os
 import socket
 import sys
@@ -49,6 +51,8 @@ def exit_gloo_worker() -> None:
     without an active exception"), after all its work has been done.
     """
     dist.barrier()
+    gc.collect()  # stops the workers of loaders
+    multiprocessing.util._exit_function()  # releases their semaphores; os._exit skips it
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
