@@ -124,8 +124,8 @@ def make_trainer(cfg, unwrapped_model: nn.Module, batch: list[dict]):
     """The config's trainer, ready for its ``run_step``, which takes ``batch`` every time."""
     cfg.optimizer.params.model = unwrapped_model
     cfg.trainer.update(model=unwrapped_model, optimizer=instantiate(cfg.optimizer))
-    if "gate" in cfg.trainer:
-        cfg.trainer.gate = None  # train() would ask it
+    if "teacher_check" in cfg.trainer:
+        cfg.trainer.teacher_check = None  # train() would ask it
     trainer = instantiate(cfg.trainer)
     trainer.data_loader, trainer.storage = itertools.repeat(batch), EventStorage()
     return trainer

@@ -1,4 +1,4 @@
-import wsd_distill.data.datasets  # noqa: F401  (first: it mends Detectron2 0.6, and registers what ``forget`` leaves)
+import wsd_distill.data.datasets  # noqa: F401  (first: it patches Detectron2 0.6, and registers the built-in datasets)
 
 # isort: split
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from wsd_distill.compat import FOREIGN_WARNINGS
+from wsd_distill.data.datasets import catalog
 
 
 def pytest_configure(config):
@@ -23,26 +24,27 @@ def seeded():
 
 @pytest.fixture
 def no_lock_timeout(monkeypatch):
-    """A lock that another has is refused at once."""
+    """Do not wait for a lock."""
     monkeypatch.setattr("wsd_distill.io.LOCK_TIMEOUT", 0.0)
 
 
 @pytest.fixture
 def load_config():
-    """A function: path below configs/ and overrides -> LazyConfig."""
-    from detectron2.config import LazyConfig
-
-    from wsd_distill.engine import apply_overrides
+    """A function: path below configs/ and overrides -> config."""
+    from wsd_distill.engine import load_config
 
     root = Path(__file__).parent.parent / "configs"
-    return lambda name, *overrides: apply_overrides(LazyConfig.load(str(root / name)), list(overrides))
+    return lambda name, *overrides: load_config(str(root / name), list(overrides))
 
 
 @pytest.fixture
 def restore_catalogs():
-    """Datasets that the test registers are gone after it."""
-    before = [(catalog, set(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
+    """Remove the datasets that a test registers."""
+    before = [(registered, set(registered)) for registered in (DatasetCatalog, MetadataCatalog)]
+    infos = dict(catalog._INFOS)
     yield
-    for catalog, names in before:
-        for name in set(catalog) - names:
-            catalog.remove(name)
+    for registered, names in before:
+        for name in set(registered) - names:
+            registered.remove(name)
+    catalog._INFOS.clear()
+    catalog._INFOS.update(infos)

@@ -27,8 +27,8 @@ FOREIGN = [  # message, module that raises it
 def generation(tmp_path_factory):
     """Datasets folder, and the finished process that filled it with the help of two workers."""
     folder = tmp_path_factory.mktemp("datasets")
-    config = ["--config-file", "configs/digit_scenes/data.py", "--dataset", "digit_scenes_train", "digit_scenes_test"]
-    return folder, run("tools/generate_proposals.py", *config, "--num-workers", 2, data=folder)
+    config = ["--config-file", "configs/small/teacher.py", "--num-workers", 2]
+    return folder, run("tools/generate_proposals.py", *config, data=folder)
 
 
 def test_proposal_workers_raise_no_warning(generation):
@@ -36,13 +36,13 @@ def test_proposal_workers_raise_no_warning(generation):
 
 
 def test_training_on_two_ranks_with_loader_workers_prints_nothing_on_stderr(generation, tmp_path):
-    config = ["--config-file", "configs/digit_scenes/student.py", "--num-gpus", 2, f"train.output_dir={tmp_path}"]
+    config = ["--config-file", "configs/small/student.py", "--num-gpus", 2, f"train.output_dir={tmp_path}"]
     small = ["train.max_iter=2", "dataloader.train.total_batch_size=4", "dataloader.train.num_workers=1"]
     assert run("tools/train_net.py", *config, *small, *CPU, data=generation[0]).stderr == ""
 
 
 def test_training_a_detector_prints_nothing_on_stderr(generation, tmp_path):
-    config = ["--config-file", "configs/digit_scenes/faster_rcnn.py", f"train.output_dir={tmp_path}"]
+    config = ["--config-file", "configs/small/faster_rcnn.py", f"train.output_dir={tmp_path}"]
     small = ["train.max_iter=2", "dataloader.train.total_batch_size=2"]
     assert run("tools/train_net.py", *config, *small, *CPU, data=generation[0]).stderr == ""
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""What T-WDet or S-Cls sees in photos, as JSON lines and as pictures.
+"""Predict the labels of images, and with T-WDet their boxes, as JSON lines and figures.
 
-    python tools/predict.py --config-file configs/digit_scenes/teacher.py --weights FILE --input a.jpg [key=value ...]
+    python tools/predict.py --config-file output/pets/.../config.yaml --weights FILE --input a.jpg [key=value ...]
 
-A line has the file, the labels whose score p is above --threshold, the best first, and T-WDet's best boxes of each of
-them with their entries of S. T-WDet finds the proposals of --input itself, by the config's model.proposer; without
---input it is a whole split of the config that is predicted, with the proposals that its loader reads.
+A line has the file, the labels with a score p above --threshold in descending order, and T-WDet's best boxes of each
+label with their entries of S. T-WDet makes proposals for the images of --input as for its stores (image_proposals).
+Without --input a whole split of the config is predicted, with the proposals that its loader reads.
 """
 
 from __future__ import annotations
@@ -26,48 +26,36 @@ from detectron2.utils.visualizer import Visualizer
 from omegaconf import DictConfig
 
 from wsd_distill.data.image import read_rgb
-from wsd_distill.engine.cli import (
-    add_config_options,
-    check_method,
-    choose_datasets,
-    parse_with_config,
-    report_user_errors,
-)
+from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config, report_user_errors
 from wsd_distill.modeling.checkpoints import load_weights
 from wsd_distill.proposals.image_proposals import ImageProposals
 
 
 def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
-    """Arguments, config, and its model, which has no weights yet."""
+    """Arguments, config, and its model without weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_options(parser, "LazyConfig of the model", required=True)
-    parser.add_argument("--weights", required=True, help="checkpoint that tools/train_net.py wrote")
-    parser.add_argument("--input", nargs="+", metavar="FILE", help="photos; default: all of --split")
-    parser.add_argument("--split", default="test", help="entry of dataloader.test whose mapper reads (default test)")
+    add_config_options(parser, "recipe of the model, or the config.yaml of its run", required=True)
+    parser.add_argument("--weights", required=True, help="checkpoint written by tools/train_net.py")
+    parser.add_argument("--input", nargs="+", metavar="FILE", help="images; default: all of --split")
+    parser.add_argument("--split", default="test", help="entry of dataloader.test whose mapper is used (default test)")
     parser.add_argument("--output", help="file for the JSON lines; default: standard output")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw each photo with what was found")
-    parser.add_argument("--threshold", type=float, default=0.5, help="labels above are found (default 0.5)")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the predictions on each image")
+    parser.add_argument("--threshold", type=float, default=0.5, help="minimal score of a label (default 0.5)")
     parser.add_argument("--boxes-per-label", type=int, default=1, metavar="N", help="(default 1)")
     arguments, cfg = parse_with_config(parser, "input")
     if arguments.split not in cfg.dataloader.test:
         parser.error(f"--split {arguments.split}: dataloader.test of the config has {list(cfg.dataloader.test)}")
     choose_datasets(parser, [cfg.dataset[arguments.split]], cfg)
-    return arguments, cfg, build_model(parser, cfg, bool(arguments.input))
-
-
-def build_model(parser: argparse.ArgumentParser, cfg: DictConfig, photos: bool) -> torch.nn.Module:
-    """A T-WDet that is to look at ``photos`` needs a proposer, by the method of the proposals that it learned from."""
     with report_user_errors(parser):
-        if photos and "proposer" in cfg.model and cfg.model.proposer is None:
-            parser.error("--input: this T-WDet has no model.proposer; docs/proposals.md says how a detector becomes it")
         model = instantiate(cfg.model)
-    if photos and isinstance(getattr(model, "proposer", None), ImageProposals):
-        check_method(parser, cfg, model.proposer.proposer)
-    return model
+        proposer = getattr(model, "proposer", None)
+        if arguments.input and isinstance(proposer, ImageProposals):
+            proposer.proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come first)
+    return arguments, cfg, model
 
 
 def read_batches(test, files: list[str]):
-    """Batches of what the mapper makes of each file, or of the whole split."""
+    """Batches of mapped files, or of the whole split."""
     if not files:
         return instantiate(test.loader)
     mapper = instantiate(test.loader.mapper)
@@ -75,10 +63,10 @@ def read_batches(test, files: list[str]):
 
 
 def best_boxes(output: dict, found: list[int], boxes_per_label: int) -> Instances | None:
-    """The best detections of each found class; None where the model has no boxes."""
+    """Best detections of each predicted class; None if the model has no boxes."""
     if "instances" not in output:
         return None
-    instances = output["instances"].to("cpu")  # the best first
+    instances = output["instances"].to("cpu")  # best first
     chosen = [(instances.pred_classes == k).nonzero().flatten()[:boxes_per_label] for k in found]
     return instances[torch.cat([torch.zeros(0, dtype=torch.long), *chosen])]
 
@@ -92,7 +80,7 @@ def describe(file: str, p: torch.Tensor, found: list[int], boxes: Instances | No
 
 
 def draw(file: str, p: torch.Tensor, boxes: Instances | None, line: dict, metadata) -> Visualizer:
-    """The photo with boxes, each with p of its class, or where there are none with the labels in its corner."""
+    """The image with boxes and p of their classes, or with the labels in its corner."""
     visualizer = Visualizer(read_rgb(file), metadata)
     if boxes is None:
         text = "\n".join(f"{name} {100 * score:.0f}%" for name, score in line["labels"].items())
@@ -108,8 +96,8 @@ def main() -> None:
     arguments, cfg, model = parse_arguments()
     load_weights(model.to(cfg.train.device).eval(), arguments.weights)
     metadata = MetadataCatalog.get(cfg.dataset[arguments.split])
-    if arguments.pictures:
-        arguments.pictures.mkdir(parents=True, exist_ok=True)
+    if arguments.figures:
+        arguments.figures.mkdir(parents=True, exist_ok=True)
     lines = open(arguments.output, "w") if arguments.output else sys.stdout
     number = 0
     for batch in read_batches(cfg.dataloader.test[arguments.split], arguments.input):
@@ -119,9 +107,9 @@ def main() -> None:
             boxes = best_boxes(output, found, arguments.boxes_per_label)
             line = describe(file, p, found, boxes, metadata.thing_classes)
             print(json.dumps(line), file=lines, flush=True)
-            if arguments.pictures:
-                picture = draw(file, p, boxes, line, metadata)
-                picture.output.save(str(arguments.pictures / f"{number:05d}_{Path(file).stem}.png"))
+            if arguments.figures:
+                figure = draw(file, p, boxes, line, metadata)
+                figure.output.save(str(arguments.figures / f"{number:05d}_{Path(file).stem}.png"))
             number += 1
 
 

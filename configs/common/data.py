@@ -1,9 +1,4 @@
-"""Loaders of any dataset that has image-level labels.
-
-A dataset's config names ``dataset``; ``proposals`` are the files of its stores; everything else refers to them.
-A T-WDet's config has ``use_proposals``; one that distils sets ``dataloader.train.proposals`` alone, for its student
-is tested without. ``image_proposals`` makes them as the stores' are made, for a T-WDet that is given photos of no dataset.
-"""
+"""Dataset, proposals and loaders of every recipe. ``dataset.name`` chooses the data."""
 
 from detectron2.config import LazyCall as L
 
@@ -11,26 +6,67 @@ from wsd_distill.data.build import build_test_loader, build_train_loader
 from wsd_distill.data.datasets import get_source_dataset
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import default_store_path
-from wsd_distill.evaluation import MultiLabelEvaluator
-from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
+from wsd_distill.engine import micro_batch
+from wsd_distill.evaluation import build_evaluator
+from wsd_distill.proposals.generators import DetectorProposer, EdgeBoxes, SelectiveSearch
 from wsd_distill.proposals.image_proposals import ImageProposals
 
-# ``register``: calls that register datasets which only this config knows; tools make them before anything else.
-dataset = dict(train="???", val="???", test="???", num_classes="???", register=[])
-proposals = dict(method="edge_boxes")  # by which tools/generate_proposals.py has made the stores
-for _split in ("train", "val", "test"):
+dataset = dict(
+    name="???",  # a built-in dataset (datasets/README.md), or a name for your own files
+    files=dict(train=None, val=None, test=None),  # your own: a list of images (CSV, JSON) or COCO's instances format
+    image_root=None,  # folder of their images; {split} in it is replaced; None: the folder of the file
+    classes=None,  # class names, or a text file with one a line; None: the classes of the training file
+    split_names=dict(train=None, val=None, test=None),  # where one file has all splits: values of its column "split"
+    register=[],  # calls that register further datasets
+    # None: taken from the dataset's registration (wsd_distill.data.datasets.DatasetInfo)
+    train=None,
+    val=None,
+    test=None,
+    num_classes=None,
+    flip_prob=None,
+    boxes=None,
+    t_teacher=None,
+    t_student=None,
+)
+
+detector = dict(config="", weights="", opts=[], max_boxes=100)  # for proposals.method=detector (Table 5)
+
+proposals = dict(
+    method="edge_boxes",
+    # score_scale: scores of EdgeBoxes are about 0.3, so some recipes enlarge them; a detector's go up to 1.
+    methods=dict(
+        edge_boxes=dict(generator=L(EdgeBoxes)(), score_scale=1.0, num_proposals=500),
+        selective_search=dict(generator=L(SelectiveSearch)(), score_scale=1.0, num_proposals=500),
+        detector=dict(
+            generator=L(DetectorProposer)(
+                config="${detector.config}",
+                weights="${detector.weights}",
+                opts="${detector.opts}",
+                max_boxes="${detector.max_boxes}",
+                device="${train.device}",
+            ),
+            score_scale=1.0,
+            num_proposals=100,
+        ),
+    ),
+    score_scale="${proposals.methods.${proposals.method}.score_scale}",
+    num_proposals="${proposals.methods.${proposals.method}.num_proposals}",
+)
+for _split in ("train", "val", "test"):  # files of the proposal stores
     proposals[_split] = L(default_store_path)(
         dataset_name=L(get_source_dataset)(name=f"${{dataset.{_split}}}"), method="${proposals.method}"
     )
+
+# Proposals for arbitrary images, made like those in the stores.
 image_proposals = L(ImageProposals)(
-    proposer=L(EdgeBoxes)(max_boxes=500),
-    num_proposals="${dataloader.train.mapper.num_proposals}",
-    image_format="${dataloader.train.mapper.image_format}",
+    proposer="${proposals.methods.${proposals.method}.generator}",
+    num_proposals="${proposals.num_proposals}",
+    image_format="${model.image_format}",
 )
 
 
-def test_split(split, threshold_split):
-    """Loader and evaluator of a split; its F1 is taken at the threshold that is best on ``threshold_split``."""
+def _test_split(split, threshold_split):
+    """Loader and evaluator of a split; F1 uses the threshold tuned on ``threshold_split``, or on the split itself."""
     return dict(
         loader=L(build_test_loader)(
             dataset=f"${{dataset.{split}}}",
@@ -38,20 +74,21 @@ def test_split(split, threshold_split):
             mapper=L(MultiLabelMapper)(
                 is_train=False,
                 num_classes="${dataset.num_classes}",
-                sides="${dataloader.train.mapper.sides}",
-                image_format="${dataloader.train.mapper.image_format}",
-                flip_prob="${dataloader.train.mapper.flip_prob}",
-                num_proposals="${dataloader.train.mapper.num_proposals}",
-                fast="${dataloader.train.mapper.fast}",
-                tta=False,  # True: a model averages over all sides, as they are and mirrored
+                sizes="${dataloader.train.mapper.sizes}",
+                image_format="${model.image_format}",
+                flip_prob="${dataset.flip_prob}",
+                num_proposals="${proposals.num_proposals}",
+                fast_decode="${dataloader.train.mapper.fast_decode}",
+                tta=False,  # True: average over all sizes, as they are and flipped
             ),
             batch_size=16,
             num_workers=0,
         ),
-        evaluator=L(MultiLabelEvaluator)(
+        evaluator=L(build_evaluator)(
             dataset_name=f"${{dataset.{split}}}",
             output_dir=f"${{train.output_dir}}/inference/{split}",
             threshold_split=threshold_split,
+            boxes=False,
         ),
     )
 
@@ -63,24 +100,24 @@ dataloader = dict(
         mapper=L(MultiLabelMapper)(
             is_train=True,
             num_classes="${dataset.num_classes}",
-            sides=[224],
+            sizes=[224],
             image_format="${model.image_format}",
-            flip_prob=0.5,
-            num_proposals=500,
+            flip_prob="${dataset.flip_prob}",
+            num_proposals="${proposals.num_proposals}",
             teacher_sizes=None,
-            fast=True,
+            fast_decode=True,
         ),
-        total_batch_size=32,
+        total_batch_size=L(micro_batch)(batch_size="${train.batch_size}", accumulate="${trainer.accumulate}"),
         num_workers=2,
         max_corrupt_images=20,
     ),
-    # In this order: the threshold of the test split comes from the scores of the validation split.
-    test=dict(val=test_split("val", None), test=test_split("test", "val")),
+    test=dict(val=_test_split("val", None), test=_test_split("test", "val")),
 )
 
 
-def use_proposals(loaders):
-    """Let the loaders of ``dataloader``, of training and of every test, read the proposals of their split."""
-    loaders.train.proposals = "${proposals.train}"
-    for split, test in loaders.test.items():
+def use_proposals(dataloader):
+    """Let every loader read the proposals of its split; evaluate boxes on ``test`` if the dataset has any."""
+    dataloader.train.proposals = "${proposals.train}"
+    for split, test in dataloader.test.items():
         test.loader.proposals = f"${{proposals.{split}}}"
+    dataloader.test.test.evaluator.boxes = "${dataset.boxes}"

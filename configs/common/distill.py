@@ -1,22 +1,14 @@
-"""Both stages of the paper and the methods that it compares with: Distillers, their trainer and their teacher's gate.
-
-Stage 1 (Section 3.2, feature level) trains the student's convolutions alone on ``loss_roi``; stage 2 (prediction level)
-trains all of it on ``loss_hard`` and ``loss_class_aware``, from stage 1's checkpoint. The others are Section 4.2's:
-``soft_labels``; FitNets, which is ``fitnets_hint`` and then ``soft_labels`` from its checkpoint; ``attention_transfer``.
-"""
+"""Distillation from a trained T-WDet: the Distiller, its trainer, the check and the cache of the teacher."""
 
 import torch
 from detectron2.config import LazyCall as L
-from detectron2.layers import ShapeSpec
 
 from wsd_distill.data.build import build_test_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.distillation import (
-    AttentionTransfer,
     ClassAware,
     Distiller,
     DistillTrainer,
-    FitNetsHint,
     HardLabels,
     LayerPair,
     Objectives,
@@ -26,45 +18,20 @@ from wsd_distill.distillation import (
     TeacherCheck,
     default_cache_dir,
 )
-from wsd_distill.modeling.backbones.vgg import conv_names
 
 
-def layer_pair(teacher, student):
-    """A layer of T-WDet and the one of S-Cls that is to match it, each (name, channels, stride)."""
-    shapes = [L(ShapeSpec)(channels=channels, stride=stride) for _, channels, stride in (teacher, student)]
-    return L(LayerPair)(teacher=teacher[0], student=student[0], teacher_shape=shapes[0], student_shape=shapes[1])
-
-
-def add_teacher_view(dataloader, side, **mapper):
-    """Give each training image its proposals and a view for the teacher, ``side`` pixels wide and high."""
-    dataloader.train.proposals = "${proposals.train}"
-    dataloader.train.mapper.update(teacher_sizes=[side], teacher_cached="${distiller.use_cache}", **mapper)
-
-
-def teacher_mapper(**options):
-    """Images as the teacher sees them, for a test loader."""
+def _teacher_mapper(**options):
+    """Mapper of a test loader that gives images at the teacher's size."""
     return L(MultiLabelMapper)(
         is_train=False,
         num_classes="${dataset.num_classes}",
-        sides="${dataloader.train.mapper.teacher_sizes}",
-        image_format="${dataloader.train.mapper.image_format}",
-        num_proposals="${dataloader.train.mapper.num_proposals}",
-        fast="${dataloader.train.mapper.fast}",
+        sizes="${dataloader.train.mapper.teacher_sizes}",
+        image_format="${model.image_format}",
+        num_proposals="${proposals.num_proposals}",
+        fast_decode="${dataloader.train.mapper.fast_decode}",
         **options,
     )
 
-
-gate = L(TeacherCheck)(
-    loader=L(build_test_loader)(
-        dataset="${dataset.val}",
-        subsample=200,
-        proposals="${proposals.val}",
-        mapper=teacher_mapper(),
-        batch_size=8,
-        num_workers=0,
-    ),
-    warn_only=False,
-)
 
 trainer = L(DistillTrainer)(
     model=None,
@@ -73,72 +40,85 @@ trainer = L(DistillTrainer)(
     accumulate=1,
     amp=torch.cuda.is_available(),
     clip_norm=None,
-    gate=gate,
+    teacher_check=L(TeacherCheck)(
+        loader=L(build_test_loader)(
+            dataset="${dataset.val}",
+            subsample=200,
+            proposals="${proposals.val}",
+            mapper=_teacher_mapper(),
+            batch_size=8,
+            num_workers=0,
+        ),
+        warn_only=False,
+    ),
 )
 
-# Off: for 82,081 photos of COCO, as they are and mirrored, logits take 50 GB and stage 1's maps 300 GB.
-cache = L(TeacherCache)(
-    folder=L(default_cache_dir)(checkpoint="${distiller.teacher_checkpoint}"),
-    dataset="${dataset.train}",
-    proposals="${dataloader.train.proposals}",
-    mapper=teacher_mapper(flip_prob="${dataloader.train.mapper.flip_prob}", tta=True),
-    batch_size=8,
-    num_workers="${dataloader.train.num_workers}",
-)
 
+def distill(dataloader, teacher, teacher_size, *, use_cache=False, frozen=(), **objectives):
+    """Distiller that minimizes the sum of ``objectives``; ``dataloader`` gets proposals and the teacher's view.
 
-def distill(frozen=(), **objectives):
-    """A Distiller of these losses, whose teacher a config names."""
+    Args:
+        teacher: T-WDet. teacher_size: side in pixels of its square input.
+        use_cache: compute teacher outputs once and read them in every epoch (docs/recipes.md: disk space).
+        frozen: submodules of the student that are not trained.
+    """
+    dataloader.train.proposals = "${proposals.train}"
+    dataloader.train.mapper.update(teacher_sizes=[teacher_size], teacher_cached="${distiller.use_cache}")
     return L(Distiller)(
         student=None,
-        teacher=None,
-        teacher_checkpoint="",
+        teacher=teacher,
+        teacher_checkpoint="${train.root}/teacher/model_final.pth",
         objectives=L(Objectives)(**objectives),
         frozen=list(frozen),
-        use_cache=False,
-        cache=cache,
+        use_cache=use_cache,
+        cache=L(TeacherCache)(
+            folder=L(default_cache_dir)(checkpoint="${distiller.teacher_checkpoint}"),
+            dataset="${dataset.train}",
+            proposals="${dataloader.train.proposals}",
+            mapper=_teacher_mapper(flip_prob="${dataset.flip_prob}", tta=True),
+            batch_size=8,
+            num_workers="${dataloader.train.num_workers}",
+        ),
     )
 
 
-stage1 = distill(
-    loss_roi=L(RoIAwareTransfer)(
-        layers=[layer_pair(("conv5_3", 512, 16), ("conv5_3", 512, 16))],
-        pooler_size=7,
-        nms_thresh=0.4,
-        num_proposals=100,
-        weight=1.0,
-        weighted=True,
-    ),
-    frozen=["head", "classifier"],
-)
+def layer_pairs(*pairs):
+    """(teacher, student) names of feature maps that objectives compare."""
+    return [L(LayerPair)(teacher=teacher, student=student) for teacher, student in pairs]
 
-stage2 = distill(
-    loss_hard=L(HardLabels)(),
-    loss_class_aware=L(ClassAware)(
-        num_classes="${dataset.num_classes}",
-        num_proposals="${dataloader.train.mapper.num_proposals}",
-        weight=1.0,
-        temperatures="per_class",
-        initial=1.0,
-        distance="l2",
-    ),
-)
 
-# Temperatures of MS-COCO; those of NUS-WIDE are 2 and 5.
-_soft_labels = dict(loss_hard=L(HardLabels)(), loss_soft_labels=L(SoftLabels)(t_teacher=1.0, t_student=5.0, weight=1.0))
+def roi_aware(*pairs, pooler_size=7, num_proposals=100):
+    """Stage 1's objective, Eq. 3-4."""
+    return dict(
+        loss_roi=L(RoIAwareTransfer)(
+            layers=layer_pairs(*pairs),
+            pooler_size=pooler_size,
+            nms_thresh=0.4,
+            num_proposals=num_proposals,
+            weight=1.0,
+            weighted=True,
+        )
+    )
 
-soft_labels = distill(**_soft_labels)
 
-fitnets_hint = distill(
-    loss_hint=L(FitNetsHint)(layer=layer_pair(("conv3_3", 256, 4), ("conv3_3", 256, 4)), weight=1.0),
-    # What follows the guided layer has no part in the loss.
-    frozen=[f"backbone.{name}" for block in (4, 5) for name in conv_names(block)] + ["head", "classifier"],
-)
+def class_aware():
+    """Stage 2's objectives, Eq. 5-11."""
+    return dict(
+        loss_hard=L(HardLabels)(),
+        loss_class_aware=L(ClassAware)(
+            num_classes="${dataset.num_classes}",
+            num_proposals="${proposals.num_proposals}",
+            weight=1.0,
+            temperatures="per_class",
+            initial=1.0,
+            distance="l2",
+        ),
+    )
 
-attention_transfer = distill(
-    **_soft_labels,
-    loss_attention=L(AttentionTransfer)(
-        layers=[layer_pair(layer, layer) for layer in (("conv3_3", 256, 4), ("conv4_3", 512, 8), ("conv5_3", 512, 16))],
-        beta=1000.0,
-    ),
-)
+
+def soft_labels(t_teacher="${dataset.t_teacher}", t_student="${dataset.t_student}"):
+    """Objectives of "Distillation [12]" (Section 4.2): fixed temperatures, the paper's for the dataset by default."""
+    return dict(
+        loss_hard=L(HardLabels)(),
+        loss_soft_labels=L(SoftLabels)(t_teacher=t_teacher, t_student=t_student, weight=1.0),
+    )

@@ -1,19 +1,26 @@
-"""What every run shares; a config imports it and changes what differs."""
+"""Length, folders, optimizers and learning rate schedules of every run."""
 
 import torch
 from detectron2.config import LazyCall as L
+from detectron2.solver import WarmupParamScheduler
+from detectron2.solver.build import get_default_optimizer_params
+from fvcore.common.param_scheduler import CosineParamScheduler, LinearParamScheduler
 
-from wsd_distill.engine import Trainer
+from wsd_distill.engine import ReduceLROnPlateauHook, Trainer, param_groups
 
 train = dict(
-    output_dir="output",
-    seed=0,
+    recipe="???",  # the folder in configs
+    run="???",  # its file
+    root="output/${dataset.name}/${train.recipe}_${proposals.method}",
+    output_dir="${train.root}/${train.run}",
     init_checkpoint="",
-    max_iter=1000,
-    reference_batch=0,  # the batch that lr and periods are for: other batches scale them; 0: nothing is scaled
-    eval_period=0,  # 0: only at the end
+    seed=0,
+    epochs=10,
+    max_iter=None,  # None: epochs * images / batch
+    batch_size=16,  # of a step, over all ranks and trainer.accumulate micro-batches
+    eval_period=0,  # iterations; 0: only at the end
     log_period=20,
-    checkpointer=dict(period=500, max_to_keep=1),
+    checkpointer=dict(period=None, max_to_keep=1),  # period in iterations; None: one epoch
     device="cuda" if torch.cuda.is_available() else "cpu",
     channels_last=True,
     cudnn_benchmark=True,
@@ -21,4 +28,40 @@ train = dict(
 
 trainer = L(Trainer)(
     model=None, data_loader=None, optimizer=None, accumulate=1, amp=torch.cuda.is_available(), clip_norm=None
+)
+
+adamw = L(torch.optim.AdamW)(
+    params=L(get_default_optimizer_params)(model=None, weight_decay_norm=0.0, weight_decay_bias=0.0),
+    lr=1e-3,
+    weight_decay=1e-4,
+)
+
+# Section 3.3. The released code sets new_lr_factor=10, bias_lr_factor=2 and weight_decay_bias=0; the paper does not.
+sgd = L(torch.optim.SGD)(
+    params=L(param_groups)(
+        model=None,
+        base_lr="${..lr}",
+        new_layers=["cls_branch", "det_branch", "classifier"],
+        new_lr_factor=1.0,
+        bias_lr_factor=1.0,
+        weight_decay_bias=None,
+    ),
+    lr=1e-4,
+    momentum=0.9,
+    weight_decay=5e-4,
+)
+
+cosine = L(WarmupParamScheduler)(
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0), warmup_factor=0.02, warmup_length=0.03
+)
+
+constant = L(LinearParamScheduler)(start_value=1.0, end_value=1.0)  # fvcore's constant fails after the last step
+
+# Section 3.3: divide by 10 when the loss on dataset.val, computed at every checkpoint, has not improved twice in a row.
+plateau = L(ReduceLROnPlateauHook)(
+    loader="${dataloader.test.val.loader}",
+    period="${train.checkpointer.period}",
+    factor=0.1,
+    patience=1,
+    threshold=1e-3,
 )

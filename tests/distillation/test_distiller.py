@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.layers import ShapeSpec
 from helpers.builders import K, make_batch, make_pair, make_student, make_teacher
 from PIL import Image
 
@@ -40,8 +39,7 @@ def build(checkpoint, stage=2, **options):
         objectives = Objectives(loss_roi=RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3))
         options.setdefault("frozen", ["head", "classifier"])
     elif stage == "hint":
-        pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
-        objectives = Objectives(loss_hint=FitNetsHint(layer=pair))
+        objectives = Objectives(loss_hint=FitNetsHint(layer=LayerPair(teacher="conv2", student="conv1")))
         options.setdefault("frozen", ["backbone.conv2", "head", "classifier"])
     elif stage == "attention":
         soft, attention = SoftLabels(t_teacher=1, t_student=5), AttentionTransfer(layers=[make_pair()])
@@ -155,7 +153,7 @@ def test_the_loss_of_a_short_training_falls(checkpoint):
 
 def trainer_for(distiller, batches):
     optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1, momentum=0.9)
-    return DistillTrainer(distiller, batches, optimizer, gate=lambda teacher: None)
+    return DistillTrainer(distiller, batches, optimizer, teacher_check=lambda teacher: None)
 
 
 def test_a_checkpoint_holds_no_teacher_and_resumes_temperatures_and_optimizer(checkpoint, tmp_path):
@@ -190,7 +188,8 @@ def step(checkpoint, record):
     options = {"num_proposals": 7, "sides": [16], "teacher_sizes": [24, 32]}
     mapper = MultiLabelMapper(is_train=True, num_classes=K, **options)
     distiller = build(checkpoint)
-    distiller.objectives["loss_roi"] = RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3)
+    roi = distiller.objectives["loss_roi"] = RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3)
+    roi.build(distiller.student.backbone.output_shape(), distiller.teacher.backbone.output_shape())
     losses = distiller.train()([mapper(record), mapper(record)])
     sum(losses.values()).backward()
     return [*losses.values(), *(p.grad for p in distiller.parameters())]

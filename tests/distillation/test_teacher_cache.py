@@ -108,7 +108,7 @@ def compare_with_uncached(folder, cached):
 
 def test_losses_and_gradients_agree_with_the_uncached_run(folder, monkeypatch):
     cached = filled(folder)
-    monkeypatch.setattr(cached.teacher, "extract", None)  # it is not asked any more
+    monkeypatch.setattr(cached.teacher, "compute_outputs", None)  # it is not asked any more
     assert {flip for _, flip in compare_with_uncached(folder, cached)} == {False, True}
 
 
@@ -135,13 +135,18 @@ def test_it_is_written_once_and_goes_on_after_a_kill(folder, monkeypatch):
             raise KeyboardInterrupt
         return compute_outputs(views)
 
-    monkeypatch.setattr(distiller.teacher, "extract", count)
+    monkeypatch.setattr(distiller.teacher, "compute_outputs", count)
     with pytest.raises(KeyboardInterrupt):
         distiller.fill_cache()
     assert seen == [1, 4, 4, 4]
     again = make_distiller(folder, use_cache=True, cache=make_cache(folder))
     seen.clear()
-    monkeypatch.setattr(again.teacher, "extract", lambda views: (seen.append(len(views)), compute_outputs(views))[1])
+
+    def compute(views):
+        seen.append(len(views))
+        return compute_outputs(views)
+
+    monkeypatch.setattr(again.teacher, "compute_outputs", compute)
     again.fill_cache()
     assert seen == [4]  # two images, each as it is and mirrored
     again.fill_cache()

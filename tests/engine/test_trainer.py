@@ -252,7 +252,7 @@ def test_distill_trainer_asks_the_gate_first_and_keeps_the_temperatures(tmp_path
     def trainer(batches):
         distiller = build("distiller", tmp_path)
         optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1, momentum=0.9)
-        return DistillTrainer(distiller, batches, optimizer, gate=asked.append)
+        return DistillTrainer(distiller, batches, optimizer, teacher_check=asked.append)
 
     first = trainer([batch_for("distiller")] * 3)
     first.train(0, 3)
@@ -277,7 +277,7 @@ def test_a_poor_teacher_stops_before_the_first_step(tmp_path):
     optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
     before = [p.clone() for p in distiller.parameters()]
     with pytest.raises(RuntimeError, match="poor"):
-        DistillTrainer(distiller, [batch_for("distiller")], optimizer, gate=refuse).train(0, 1)
+        DistillTrainer(distiller, [batch_for("distiller")], optimizer, teacher_check=refuse).train(0, 1)
     assert all(torch.equal(a, b) for a, b in zip(before, distiller.parameters()))
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators, inference_on_dataset
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, BoxMode, Instances
 from helpers.builders import PIXELS
 from torch import nn
@@ -32,7 +31,7 @@ def scripted_detector(tables):
     model = WSDDN(
         backbone=SmallConvNet(channels=[2], convs=[1], norm=""),
         in_feature="conv1",
-        box_pooler=ROIPooler(3, [1.0], 0, "ROIPool"),
+        pooler_size=3,
         head=Scripted(tables),
         num_classes=2,
         **PIXELS,

@@ -5,8 +5,6 @@ import wsd_distill  # noqa: F401
 # isort: split
 import numpy as np
 import torch
-from detectron2.layers import ShapeSpec
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
@@ -27,9 +25,9 @@ def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSD
     return WSDDN(
         backbone=SmallConvNet(channels=[4, channels], convs=[1, 1], norm=norm),
         in_feature="conv2",
-        box_pooler=ROIPooler(3, [1 / 2], 0, "ROIPool"),
         head=FCHead(input_shape=(channels, 3, 3), dims=[8], dropout=dropout),
         num_classes=K,
+        pooler_size=3,
         **PIXELS,
     )
 
@@ -44,9 +42,8 @@ def make_student(norm: str = "", channels: int = 6) -> MultiLabelClassifier:
     )
 
 
-def make_pair(teacher_channels: int = 6, student_channels: int = 6) -> LayerPair:
-    shapes = [ShapeSpec(channels=c, stride=2) for c in (teacher_channels, student_channels)]
-    return LayerPair("conv2", "conv2", *shapes)
+def make_pair() -> LayerPair:
+    return LayerPair(teacher="conv2", student="conv2")
 
 
 class OneWeight(nn.Module):

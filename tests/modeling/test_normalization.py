@@ -85,7 +85,7 @@ def test_every_mapper_reads_what_the_model_expects(name, load_config):
     cfg = load_config(f"digit_scenes/{name}.py", "model.image_format=BGR")
     mappers = [cfg.dataloader.train.mapper, *(test.loader.mapper for test in cfg.dataloader.test.values())]
     if name == "stage2":
-        mappers.append(cfg.trainer.gate.loader.mapper)
+        mappers.append(cfg.trainer.teacher_check.loader.mapper)
     assert {mapper.image_format for mapper in mappers} == {"BGR"}
 
 

@@ -33,26 +33,26 @@ def test_from_lists_of_photos_to_the_labels_of_one(tmp_path):
     """Outputs, checkpoints, proposals and the teacher's cache are found by the names that the configs give them."""
 
     def tool(name, config, *arguments):
-        config = ["--config-file", TESTS.parent / "configs" / "image_list" / f"{config}.py"]
+        config = ["--config-file", TESTS.parent / "configs" / "efficientnet_lite0" / f"{config}.py"]
         return run(TESTS.parent / "tools" / f"{name}.py", *config, *arguments, *OWN, data=tmp_path, cwd=tmp_path)
 
     write_photos(tmp_path)
-    checked = tool("check_dataset", "data", "--num-workers", 0).stdout
-    assert "pets_train: 3 images, 4 labels" in checked and checked.endswith("all is well\n")
-    tool("generate_proposals", "data", "--num-workers", 0)
-    student, teacher = "dataloader.train.mapper.sides=[64]", "dataloader.train.mapper.{}=[96]"
-    tool("train_net", "teacher", *SMALL, "train.init_checkpoint=", teacher.format("sides"))
-    distilling = [*SMALL, student, teacher.format("teacher_sizes"), "trainer.gate.warn_only=True"]
+    checked = tool("check_dataset", "student", "--num-workers", 0).stdout
+    assert "pets_train: 3 images, 4 labels" in checked and checked.endswith("OK\n")
+    tool("generate_proposals", "teacher", "--num-workers", 0)
+    student, teacher = "dataloader.train.mapper.sizes=[64]", "dataloader.train.mapper.{}=[96]"
+    tool("train_net", "teacher", *SMALL, "train.init_checkpoint=", teacher.format("sizes"))
+    distilling = [*SMALL, student, teacher.format("teacher_sizes"), "trainer.teacher_check.warn_only=True"]
     tool("train_net", "stage1", *distilling, "train.init_checkpoint=")
     tool("train_net", "stage2", *distilling)
-    results = json.loads((tmp_path / "output/pets/stage2/results.json").read_text())
+    results = json.loads((tmp_path / "output/pets/efficientnet_lite0_edge_boxes/stage2/results.json").read_text())
     assert set(results) == {"val", "test"} and "mAP" in results["test"]["multilabel"]
-    weights = ["--weights", "output/pets/stage2/model_final.pth", "--threshold", 0]
+    weights = ["--weights", "output/pets/efficientnet_lite0_edge_boxes/stage2/model_final.pth", "--threshold", 0]
     photos = ["--input", "photos/test0.png", "photos/test2.png"]
     found = tool("predict", "student", *weights, *photos, student, "train.device=cpu")
     lines = [json.loads(line) for line in found.stdout.splitlines()]
     assert [line["file_name"] for line in lines] == photos[1:]
-    with np.load(tmp_path / "output/pets/stage2/inference/test/scores.npz") as file:
+    with np.load(tmp_path / "output/pets/efficientnet_lite0_edge_boxes/stage2/inference/test/scores.npz") as file:
         expected = dict(zip(file["class_names"].tolist(), file["scores"].T[:, [0, 2]].tolist()))
     for i, line in enumerate(lines):
         assert set(line) == {"file_name", "labels"} and sorted(line["labels"]) == ["cat", "dog"]

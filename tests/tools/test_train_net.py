@@ -1,16 +1,16 @@
 """The tools as a user runs them, on a few small scenes: both stages, evaluation, resume, two processes, make demo."""
 
 import json
-import runpy
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from helpers.running import TESTS, run
+from helpers.running import run
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
+from wsd_distill.engine.training import nan_to_none
 from wsd_distill.io import file_lock
 
 SMALL = [
@@ -23,7 +23,7 @@ SMALL = [
 
 
 def train(config, output, *overrides, data, check=True, flags=()):
-    arguments = ["tools/train_net.py", "--config-file", f"configs/digit_scenes/{config}.py", *flags]
+    arguments = ["tools/train_net.py", "--config-file", f"configs/small/{config}.py", *flags]
     return run(*arguments, f"train.output_dir={output}", *SMALL, *overrides, data=data, check=check)
 
 
@@ -35,8 +35,8 @@ def losses(output, name="total_loss"):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("datasets")
-    splits = [f"digit_scenes_{split}" for split in ("train", "val", "test")]
-    run("tools/generate_proposals.py", "--dataset", *splits, "--max-boxes", 32, "--num-workers", 0, data=folder)
+    config = ["--config-file", "configs/small/teacher.py", "image_proposals.proposer.max_boxes=32"]
+    run("tools/generate_proposals.py", *config, "--num-workers", 0, data=folder)
     return folder
 
 
@@ -79,7 +79,7 @@ def stages(teacher, data, runs):
     """Stage 1 and stage 2."""
     first, second = runs / "stage1", runs / "stage2"
     common = ["train.max_iter=10", f"distiller.teacher_checkpoint={teacher}/model_final.pth"]
-    common.append("trainer.gate.warn_only=True")
+    common.append("trainer.teacher_check.warn_only=True")
     train("stage1", first, *common, data=data)
     train("stage2", second, *common, f"train.init_checkpoint={first}/model_final.pth", data=data)
     return first, second
@@ -107,7 +107,7 @@ def test_teacher_learns_and_is_evaluated(teacher, data):
 
 def test_views_are_averaged_by_an_override_of_one_splits_mapper(teacher, data, tmp_path):
     mapper = "dataloader.test.test.loader.mapper"
-    views = [f"{mapper}.tta=True", f"{mapper}.sides=[128,96]"]
+    views = [f"{mapper}.tta=True", f"{mapper}.sizes=[128,96]"]
     train(
         "teacher",
         tmp_path,
@@ -149,10 +149,10 @@ def test_resume_goes_on_where_it_was(student):
 
 
 def test_two_processes_over_gloo(teacher, data, tmp_path):
-    """Stage 2: both pass the gate, fill the teacher's cache and train; each scene is evaluated once."""
+    """Stage 2: both pass the teacher check, fill the teacher's cache and train; each scene is evaluated once."""
     both, cache = tmp_path / "both", tmp_path / "cache"
     weights = [f"distiller.teacher_checkpoint={teacher}/model_final.pth", f"distiller.cache.folder={cache}"]
-    options = [*weights, "trainer.gate.warn_only=True", "train.init_checkpoint=", "train.max_iter=3"]
+    options = [*weights, "trainer.teacher_check.warn_only=True", "train.init_checkpoint=", "train.max_iter=3"]
     done = train("stage2", both, *options, data=data, flags=["--num-gpus", "2"])
     assert "World size: 2" in done.stdout and "the teacher's mAP on 12 images is" in done.stdout
     written = np.load(cache / "logits.checksums.npy").reshape(24, 2) != 0
@@ -206,8 +206,8 @@ def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
     config = tmp_path / "plateau.py"
     config.write_text(
         "from detectron2.config import LazyConfig\n"
-        "globals().update(LazyConfig.load('configs/digit_scenes/student.py'))\n"
-        "lr_multiplier = LazyConfig.load('configs/common/optim.py').plateau\n"
+        "globals().update(LazyConfig.load('configs/small/student.py'))\n"
+        "lr_multiplier = LazyConfig.load('configs/common/train.py').plateau\n"
     )
     never_better = ["lr_multiplier.threshold=0.99", "lr_multiplier.patience=0", "optimizer.lr=0.001"]
     overrides = [f"train.output_dir={tmp_path}/out", *SMALL, "train.max_iter=4", "train.checkpointer.period=2"]
@@ -217,6 +217,25 @@ def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
     state = torch.load(tmp_path / "out" / "model_final.pth", map_location="cpu", weights_only=True)["trainer"]
     assert state["hooks"]["ReduceLROnPlateauHook"]["last_epoch"] == 2
     assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-4)
+
+
+def test_the_saved_config_trains_and_evaluates_the_same(student, data, tmp_path):
+    """Its keys are sorted, "test" before "val"; the threshold of test still comes from val of the same evaluation."""
+    folder, _ = student
+    config = tmp_path / "config.yaml"
+    shutil.copy(folder / "config.yaml", config)
+    weights = f"train.init_checkpoint={folder}/model_final.pth"
+    options = ["--config-file", config, f"train.output_dir={tmp_path}/eval", weights]
+    run("tools/train_net.py", "--eval-only", *options, data=data)
+    found, expected = (json.loads(f.read_text()) for f in (tmp_path / "eval/evaluation.json", folder / "results.json"))
+    assert list(found) == ["val", "test"]
+    for split in found:
+        assert found[split]["multilabel"] == pytest.approx(expected[split]["multilabel"], nan_ok=True, abs=1e-4)
+    first, second = tmp_path / "first", tmp_path / "second"
+    train("student", first, "train.max_iter=3", data=data)
+    run("tools/train_net.py", "--config-file", first / "config.yaml", f"train.output_dir={second}", data=data)
+    assert losses(first) == losses(second) and len(losses(first)) == 3
+    assert read(first)[0] == read(second)[0]
 
 
 def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, tmp_path):
@@ -229,7 +248,7 @@ def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, t
 def test_a_folder_takes_one_process_at_a_time(data, tmp_path, flags):
     with file_lock(tmp_path / "lock"):
         done = train("student", tmp_path, data=data, check=False, flags=flags)
-    assert f"another process is at work in {tmp_path}: wait for it or stop it" in done.stderr
+    assert f"another process is using {tmp_path}: wait for it or stop it" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
@@ -252,6 +271,5 @@ def test_only_a_complete_run_has_results(data, tmp_path):
 
 
 def test_what_is_undefined_is_null():
-    train_net = runpy.run_path(str(TESTS.parent / "tools" / "train_net.py"))
     found = {"test": {"multilabel": {"mAP": 50.0, "AP-cat": float("nan"), "n": 3}}, "val": {}}
-    assert train_net["nan_to_none"](found) == {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}}
+    assert nan_to_none(found) == {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}}

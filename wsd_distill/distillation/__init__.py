@@ -1,4 +1,4 @@
-"""T-WDet's knowledge into S-Cls: the Distiller, what it minimises, and its trainer."""
+"""Distillation from T-WDet into S-Cls: Distiller, objectives and trainer."""
 
 from .distill_trainer import DistillTrainer
 from .distiller import Distiller, freeze
@@ -23,19 +23,19 @@ __all__ = [
     "ClassAware",
     "DistillTrainer",
     "Distiller",
-    "HardLabels",
     "FitNetsHint",
-    "SoftLabels",
+    "HardLabels",
     "LayerPair",
     "Objective",
     "Objectives",
-    "WeakTeacherError",
     "RoIAwareTransfer",
+    "SoftLabels",
     "StaleCacheError",
     "StudentOutput",
     "TeacherCache",
     "TeacherCheck",
     "Temperatures",
+    "WeakTeacherError",
     "default_cache_dir",
     "freeze",
 ]

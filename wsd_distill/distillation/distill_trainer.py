@@ -1,30 +1,32 @@
-"""Training of a Distiller."""
+"""Trainer of a Distiller."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from wsd_distill.engine import Trainer
+from wsd_distill.modeling import WSDDN
 
 
 class DistillTrainer(Trainer):
-    """Trainer of a Distiller: checks the teacher, fills its cache, logs temperatures, keeps what the student has not.
+    """Trainer that checks the teacher, fills its cache, and logs and saves the objectives.
 
-    The student's weights are the checkpoint's ``model``; objectives with weights of their own (temperatures, adapters)
-    go into this trainer's state, so that the file of a stage is a file of a plain S-Cls.
+    The checkpoint's ``model`` is the student alone, a plain S-Cls. Learned weights of the objectives (temperatures,
+    adapters) are saved in the trainer's state.
 
     Args:
-        gate: called with the teacher before the first step; raises where the teacher is of no use.
-        Others as Trainer.
+        teacher_check: called with the teacher before the first step; raises if the teacher is too weak.
+        model, data_loader, optimizer, **options: as in Trainer.
     """
 
-    def __init__(self, model, data_loader, optimizer, *, gate: Callable, **options):
+    def __init__(self, model, data_loader, optimizer, *, teacher_check: Callable[[WSDDN], object], **options):
         super().__init__(model, data_loader, optimizer, **options)
-        self.gate = gate
+        self.teacher_check = teacher_check
 
     def before_train(self) -> None:
-        self.gate(self.unwrapped_model.teacher.to(self.unwrapped_model.student.device))
-        self.unwrapped_model.fill_cache()
+        distiller = self.unwrapped_model
+        self.teacher_check(distiller.teacher.to(distiller.student.device))
+        distiller.fill_cache()
         super().before_train()
 
     def run_step(self) -> None:

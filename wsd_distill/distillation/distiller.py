@@ -1,9 +1,9 @@
-"""The Distiller: a student to train, a frozen teacher that it does not own, and what the student minimises."""
+"""The Distiller: trains a student with the outputs of a frozen teacher."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.checkpoints import load_weights
@@ -13,26 +13,31 @@ from .teacher_cache import TeacherCache
 
 
 def freeze(module: nn.Module) -> None:
-    """Eval mode (dropout and BatchNorm too) and no gradient for any parameter."""
+    """Set eval mode (dropout and BatchNorm included) and disable all gradients."""
     module.eval()
     module.requires_grad_(False)
 
 
 class Distiller(nn.Module):
-    """Trains ``student`` on a weighted sum of objectives; at test time it is the student.
+    """Trains ``student`` on the sum of ``objectives``; at test time it is the student.
 
-    The teacher hangs outside the module tree: it is in no ``state_dict``, no optimizer and no DistributedDataParallel,
-    and ``train()`` does not reach it.
+    The teacher is deliberately not a submodule: it is absent from ``state_dict``, from the optimizer and from
+    DistributedDataParallel, and ``train()`` does not affect it.
 
     Args:
         student: S-Cls.
-        teacher: T-WDet, loaded from ``teacher_checkpoint`` here.
-        teacher_checkpoint: file that T-WDet's training wrote.
-        objectives: what the student minimises, the sum of all.
-        frozen: names of the student's submodules that this stage leaves alone, BatchNorm's statistics too.
-        use_cache: in training the teacher's word is read from ``cache``, which the trainer fills before the first step;
-            otherwise the teacher looks at every batch.
-        cache: where what it says of the training images is kept.
+        teacher: T-WDet; ``teacher_checkpoint`` is loaded into it.
+        teacher_checkpoint: checkpoint of T-WDet's training.
+        objectives: terms of the loss.
+        frozen: names of student submodules to keep fixed, BatchNorm statistics included.
+        use_cache: in training, teacher outputs are read from ``cache``, which the trainer fills before the first step;
+            otherwise the teacher runs on every batch.
+        cache: teacher outputs for the training images.
+
+    Raises:
+        ValueError: Teacher and student expect different channel orders, or a backbone lacks a feature map that an
+            objective names.
+        CheckpointError: The checkpoint does not fit the teacher.
     """
 
     def __init__(
@@ -49,13 +54,15 @@ class Distiller(nn.Module):
         super().__init__()
         if teacher.image_format != student.image_format:
             raise ValueError(
-                f"the teacher expects {teacher.image_format} images and the student {student.image_format}, but both "
-                "see the same: give them weights of one image_format"
+                f"the teacher expects {teacher.image_format} images and the student {student.image_format}, but one "
+                "mapper reads the images of both: use weights with the same image_format"
             )
         load_weights(teacher, teacher_checkpoint)
         freeze(teacher)
-        self._teacher_ref = (teacher,)  # a tuple is no submodule
+        self._teacher_ref = (teacher,)  # in a tuple, so that nn.Module does not register it
         self.student = student
+        for objective in objectives.values():
+            objective.build(student.backbone.output_shape(), teacher.backbone.output_shape())
         self.objectives = objectives
         self.frozen = [student.get_submodule(name) for name in frozen or []]
         for module in self.frozen:
@@ -64,31 +71,33 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> WSDDN:
+        """The frozen T-WDet."""
         return self._teacher_ref[0]
 
-    def forward(self, batched_inputs: list[dict]):
-        """
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Compute the losses in training, the student's predictions otherwise.
+
         Args:
-            batched_inputs: dicts of MultiLabelMapper with ``image``, ``proposals``, ``labels`` and ``teacher``.
+            batched_inputs: outputs of MultiLabelMapper with ``image``, ``proposals``, ``labels`` and ``teacher``.
 
         Returns:
-            In training name -> scalar loss; otherwise what the student returns.
+            In training loss name -> scalar; otherwise the outputs of the student.
         """
         if not self.training:
             return self.student(batched_inputs)
         for module in self.frozen:
-            module.eval()  # train() has reached it, this module's or, after an evaluation, the student's
+            module.eval()  # train() of this module, or of the student after an evaluation, has reset it
         teacher = self._teacher_outputs([x["teacher"] for x in batched_inputs])
         student = StudentOutput(self.student, batched_inputs, self.student.features(batched_inputs))
         return {name: objective(student, teacher) for name, objective in self.objectives.items()}
 
     @property
     def teacher_features(self) -> list[str]:
-        """The teacher's maps that the objectives compare with."""
+        """Names of the teacher's feature maps used by the objectives."""
         return sorted({name for objective in self.objectives.values() for name in objective.teacher_features})
 
     def fill_cache(self) -> None:
-        """Let the teacher look at the training images that its cache does not know."""
+        """Run the teacher on training images missing from the cache."""
         if self.cache is not None:
             self.cache.fill(self.teacher, self.teacher_features)
 
@@ -99,15 +108,11 @@ class Distiller(nn.Module):
 
     @torch.no_grad()
     def run_teacher(self, batched_inputs: list[dict]) -> WSDDNOutput:
-        """What the frozen teacher says of a batch, on the student's device."""
+        """Compute the frozen teacher's outputs for a batch, on the student's device."""
         if self.teacher.device != self.student.device:
             self.teacher.to(self.student.device)
         return self.teacher.compute_outputs(batched_inputs)
 
     def scalars(self) -> dict[str, float]:
-        """What objectives want in the log beside their losses."""
-        found = {}
-        for objective in self.objectives.values():
-            if hasattr(objective, "scalars"):
-                found.update(objective.scalars())
-        return found
+        """Return values of all objectives to log besides the losses."""
+        return {name: value for objective in self.objectives.values() for name, value in objective.scalars().items()}

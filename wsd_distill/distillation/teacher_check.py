@@ -1,4 +1,4 @@
-"""Is this teacher worth learning from? Asked before the first step, for it costs seconds and training costs days."""
+"""Sanity check of the teacher before training."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from wsd_distill.modeling import WSDDN
 
 logger = logging.getLogger(__name__)
 
-HINT = "name a split with more images, of several labels, in dataset.val or trainer.gate.loader.dataset"
+HINT = "set dataset.val or trainer.teacher_check.loader.dataset to a split with more images, of several classes"
 
 
 class WeakTeacherError(RuntimeError):
-    """The teacher ranks images no better than chance does."""
+    """The teacher's mAP is not above chance."""
 
 
 class TeacherCheck:
-    """Prints the teacher's mAP on a few labelled images and stops the run where it is no better than chance.
+    """Logs the teacher's mAP on a few labelled images and stops the run if it is not above chance.
 
-    Chance is the mAP of random scores on the same labels: its mean over 100 draws, plus three standard deviations.
-    Where that is 100 or more, the images are too few or all of one label: they cannot tell, and a warning says so.
+    The threshold is the mean mAP of 100 draws of random scores on the same labels plus three standard deviations. If
+    it reaches 100, the images are too few or too uniform to judge the teacher, and a warning is logged instead.
 
     Args:
-        loader: labelled images, as dicts that T-WDet takes.
-        warn_only: only warn.
+        loader: batches of labelled inputs for T-WDet.
+        warn_only: log a warning instead of raising WeakTeacherError.
     """
 
     def __init__(self, loader: Iterable[list[dict]], *, warn_only: bool = False):
@@ -39,40 +39,43 @@ class TeacherCheck:
         """Return the teacher's mAP in percent.
 
         Raises:
-            WeakTeacherError: it is no better than chance, or its scores are no numbers.
-            ValueError: the images hold no positive label.
+            WeakTeacherError: The mAP is not above the threshold, or the scores are not finite.
+            ValueError: The images have no positive label.
         """
         scores, labels = self._predict(teacher)
         if not (labels == 1).any():
-            raise ValueError(f"the images that the teacher is checked on have no label: {HINT}")
+            raise ValueError(f"teacher check: the images have no positive label. For a check, {HINT}.")
         if not np.isfinite(scores).all():
             raise WeakTeacherError(
-                "the teacher's scores are not finite: the weights in distiller.teacher_checkpoint are broken, train it "
-                "again or name another file"
+                "teacher check: the teacher's scores are not finite. The weights in distiller.teacher_checkpoint are "
+                "broken: train the teacher again or set another file."
             )
-        found = 100 * mean_average_precision(scores, labels)
+        teacher_map = 100 * mean_average_precision(scores, labels)
         rng = np.random.default_rng(0)
         random = [100 * mean_average_precision(rng.random(scores.shape), labels) for _ in range(100)]
-        chance, bar = np.mean(random), np.mean(random) + 3 * np.std(random)
-        text = f"the teacher's mAP on {len(labels)} images is {found:.1f}, that of random scores {chance:.1f}"
-        logger.info("Teacher gate: %s", text)
-        if bar > 100 - 1e-6:
+        chance, threshold = np.mean(random), np.mean(random) + 3 * np.std(random)
+        text = f"the teacher's mAP on {len(labels)} images is {teacher_map:.1f} (random scores: {chance:.1f})"
+        logger.info("Teacher check: %s", text)
+        if threshold > 100 - 1e-6:
             logger.warning(
-                "Teacher gate: %s. Chance reaches 100 on these images: they cannot tell a good teacher from a bad one. "
-                "Training goes on unchecked. For a check %s",
+                "Teacher check: %s. The images are too few or too uniform to judge the teacher: random scores reach "
+                "100. Training continues without the check. For a check, %s.",
                 text,
                 HINT,
             )
-        elif found <= bar:
-            text += f" (it has to be above {bar:.1f}). Was it trained, on these classes, with these pixel statistics?"
+        elif teacher_map <= threshold:
+            text += (
+                f"; it must be above {threshold:.1f}. Check that the teacher was trained, on these classes, and with "
+                "these pixel statistics."
+            )
             if not self.warn_only:
-                raise WeakTeacherError(f"{text} trainer.gate.warn_only=True goes on all the same.")
-            logger.warning(text)
-        return found
+                raise WeakTeacherError(f"{text} Set trainer.teacher_check.warn_only=True to continue anyway.")
+            logger.warning("Teacher check: %s", text)
+        return teacher_map
 
     @torch.no_grad()
     def _predict(self, teacher: WSDDN) -> tuple[np.ndarray, np.ndarray]:
-        """(M, K) scores and labels of the images of all ranks."""
+        """Return (M, K) scores and labels of the images of all ranks."""
         scores, labels = [], []
         for batch in self.loader:
             scores += [p.cpu().numpy() for p in teacher.compute_outputs(batch).image_scores]

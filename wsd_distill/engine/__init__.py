@@ -1,11 +1,10 @@
-"""Training loop and the pieces that a LazyConfig tool needs around Detectron2's own."""
+"""Training loop, and what tools add to Detectron2's LazyConfigs."""
 
-from .batch import micro_batch, scale_to_batch
-from .checkpoints import ResumableCheckpointer
-from .distributed import broadcast_buffers, create_ddp_model, exit_gloo_worker, launch, place
-from .overrides import apply_overrides
+from .distributed import broadcast_buffers, create_ddp_model, exit_gloo_worker, launch, to_device
+from .hooks import ReduceLROnPlateauHook, ResumableCheckpointer
+from .lazy_config import apply_overrides, load_config
 from .param_groups import param_groups
-from .plateau import ReduceLROnPlateauHook
+from .schedule import micro_batch, resolve_schedule
 from .trainer import Trainer
 
 __all__ = [
@@ -13,12 +12,13 @@ __all__ = [
     "ResumableCheckpointer",
     "Trainer",
     "apply_overrides",
-    "launch",
-    "exit_gloo_worker",
-    "micro_batch",
-    "param_groups",
-    "place",
-    "scale_to_batch",
     "broadcast_buffers",
     "create_ddp_model",
+    "exit_gloo_worker",
+    "launch",
+    "load_config",
+    "micro_batch",
+    "param_groups",
+    "resolve_schedule",
+    "to_device",
 ]

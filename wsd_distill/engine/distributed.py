@@ -1,4 +1,4 @@
-"""Several processes on one machine without a GPU; with GPUs Detectron2's own launcher does the work."""
+"""Several processes: GPUs through Detectron2's launcher, CPUs of one machine over gloo."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from detectron2.engine import create_ddp_model as create_gpu_ddp_model
 from detectron2.engine import launch as launch_on_gpus
 from detectron2.utils import comm
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 
 def launch(main: Callable, processes: int, *, num_machines: int, machine_rank: int, dist_url: str, args: tuple) -> None:
-    """Run ``main(*args)`` in so many processes: one GPU each over NCCL, or over gloo on CPUs where there is no GPU.
+    """Run ``main(*args)`` in ``processes`` processes: one GPU each over NCCL, or CPUs over gloo without a GPU.
 
     Raises:
         ValueError: several machines without GPUs.
@@ -27,7 +27,7 @@ def launch(main: Callable, processes: int, *, num_machines: int, machine_rank: i
     if torch.cuda.is_available():
         launch_on_gpus(main, processes, num_machines, machine_rank, dist_url, args)
     elif num_machines > 1:
-        raise ValueError("--num-machines above 1 needs GPUs: without, processes of one machine can work together")
+        raise ValueError("--num-machines above 1 needs GPUs; without, use --num-gpus for processes on one machine")
     elif processes <= 1:
         main(*args)
     else:
@@ -45,10 +45,10 @@ def _cpu_worker(rank: int, processes: int, url: str, main: Callable, args: tuple
 
 
 def exit_gloo_worker() -> None:
-    """End this process of a gloo group, with exit code 0, when all the others have come so far.
+    """Wait for all processes of a gloo group, then end this one with exit code 0.
 
-    Nothing is torn down: gloo's threads, alive until then, now and then abort a process that is ("terminate called
-    without an active exception"), after all its work has been done.
+    Nothing is torn down: gloo's threads sometimes abort a process during teardown ("terminate called without an active
+    exception"), after all its work is done.
     """
     dist.barrier()
     gc.collect()  # stops the workers of loaders
@@ -59,36 +59,34 @@ def exit_gloo_worker() -> None:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Rank 0's BatchNorm statistics for every rank, before an evaluation; those are what the checkpoint gets."""
+    """Copy rank 0's buffers (BatchNorm statistics), which the checkpoint gets, to all ranks before an evaluation."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
-def place(model: nn.Module, device: str, channels_last: bool) -> nn.Module:
-    """On the device and in the memory format that a config names in ``train``."""
+def to_device(model: nn.Module, device: str, channels_last: bool) -> nn.Module:
+    """Move a model to ``train.device``, in the memory format of ``train.channels_last``."""
     model.to(device)
     return model.to(memory_format=torch.channels_last) if channels_last else model
 
 
 def create_ddp_model(model: nn.Module) -> nn.Module:
-    """DistributedDataParallel where there are several processes; otherwise ``model`` itself."""
-    if comm.get_world_size() == 1:
-        return model
-    device = next(model.parameters()).device
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    """Detectron2's function of this name, on CPUs too."""
+    is_cuda = next(model.parameters()).device.type == "cuda"
+    return create_gpu_ddp_model(model) if is_cuda else create_gpu_ddp_model(model, device_ids=None)
 
 
 def check_unused_parameters(model: nn.Module) -> None:
-    """After the first backward pass of several processes, each of which waits for every trained parameter's gradient.
+    """Check after the first backward pass that every trained parameter has a gradient, as DDP requires.
 
     Raises:
-        RuntimeError: parameters on which no loss depends; names them.
+        RuntimeError: no loss depends on some parameters; names them.
     """
-    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    if idle:
-        modules = dict.fromkeys(name.removeprefix("student.").rpartition(".")[0] for name in idle)
+    unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if unused:
+        modules = dict.fromkeys(name.removeprefix("student.").rpartition(".")[0] for name in unused)
         raise RuntimeError(
-            f"no loss depends on {', '.join(idle)}, but several processes share the gradients of all parameters: "
+            f"no loss depends on {', '.join(unused)}, but several processes share the gradients of all parameters: "
             f"add to distiller.frozen {', '.join(modules)}"
         )

@@ -1,4 +1,4 @@
-"""Learning rates and decays by kind of parameter, as Caffe's ``lr_mult`` and ``decay_mult`` set them."""
+"""Learning rate and weight decay by kind of parameter, as Caffe's ``lr_mult`` and ``decay_mult``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def param_groups(
     bias_lr_factor: float = 1.0,
     weight_decay_bias: float | None = None,
 ) -> list[dict]:
-    """Groups for an optimizer of the trained parameters of ``model``.
+    """Make an optimizer's parameter groups of the trained parameters of ``model``.
 
     Args:
-        base_lr: the optimizer's own learning rate.
-        new_layers: modules that no weights file initialises, by any part of their dotted name ("classifier").
-        new_lr_factor: multiplies the learning rate of their parameters.
-        bias_lr_factor: multiplies that of biases; a new layer's bias gets both factors.
-        weight_decay_bias: decay of biases; None leaves the optimizer's.
+        base_lr: learning rate of the optimizer.
+        new_layers: modules without pretrained weights, by any part of their dotted name ("classifier").
+        new_lr_factor: learning rate factor of their parameters.
+        bias_lr_factor: learning rate factor of biases; both factors apply to the bias of a new layer.
+        weight_decay_bias: weight decay of biases; None: the optimizer's.
 
     Raises:
         ValueError: ``model`` has none of ``new_layers``.

@@ -1,4 +1,4 @@
-"""Batches of a loader, each read while the one before is in use."""
+"""Batches of a loader, each read while the previous one is in use."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 class Prefetcher:
-    """Iterator over the batches of ``loader``, in its order, of which a thread always reads the next one.
+    """Iterate over ``loader`` in its order while a thread reads the next batch.
 
-    An error of the loader comes, with its traceback, to whoever asks for the batch that it was about. Only the thread
-    runs the loader's code, so that random numbers that nobody else draws are those of a plain iterator.
+    An error of the loader is raised, with its traceback, where its batch is requested. Only the thread runs the
+    loader's code, so random numbers that nothing else draws are those of a plain iterator.
     """
 
     def __init__(self, loader: Iterable):
         self.loader = loader
         self._batches = iter(loader)
-        self._reader = ThreadPoolExecutor(1, "prefetcher")  # which Python waits for before it ends
+        self._reader = ThreadPoolExecutor(1, "prefetcher")  # Python joins its thread at exit
         self._next = self._read()
 
     def _read(self) -> Future:
@@ -32,5 +32,5 @@ class Prefetcher:
         return batch
 
     def pause(self) -> None:
-        """Returns when nothing is being read; what was read is kept."""
+        """Wait until nothing is being read; the batch is kept."""
         wait([self._next])

@@ -1,4 +1,4 @@
-"""The training loop on Detectron2's TrainerBase: gradient accumulation, mixed precision, losses in the log."""
+"""Training loop on Detectron2's TrainerBase: gradient accumulation, mixed precision, losses in the log."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .prefetcher import Prefetcher
 
 
 class Trainer(TrainerBase):
-    """One optimizer, one loader, one dict of losses a step; the losses are added and each is logged by its name.
+    """Minimize the sum of a model's losses; each loss is logged under its name.
 
     Args:
-        model: called with a batch in training mode, gives name -> scalar loss.
-        data_loader: endless; a micro-batch at each turn, which is read during the turn before.
+        model: in training mode, batch -> dict of scalar losses.
+        data_loader: endless iterable of micro-batches; the next one is read while the current one is in use.
         optimizer: over the parameters to train.
-        accumulate: micro-batches of one step. A step has the gradient of their mean, so that N images give the same
+        accumulate: micro-batches of a step. The gradient of a step is the mean of theirs, so N images give the same
             gradient as one batch, as several micro-batches of equal size, or on several ranks.
-        amp: autocast and gradient scaling, on a GPU.
-        clip_norm: gradients longer than this are shortened to it; None leaves them.
+        amp: autocast and gradient scaling on a GPU.
+        clip_norm: maximal norm of the gradient; None: no clipping.
 
     Attributes:
-        last_checkpoint: of this run, as ResumableCheckpointer, on the main process, has it; "" before there is one.
+        last_checkpoint: latest file of this run on the main process, set by ResumableCheckpointer; "" at first.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Trainer(TrainerBase):
 
     @property
     def unwrapped_model(self) -> nn.Module:
-        """The model without DistributedDataParallel's wrapping."""
+        """The model without its DistributedDataParallel wrapper."""
         return getattr(self.model, "module", self.model)
 
     def run_step(self) -> None:
@@ -91,7 +91,7 @@ class Trainer(TrainerBase):
             self._batches.pause()
 
     def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
-        """Add this micro-batch's gradients; ranks exchange them with the last one only."""
+        """Add the gradients of a micro-batch; ranks exchange them at the last one only."""
         wait = contextlib.nullcontext() if last or self.unwrapped_model is self.model else self.model.no_sync()
         with wait:
             with torch.autocast("cuda", enabled=self.amp):
@@ -100,11 +100,11 @@ class Trainer(TrainerBase):
         return {name: value.detach() for name, value in losses.items()}
 
     def _log(self, losses: dict[str, float], data_time: float) -> None:
-        """Means over ranks into the storage.
+        """Log means over ranks.
 
         Raises:
-            FloatingPointError: a loss is not finite, on whatever rank, for all ranks share the gradient; names it.
-                Nothing has been stepped with it.
+            FloatingPointError: a loss is not finite on some rank (all ranks share the gradient); names it. The
+                optimizer has not made a step with it.
         """
         gathered = comm.all_gather({**losses, "data_time": data_time})
         bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
@@ -119,12 +119,12 @@ class Trainer(TrainerBase):
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
     def _recovery_hint(self) -> str:
-        """Asked on all ranks. A resumed run would have the optimizer's old learning rate, whatever the config says."""
+        """Advice for a diverged run; a collective call. A resumed run has the optimizer's old learning rate."""
         last = comm.all_gather(self.last_checkpoint)[0]
         start = f"train.init_checkpoint={last} " if last else ""
         return (
             f"Lower the learning rate and start {'from the last checkpoint' if last else 'again'} in a new folder, "
-            f"without --resume, which would bring the old rate back: {start}optimizer.lr=... train.output_dir=..."
+            f"without --resume, which restores the old rate: {start}optimizer.lr=... train.output_dir=..."
         )
 
     def state_dict(self) -> dict:

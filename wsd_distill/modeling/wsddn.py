@@ -59,7 +59,6 @@ class WSDDN(NormalizedImageModel):
     Args:
         backbone: gives a dict of feature maps.
         in_feature: the map that is pooled.
-        box_pooler: pools ``in_feature`` at its own stride.
         head: (M, C, h, w) -> (M, ``output_size``), the box head.
         num_classes: K.
         score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2: 1, 0.
@@ -77,12 +76,13 @@ class WSDDN(NormalizedImageModel):
         *,
         backbone: Backbone,
         in_feature: str,
-        box_pooler: ROIPooler,
         head: nn.Module,
         num_classes: int,
         pixel_mean: list[float],
         pixel_std: list[float],
         image_format: str,
+        pooler_size: int = 7,
+        pooler_type: str = "ROIPool",
         score_scale: float = 1.0,
         score_shift: float = 0.0,
         test_nms_thresh: float = 0.4,
@@ -92,7 +92,8 @@ class WSDDN(NormalizedImageModel):
         super().__init__(pixel_mean, pixel_std, image_format)
         self.backbone = backbone
         self.in_feature = in_feature
-        self.box_pooler = box_pooler
+        scale = 1 / backbone.output_shape()[in_feature].stride
+        self.box_pooler = ROIPooler(pooler_size, [scale], sampling_ratio=0, pooler_type=pooler_type)
         self.head = head
         self.cls_branch = nn.Linear(head.output_size, num_classes)
         self.det_branch = nn.Linear(head.output_size, num_classes)
@@ -114,12 +115,13 @@ class WSDDN(NormalizedImageModel):
         return {
             "backbone": backbone,
             "in_feature": in_feature,
-            "box_pooler": ROIPooler(side, [1 / shape.stride], 0, cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE),
             "head": build_head(cfg, shape, side),
             "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "image_format": cfg.INPUT.FORMAT,
+            "pooler_size": side,
+            "pooler_type": cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE,
             "score_scale": node.SCORE_SCALE,
             "score_shift": node.SCORE_SHIFT,
             "test_nms_thresh": node.NMS_THRESH_TEST,

@@ -5,11 +5,26 @@ from detectron2.layers import ShapeSpec
 from helpers.builders import make_batch, make_pair, make_student, make_teacher
 from torchvision.ops import box_iou, roi_pool
 
-from wsd_distill.distillation import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer, StudentOutput
+from wsd_distill.distillation import (
+    AttentionTransfer,
+    FitNetsHint,
+    LayerPair,
+    Objective,
+    RoIAwareTransfer,
+    StudentOutput,
+)
+
+SHAPES = {"conv1": ShapeSpec(channels=4, stride=1), "conv2": ShapeSpec(channels=6, stride=2)}  # as in helpers.builders
 
 
-def build(**options):
-    return RoIAwareTransfer(**{"layers": [make_pair()], "pooler_size": 3, "num_proposals": 3, **options})
+def built(objective, student_shapes=SHAPES):
+    objective.build(student_shapes, SHAPES)
+    return objective
+
+
+def build(student_shapes=SHAPES, **options):
+    options = {"layers": [make_pair()], "pooler_size": 3, "num_proposals": 3, **options}
+    return built(RoIAwareTransfer(**options), student_shapes)
 
 
 def test_roi_aware_by_plain_loops(views):
@@ -33,16 +48,16 @@ def test_roi_aware_by_plain_loops(views):
 def test_keeps_the_most_confident_and_recycles_from_the_best():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 50, 50]])
     objectness = torch.tensor([0.2, 0.9, 0.5, 0.6])
-    assert build(num_proposals=2)._keep(boxes, objectness).tolist() == [1, 3]
-    assert build(num_proposals=7)._keep(boxes, objectness).tolist() == [1, 3, 2, 1, 3, 2, 1]
-    assert build(num_proposals=4, nms_thresh=0.95)._keep(boxes, objectness).tolist() == [1, 3, 2, 0]
+    assert build(num_proposals=2)._select_proposals(boxes, objectness).tolist() == [1, 3]
+    assert build(num_proposals=7)._select_proposals(boxes, objectness).tolist() == [1, 3, 2, 1, 3, 2, 1]
+    assert build(num_proposals=4, nms_thresh=0.95)._select_proposals(boxes, objectness).tolist() == [1, 3, 2, 0]
 
 
 @pytest.mark.parametrize("percent, kept", [(39, [0, 1]), (41, [0])])
 def test_an_overlap_above_0_4_is_left_out(percent, kept):
     """The lower box is the upper part of the first: their IoU is its height in percent."""
     boxes = torch.tensor([[0.0, 0, 100, 100], [0, 0, 100, percent]])
-    indices = build(num_proposals=2)._keep(boxes, torch.tensor([0.6, 0.4])).tolist()
+    indices = build(num_proposals=2)._select_proposals(boxes, torch.tensor([0.6, 0.4])).tolist()
     assert sorted(set(indices)) == kept
 
 
@@ -56,7 +71,7 @@ def test_psi_is_learned_where_channels_differ():
     student, batch = make_student(channels=5), make_batch(2)
     with torch.no_grad():
         teacher = make_teacher().eval().compute_outputs([x["teacher"] for x in batch])
-    objective = build(layers=[make_pair(teacher_channels=6, student_channels=5)])
+    objective = build({**SHAPES, "conv2": ShapeSpec(channels=5, stride=2)})
     view = StudentOutput(student, batch, student.features(batch))
     objective(view, teacher).backward()
     assert [tuple(p.shape) for p in objective.parameters()] == [(6, 5, 1, 1), (6,)]
@@ -69,7 +84,7 @@ def test_without_weighting_every_kept_proposal_counts_as_one(views):
     student, teacher = views
     objective, total = build(weighted=False), 0.0
     for i, (boxes, s) in enumerate(zip(teacher.boxes, teacher.objectness)):
-        for r in objective._keep(boxes.tensor, s).tolist():
+        for r in objective._select_proposals(boxes.tensor, s).tolist():
             mine = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
             wanted = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
             total += ((wanted - mine) ** 2).sum() / 3
@@ -87,7 +102,7 @@ def pooled(features, side):
 def test_hint_by_numpy(views):
     """The teacher's 16 x 16 cells in squares of four, the student's 8 x 8 after a matrix product over channels."""
     student, teacher = views
-    objective = FitNetsHint(layer=make_pair(), weight=0.5)
+    objective = built(FitNetsHint(layer=make_pair(), weight=0.5))
     weight, bias = (p.detach().double().numpy() for p in objective.regressor.parameters())
     mine = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], student.features["conv2"].detach().double().numpy())
     describe_mismatch = pooled(teacher.features["conv2"], 8) - mine - bias[:, None, None]
@@ -98,8 +113,7 @@ def test_hint_by_numpy(views):
 
 def test_the_hint_reaches_the_guided_layer_and_what_is_before_it(views):
     student, teacher = views
-    pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
-    objective = FitNetsHint(layer=pair)
+    objective = built(FitNetsHint(layer=LayerPair(teacher="conv2", student="conv1")))
     objective(student, teacher).backward()
     reached = {name.split(".")[1] for name, p in student.model.named_parameters() if p.grad is not None}
     assert reached == {"conv1"}
@@ -111,8 +125,8 @@ def test_the_hint_reaches_the_guided_layer_and_what_is_before_it(views):
 def test_attention_transfer_by_numpy(views):
     """Eq. 2 written out for two layers; the teacher's maps have 32 x 32 and 16 x 16 cells, the student's a quarter."""
     student, teacher = views
-    first = LayerPair("conv1", "conv1", ShapeSpec(channels=4, stride=1), ShapeSpec(channels=4, stride=1))
-    objective, total = AttentionTransfer(layers=[first, make_pair()], beta=10.0), 0.0
+    layers = [LayerPair(name, name) for name in ("conv1", "conv2")]
+    objective, total = AttentionTransfer(layers=layers, beta=10.0), 0.0
     for name, side in (("conv1", 16), ("conv2", 8)):
         mine = (student.features[name].detach().double().numpy() ** 2).sum(1)
         wanted = pooled((teacher.features[name] ** 2).sum(1, keepdim=True), side)[:, 0]
@@ -125,8 +139,7 @@ def test_attention_transfer_by_numpy(views):
 
 def test_attention_needs_no_equal_channels_and_ignores_the_scale(views):
     student, teacher = views
-    pair = LayerPair("conv2", "conv1", ShapeSpec(channels=6, stride=2), ShapeSpec(channels=4, stride=1))
-    objective = AttentionTransfer(layers=[pair])
+    objective = AttentionTransfer(layers=[LayerPair(teacher="conv2", student="conv1")])
     before = objective(student, teacher)
     resize_longest_side = {name: 7 * value for name, value in student.features.items()}
     torch.testing.assert_close(
@@ -137,7 +150,32 @@ def test_attention_needs_no_equal_channels_and_ignores_the_scale(views):
 
 
 def test_names_of_the_teachers_maps():
-    pairs = [LayerPair(name, "conv2", *[ShapeSpec(channels=6, stride=2)] * 2) for name in ("conv2", "conv1", "conv2")]
+    pairs = [LayerPair(teacher=name, student="conv2") for name in ("conv2", "conv1", "conv2")]
     assert build(layers=pairs).teacher_features == ["conv2", "conv1"]
     assert AttentionTransfer(layers=pairs).teacher_features == ["conv2", "conv1"]
     assert FitNetsHint(layer=pairs[1]).teacher_features == ["conv1"]
+
+
+@pytest.mark.parametrize("pair, model", [(("conv2", "conv9"), "student"), (("conv9", "conv2"), "teacher")])
+@pytest.mark.parametrize("kind", ["roi", "hint", "attention"])
+def test_an_unknown_layer_is_an_error_that_lists_the_layers_of_the_backbone(kind, pair, model):
+    pair = LayerPair(*pair)
+    objective = {
+        "roi": RoIAwareTransfer(layers=[pair]),
+        "hint": FitNetsHint(layer=pair),
+        "attention": AttentionTransfer(layers=[pair]),
+    }[kind]
+    message = rf"the {model}'s backbone has no feature map 'conv9'; it has \['conv1', 'conv2'\]"
+    with pytest.raises(ValueError, match=message):
+        objective.build(SHAPES, SHAPES)
+
+
+def test_an_objective_must_define_forward_and_has_defaults_for_the_rest():
+    with pytest.raises(TypeError, match="forward"):
+        Objective()
+
+    class Zero(Objective):
+        def forward(self, student, teacher):
+            return student.logits.sum() * 0
+
+    assert (Zero().teacher_features, Zero().scalars()) == ([], {})

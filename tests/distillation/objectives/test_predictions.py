@@ -142,9 +142,9 @@ def test_fixed_temperatures_follow_the_module_to_a_device():
 
 
 def test_a_mistyped_option_is_an_error():
-    with pytest.raises(ValueError, match="not 'per_proposal'"):
+    with pytest.raises(ValueError, match="got 'per_proposal'"):
         ClassAware(num_classes=K, num_proposals=7, temperatures="per_proposal")
-    with pytest.raises(ValueError, match="not 'l1'"):
+    with pytest.raises(ValueError, match="got 'l1'"):
         ClassAware(num_classes=K, num_proposals=7, distance="l1")
 
 

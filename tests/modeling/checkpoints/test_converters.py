@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, Instances
 from helpers.caffe_files import write_caffemodel
 from helpers.running import in_process
@@ -46,7 +45,6 @@ def models(channels=(64, 128, 256, 512, 512), **pixels):
     teacher = WSDDN(
         backbone=backbone(),
         in_feature="conv5_3",
-        box_pooler=ROIPooler(7, [1 / 16], 0, "ROIPool"),
         head=FCHead(input_shape=(width, 7, 7), dims=[WIDTH, WIDTH]),
         num_classes=3,
         **pixels,

@@ -4,19 +4,34 @@ No file is read before a dataset is loaded.
 """
 
 from . import coco, digit_scenes, nus_wide, voc
-from .catalog import count_classes, get_source_dataset, get_splits, register_from_config
+from .catalog import (
+    SPLITS,
+    DatasetInfo,
+    get_dataset_info,
+    get_source_dataset,
+    get_splits,
+    list_datasets,
+    register,
+    register_info,
+)
 from .coco import register_coco
 from .holdout import register_holdout
 from .image_list import register_image_list
+from .own_files import register_files
 
 __all__ = [
-    "count_classes",
-    "register_coco",
-    "register_from_config",
-    "register_image_list",
-    "register_holdout",
+    "SPLITS",
+    "DatasetInfo",
+    "get_dataset_info",
     "get_source_dataset",
     "get_splits",
+    "list_datasets",
+    "register",
+    "register_coco",
+    "register_files",
+    "register_holdout",
+    "register_image_list",
+    "register_info",
 ]
 
 for _module in (coco, digit_scenes, nus_wide, voc):

@@ -1,25 +1,56 @@
-"""Datasets by name, in Detectron2's DatasetCatalog and MetadataCatalog."""
+"""Datasets by name: in Detectron2's catalogs, and what configs take from ``dataset.name``."""
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a recipe takes from a dataset.
+
+    Attributes:
+        train, val, test: registered names. ``val`` may be ``test``, where a dataset has two splits only.
+        flip_prob: probability of a horizontal flip in training; 0 where mirrored images change their class.
+        boxes: whether annotations have boxes, so that detections can be evaluated.
+        t_teacher, t_student: temperatures of soft labels that the paper gives for it (Section 4.2).
+        edge_boxes: parameters of EdgeBoxes that differ from the defaults.
+        recipe: folder in ``configs`` that tools/reproduce.py takes unless told otherwise.
+    """
+
+    train: str
+    val: str
+    test: str
+    flip_prob: float = 0.5
+    boxes: bool = False
+    t_teacher: float = 1.0
+    t_student: float = 5.0
+    edge_boxes: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = "efficientnet_lite0"
+
+
+_INFOS: dict[str, DatasetInfo] = {}
 
 
 def register(
     name: str, load: Callable[..., list[dict]], arguments: dict, *, classes: Sequence[str], images: int | None = None
 ) -> None:
-    """Register ``load(**arguments)`` as ``name``, to be called when the dataset is loaded. Twice does no harm.
+    """Register the split ``name``: ``load(**arguments)`` is called when it is loaded. Twice is the same as once.
 
     Args:
         classes: names of the classes, in the order of their indices.
-        images: how many images a whole copy has; None: not known.
+        images: number of images of a complete copy; None: unknown.
 
     Raises:
         ValueError: the name is taken, by another dataset or by other arguments.
@@ -27,7 +58,7 @@ def register(
     if name in DatasetCatalog.list():
         before = MetadataCatalog.get(name).get("arguments")
         if before != arguments:
-            raise ValueError(f"dataset '{name}' is registered already, otherwise ({before}): choose another name")
+            raise ValueError(f"dataset '{name}' is already registered with other arguments ({before}): rename yours")
         return
     DatasetCatalog.register(name, partial(load, **arguments))
     MetadataCatalog.get(name).set(
@@ -35,29 +66,48 @@ def register(
     )
 
 
-def register_from_config(cfg) -> None:
-    """Register the datasets that ``dataset.register`` of a LazyConfig describes, before anything asks for them."""
-    for call in cfg.dataset.register:
-        instantiate(call)
+def register_info(name: str, info: DatasetInfo) -> None:
+    """Let ``dataset.name=<name>`` choose the registered splits and settings of ``info``.
+
+    Raises:
+        ValueError: the name is taken by another dataset.
+    """
+    if _INFOS.setdefault(name, info) != info:
+        raise ValueError(f"dataset.name={name} is already taken ({_INFOS[name]}): choose another name")
+
+
+def get_dataset_info(name: str) -> DatasetInfo:
+    """
+    Raises:
+        KeyError: unknown name; lists near ones.
+    """
+    if name not in _INFOS:
+        near = difflib.get_close_matches(name, _INFOS, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(_INFOS))}."
+        raise KeyError(
+            f"dataset.name={name}: no such dataset; {hint} For your own images set dataset.files.train, "
+            "dataset.files.val and dataset.files.test (datasets/README.md)"
+        )
+    return _INFOS[name]
+
+
+def list_datasets() -> list[str]:
+    """Names that ``dataset.name`` takes."""
+    return sorted(_INFOS)
 
 
 def get_splits(cfg) -> list[str]:
-    """Names of the datasets that a LazyConfig trains and evaluates on, each once."""
-    return list(dict.fromkeys(cfg.dataset[split] for split in ("train", "val", "test")))
+    """Names of the splits that a config trains and evaluates on, each once."""
+    return list(dict.fromkeys(cfg.dataset[split] for split in SPLITS))
 
 
 def get_source_dataset(name: str) -> str:
-    """The dataset that ``name`` is a part of, for which proposals are made; ``name`` itself where it is a whole."""
+    """The dataset that ``name`` is a holdout part of, whose proposal store it shares; ``name`` itself otherwise."""
     return MetadataCatalog.get(name).get("source", name)
 
 
-def count_classes(name: str) -> int:
-    """K of a registered dataset, for configs that do not know it."""
-    return len(MetadataCatalog.get(name).thing_classes)
-
-
 def keep_labelled(records: list[dict], source: str) -> list[dict]:
-    """Those with at least one label; the log counts the others."""
+    """Drop dataset dicts without a label; log their number."""
     kept = [record for record in records if record["labels"]]
     if len(kept) < len(records):
         logger.info("%s: %d of %d images dropped: no label", source, len(records) - len(kept), len(records))

@@ -9,10 +9,12 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.structures import BoxMode
 
 from ..root import datasets_root
-from .catalog import keep_labelled, register
-from .readers import read_json
+from .catalog import DatasetInfo, keep_labelled, register, register_info
+from .holdout import register_holdout
+from .readers import read_json, read_lines, read_text
 
 CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]  # by ascending category id
+VOC5_CLASSES = ["bus", "car", "cat", "person", "train"]
 LABELLED_IMAGES = {"train2014": 82_081, "val2014": 40_137, "train2017": 117_266, "val2017": 4_952}
 _FIELDS = {
     "images": ("id", "file_name", "height", "width"),
@@ -102,14 +104,48 @@ def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list
     return load_coco(json_file, os.path.join(folder, split), CLASSES)
 
 
-def register_coco(name: str, json_file: str, image_root: str, classes: Sequence[str]) -> None:
-    """Register a dataset of COCO's format, for configs; arguments as :func:`load_coco`. Nothing is read yet."""
-    arguments = {"json_file": json_file, "image_root": image_root, "classes": list(classes)}
-    register(name, load_coco, arguments, classes=classes)
+def load_coco_folder(folder: str, split: str, images: str, classes: Sequence[str]) -> list[dict]:
+    """Dataset dicts of ``instances_<split>.json`` and the folder ``images`` in a folder of :func:`datasets_root`."""
+    root = os.path.join(datasets_root(), folder)
+    return load_coco(os.path.join(root, f"instances_{split}.json"), os.path.join(root, images), classes)
+
+
+def is_coco_file(path: str | os.PathLike) -> bool:
+    """Whether a file is a JSON object, as COCO's instances format is, and not a list."""
+    return str(path).lower().endswith(".json") and read_text(path).lstrip().startswith("{")
+
+
+def read_categories(json_file: str | os.PathLike) -> list[str]:
+    """Names of the categories of a file in COCO's instances format, by ascending id."""
+    categories = _read(json_file)["categories"]
+    return [category["name"] for category in sorted(categories, key=lambda category: category["id"])]
+
+
+def register_coco(name: str, json_file: str, image_root: str | None, classes: Sequence[str] | str) -> None:
+    """Register a dataset in COCO's instances format; it is read when it is loaded.
+
+    Args:
+        image_root: None: the folder of ``json_file``.
+        classes: as :func:`load_coco`, or a text file with one name a line.
+    """
+    classes = read_lines(classes) if isinstance(classes, str) else list(classes)
+    root = os.path.dirname(json_file) if image_root is None else image_root
+    register(name, load_coco, {"json_file": json_file, "image_root": root, "classes": classes}, classes=classes)
 
 
 def register_all() -> None:
-    """Register ``coco_{2014,2017}_{train,val}_mlc``."""
+    """Register COCO's releases, and the samples ``coco3k`` and ``voc5`` in the same format."""
     for split, images in LABELLED_IMAGES.items():
         name = f"coco_{split[-4:]}_{split[:-4]}_mlc"
         register(name, load_coco_release, {"split": split}, classes=CLASSES, images=images)
+    for year, holdout in ((2014, 2_081), (2017, 2_266)):
+        fit, val = register_holdout(f"coco_{year}_train_mlc", holdout)
+        register_info(f"coco_{year}", DatasetInfo(fit, val, f"coco_{year}_val_mlc", boxes=True, recipe="vgg16"))
+    for split in ("train", "val", "test"):
+        arguments = {"folder": "coco3k", "split": split, "images": "images", "classes": CLASSES}
+        register(f"coco3k_{split}", load_coco_folder, arguments, classes=CLASSES)
+    register_info("coco3k", DatasetInfo("coco3k_train", "coco3k_val", "coco3k_test", boxes=True))
+    for split in ("train", "val"):
+        arguments = {"folder": "voc5", "split": split, "images": split, "classes": VOC5_CLASSES}
+        register(f"voc5_{split}", load_coco_folder, arguments, classes=VOC5_CLASSES)
+    register_info("voc5", DatasetInfo("voc5_train", "voc5_val", "voc5_val", boxes=True))

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..root import datasets_root
-from .catalog import register
+from .catalog import DatasetInfo, register, register_info
 from .coco import load_coco
 
 logger = logging.getLogger(__name__)
@@ -230,3 +230,8 @@ def register_all() -> None:
     """Register ``digit_scenes_{train,val,test}``; the files are made when one is first loaded."""
     for split in IMAGES:
         register(f"digit_scenes_{split}", load_digit_scenes, {"split": split}, classes=CLASSES)
+    edge_boxes = {"max_boxes": 64, "sides": [192], "hysteresis": [60, 120], "alpha": 0.55, "beta": 0.5}
+    splits = (f"digit_scenes_{split}" for split in IMAGES)
+    # Digits are not mirror-symmetric, so images are never flipped.
+    info = DatasetInfo(*splits, flip_prob=0.0, boxes=True, edge_boxes=edge_boxes, recipe="small")
+    register_info("digit_scenes", info)

@@ -1,4 +1,4 @@
-"""A part of a training set that is kept for validation, where a dataset has only training and test images."""
+"""Holdout part of a training set, for validation where a dataset has only training and test images."""
 
 from __future__ import annotations
 
@@ -10,29 +10,38 @@ from .catalog import register
 
 
 def load_holdout(source: str, images: int, holdout: bool) -> list[dict]:
-    """The ``images`` dataset dicts of ``source`` whose image id has the least SHA-256, or all others, in its order.
+    """The ``images`` dataset dicts of ``source`` with the smallest SHA-256 of their image id, or all others.
 
-    Which they are does not depend on the machine, nor on the order of the files.
+    The choice depends neither on the machine nor on the order of the files; the order is that of ``source``.
 
     Raises:
-        ValueError: ``source`` has no more images than are to be held out.
+        ValueError: ``source`` has no more than ``images`` images.
     """
     records = DatasetCatalog.get(source)
     if len(records) <= images:
         raise ValueError(f"{source} has {len(records)} images, but {images} are to be held out: hold out fewer")
     digests = [hashlib.sha256(str(record["image_id"]).encode()).digest() for record in records]
-    bar = sorted(digests)[images]
-    return [record for record, digest in zip(records, digests) if (digest < bar) == holdout]
+    limit = sorted(digests)[images]
+    return [record for record, digest in zip(records, digests) if (digest < limit) == holdout]
 
 
-def register_holdout(name: str, source: str, images: int, holdout: bool) -> None:
-    """Register a part of the registered dataset ``source``, for configs; arguments as :func:`load_holdout`.
+def register_holdout(source: str, images: int) -> tuple[str, str]:
+    """Register ``<source>_fit`` and ``<source>_holdout``, two parts of the registered dataset ``source``.
 
-    Its proposals are those of ``source``: one store serves training, validation and a training on all images.
+    Their proposals are in the store of ``source``, which thus serves training, validation and a training on all images.
+
+    Args:
+        images: size of the holdout part.
+
+    Returns:
+        Both names.
     """
     whole = MetadataCatalog.get(source)
     total = whole.get("expected_images")
-    expected = images if holdout or total is None else total - images
-    arguments = {"source": source, "images": images, "held_out": holdout}
-    register(name, load_holdout, arguments, classes=whole.thing_classes, images=expected)
-    MetadataCatalog.get(name).set(source=source)
+    names = f"{source}_fit", f"{source}_holdout"
+    for name, holdout in zip(names, (False, True)):
+        expected = images if holdout or total is None else total - images
+        arguments = {"source": source, "images": images, "holdout": holdout}
+        register(name, load_holdout, arguments, classes=whole.thing_classes, images=expected)
+        MetadataCatalog.get(name).set(source=source)
+    return names

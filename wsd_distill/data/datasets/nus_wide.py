@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..root import datasets_root
-from .catalog import keep_labelled, register
+from .catalog import DatasetInfo, keep_labelled, register, register_info
+from .holdout import register_holdout
 from .readers import class_indices, read_csv, read_lines, read_text
 
 logger = logging.getLogger(__name__)
@@ -164,5 +165,7 @@ def register_all() -> None:
         register(f"nuswide_{split}", load_nus_wide, arguments, classes=CLASSES, images=paper[split])
         official = LABELLED_IMAGES[split]
         register(f"nuswide_official_{split}", load_nus_wide_official, arguments, classes=CLASSES, images=official)
+    fit, val = register_holdout("nuswide_train", 2_000)
+    register_info("nus_wide", DatasetInfo(fit, val, "nuswide_test", t_teacher=2.0, recipe="vgg16"))
     for split in ("train", "val"):
         register(f"nuswide_csv_{split}", load_nus_wide_csv, {"split": split}, classes=CLASSES)

@@ -11,7 +11,8 @@ from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from detectron2.structures import BoxMode
 
 from ..root import datasets_root
-from .catalog import register
+from .catalog import DatasetInfo, register, register_info
+from .holdout import register_holdout
 from .readers import class_indices, read_lines, read_text
 
 logger = logging.getLogger(__name__)
@@ -87,3 +88,7 @@ def register_all() -> None:
         for split, images in splits.items():
             arguments = {"year": year, "split": split}
             register(f"voc_{year}_{split}_mlc", load_voc, arguments, classes=CLASSES, images=images)
+    fit, val = register_holdout("voc_2007_trainval_mlc", 531)
+    register_info("voc_2007", DatasetInfo(fit, val, "voc_2007_test_mlc", boxes=True, recipe="vgg16"))
+    fit, val = register_holdout("voc_2012_train_mlc", 597)
+    register_info("voc_2012", DatasetInfo(fit, val, "voc_2012_val_mlc", boxes=True, recipe="vgg16"))

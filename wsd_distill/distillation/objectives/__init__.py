@@ -1,4 +1,4 @@
-"""What the student minimises, one module for each term of the paper and of what it compares with, for a Distiller."""
+"""Terms of the distillation loss: those of the paper and of the methods it compares with."""
 
 from .features import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer
 from .objective import Objective, Objectives, StudentOutput
@@ -7,13 +7,13 @@ from .predictions import ClassAware, HardLabels, SoftLabels, Temperatures
 __all__ = [
     "AttentionTransfer",
     "ClassAware",
-    "HardLabels",
     "FitNetsHint",
-    "SoftLabels",
+    "HardLabels",
     "LayerPair",
     "Objective",
     "Objectives",
     "RoIAwareTransfer",
+    "SoftLabels",
     "StudentOutput",
     "Temperatures",
 ]

@@ -1,4 +1,4 @@
-"""Objectives on feature maps: the paper's RoI-aware transfer and those of whole maps that it compares with."""
+"""Objectives on feature maps: RoI-aware transfer, and baselines on whole maps."""
 
 from __future__ import annotations
 
@@ -20,30 +20,40 @@ from .objective import Objective, StudentOutput
 
 @dataclass
 class LayerPair:
-    """A feature map of the teacher that one of the student is to match.
-
-    Attributes:
-        teacher, student: names of the feature maps. teacher_shape, student_shape: their channels and strides.
-    """
+    """Names of a teacher feature map and of the student feature map trained to match it."""
 
     teacher: str
     student: str
-    teacher_shape: ShapeSpec
-    student_shape: ShapeSpec
+
+
+def find_shapes(
+    pair: LayerPair, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]
+) -> tuple[ShapeSpec, ShapeSpec]:
+    """Return the shapes of the student's and of the teacher's map.
+
+    Raises:
+        ValueError: A backbone has no feature map of the given name.
+    """
+    for model, name, shapes in (("student", pair.student, student_shapes), ("teacher", pair.teacher, teacher_shapes)):
+        if name not in shapes:
+            raise ValueError(f"the {model}'s backbone has no feature map {name!r}; it has {list(shapes)}")
+    return student_shapes[pair.student], teacher_shapes[pair.teacher]
 
 
 class RoIAwareTransfer(Objective):
-    """L_f, Eq. 3-4: RoI-pooled features of the proposals that T-WDet finds worth looking at, weighted by s'.
+    """RoI-aware transfer L_f, Eq. 3-4: match RoI-pooled features, weighted by the teacher's objectness s'.
+
+    Uses the proposals with the highest objectness after NMS. If the channels of a pair differ, Psi is a learned 1x1
+    convolution on the student's map, otherwise the identity.
 
     Args:
-        layers: what is to match; the losses of several pairs are added. Where the channels of a pair differ, Psi is a
-            learned 1x1 convolution, otherwise the identity.
-        pooler_size: side of the pooled features in cells.
-        nms_thresh: proposals that overlap a more confident one by more than this IoU are left out.
-        num_proposals: |R'_n|: the most confident that remain, recycled from the best where there are fewer.
+        layers: pairs of feature maps to match; their losses are summed.
+        pooler_size: height and width of the pooled features.
+        nms_thresh: IoU threshold of the NMS.
+        num_proposals: |R'_n|, proposals per image; padded by repeating from the top if fewer remain.
         weight: factor of the loss.
-        weighted: False takes 1 instead of s', a row of Table 4. s' is small and enters squared: without it the
-            loss is many times as large, and ``weight`` or the learning rate has to make up for it.
+        weighted: weight proposals by s'; False uses 1 (a row of Table 4). s' is small and enters squared, so that the
+            unweighted loss is much larger: lower ``weight`` or the learning rate with it.
     """
 
     def __init__(
@@ -57,22 +67,25 @@ class RoIAwareTransfer(Objective):
         weighted: bool = True,
     ):
         super().__init__()
-        self.layers = list(layers)
+        self.layers, self.pooler_size = list(layers), pooler_size
         self.nms_thresh, self.num_proposals = nms_thresh, num_proposals
         self.weight, self.weighted = weight, weighted
-        self.adapters, self.teacher_poolers, self.student_poolers = (nn.ModuleList() for _ in range(3))
-        for pair in self.layers:
-            mine, wanted = pair.student_shape.channels, pair.teacher_shape.channels
-            self.adapters.append(nn.Identity() if mine == wanted else Conv2d(mine, wanted, 1))
-            self.teacher_poolers.append(ROIPooler(pooler_size, [1 / pair.teacher_shape.stride], 0, "ROIPool"))
-            self.student_poolers.append(ROIPooler(pooler_size, [1 / pair.student_shape.stride], 0, "ROIPool"))
 
     @property
     def teacher_features(self) -> list[str]:
         return list(dict.fromkeys(pair.teacher for pair in self.layers))
 
+    def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
+        self.adapters, self.teacher_poolers, self.student_poolers = (nn.ModuleList() for _ in range(3))
+        for pair in self.layers:
+            student, teacher = find_shapes(pair, student_shapes, teacher_shapes)
+            same = student.channels == teacher.channels
+            self.adapters.append(nn.Identity() if same else Conv2d(student.channels, teacher.channels, 1))
+            self.teacher_poolers.append(ROIPooler(self.pooler_size, [1 / teacher.stride], 0, "ROIPool"))
+            self.student_poolers.append(ROIPooler(self.pooler_size, [1 / student.stride], 0, "ROIPool"))
+
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        kept = [self._keep(boxes.tensor, s) for boxes, s in zip(teacher.boxes, teacher.objectness)]
+        kept = [self._select_proposals(boxes.tensor, s) for boxes, s in zip(teacher.boxes, teacher.objectness)]
         weights = torch.cat([s[i] for s, i in zip(teacher.objectness, kept)])  # (sum R',): s'
         if not self.weighted:
             weights = torch.ones_like(weights)
@@ -85,55 +98,59 @@ class RoIAwareTransfer(Objective):
         for pair, adapter, teacher_pooler, student_pooler in zip(
             self.layers, self.adapters, self.teacher_poolers, self.student_poolers
         ):
-            target = teacher_pooler([teacher.features[pair.teacher]], teacher_boxes)
-            mimic = student_pooler([adapter(student.features[pair.student])], student_boxes)
-            total = total + losses.roi_feature_loss(target, mimic, weights, [len(i) for i in kept])
+            target = teacher_pooler([teacher.features[pair.teacher]], teacher_boxes)  # (sum R', C, h, w)
+            student_rois = student_pooler([adapter(student.features[pair.student])], student_boxes)
+            total = total + losses.roi_feature_loss(target, student_rois, weights, [len(i) for i in kept])
         return self.weight * total
 
-    def _keep(self, boxes: Tensor, objectness: Tensor) -> Tensor:
-        """R'_n: indices of ``num_proposals`` proposals, by falling objectness, recycled from the best."""
+    def _select_proposals(self, boxes: Tensor, objectness: Tensor) -> Tensor:
+        """Return R'_n: (num_proposals,) indices by falling objectness, repeated from the top if too few remain."""
         kept = nms(boxes, objectness, self.nms_thresh)[: self.num_proposals]
         return kept[torch.arange(self.num_proposals, device=kept.device) % len(kept)]
 
 
 class FitNetsHint(Objective):
-    """FitNets' hint, Romero et al. (2015), Eq. 3: a whole feature map, after a regressor on the student's.
+    """FitNets hint (Romero et al. 2015), Eq. 3: match a whole feature map after a regressor on the student's map.
 
-    The regressor is a learned 1x1 convolution, whatever the channels. FitNets' ends with the teacher's nonlinearity;
-    this one is linear, for channels that a ReLU finds negative everywhere at first would never learn. FitNets' also
-    brings both maps to one size by its kernel, which a student with the smaller map cannot: here the teacher's is
-    averaged over the cells of the student's. The squared distance is a mean over the map, not a sum: with 256 channels
-    of 56 x 56 cells a sum would ask for a learning rate that is smaller by as much.
+    Differences from the original:
+
+    - The regressor is a linear 1x1 convolution. With the teacher's ReLU after it, channels that start negative
+      everywhere would get no gradient.
+    - The teacher's map is average-pooled to the size of the student's, which may be the smaller one.
+    - The squared distance is a mean over the map, not a sum, so that the learning rate does not depend on its size.
 
     Args:
-        layer: the hint of the teacher and the guided layer of the student.
+        layer: hint layer of the teacher and guided layer of the student.
         weight: factor of the loss.
     """
 
     def __init__(self, *, layer: LayerPair, weight: float = 1.0):
         super().__init__()
         self.layer, self.weight = layer, weight
-        self.regressor = Conv2d(layer.student_shape.channels, layer.teacher_shape.channels, 1)
 
     @property
     def teacher_features(self) -> list[str]:
         return [self.layer.teacher]
 
+    def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
+        student, teacher = find_shapes(self.layer, student_shapes, teacher_shapes)
+        self.regressor = Conv2d(student.channels, teacher.channels, 1)
+
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        mimic = self.regressor(student.features[self.layer.student])
-        hint = adaptive_avg_pool2d(teacher.features[self.layer.teacher], mimic.shape[-2:])
-        return self.weight * losses.hint_loss(hint, mimic)
+        student_map = self.regressor(student.features[self.layer.student])  # (N, C, h, w)
+        hint = adaptive_avg_pool2d(teacher.features[self.layer.teacher], student_map.shape[-2:])
+        return self.weight * losses.hint_loss(hint, student_map)
 
 
 class AttentionTransfer(Objective):
-    """Zagoruyko and Komodakis (2017), Eq. 1-2: where the activations of whole feature maps are large.
+    """Attention transfer (Zagoruyko and Komodakis, 2017), Eq. 1-2, on whole feature maps.
 
-    A map of attention has no channels, so that nothing is learned to compare two. The teacher's is averaged over the
-    cells of the student's where their sizes differ.
+    Attention maps have no channels, so that no layer is learned. The teacher's map is average-pooled to the size of
+    the student's.
 
     Args:
-        layers: what is to match; the losses of several pairs are added.
-        beta: of Eq. 2. 1000 is the authors' for a mean over cells, as ``losses.attention_loss`` takes it.
+        layers: pairs of feature maps to match; their losses are summed.
+        beta: factor beta of Eq. 2. The authors use 1000 with a mean over cells, as in ``losses.attention_loss``.
     """
 
     def __init__(self, *, layers: list[LayerPair], beta: float = 1000.0):
@@ -144,10 +161,14 @@ class AttentionTransfer(Objective):
     def teacher_features(self) -> list[str]:
         return list(dict.fromkeys(pair.teacher for pair in self.layers))
 
+    def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
+        for pair in self.layers:
+            find_shapes(pair, student_shapes, teacher_shapes)  # raises on unknown names
+
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         total = 0
         for pair in self.layers:
-            mimic = losses.attention_map(student.features[pair.student])
-            target = adaptive_avg_pool2d(losses.attention_map(teacher.features[pair.teacher]), mimic.shape[-2:])
-            total = total + losses.attention_loss(target, mimic)
+            student_map = losses.attention_map(student.features[pair.student])  # (N, h, w)
+            target = adaptive_avg_pool2d(losses.attention_map(teacher.features[pair.teacher]), student_map.shape[-2:])
+            total = total + losses.attention_loss(target, student_map)
         return self.beta / 2 * total

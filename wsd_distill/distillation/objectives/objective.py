@@ -1,21 +1,25 @@
-"""What every objective is, and what it is given of the student."""
+"""Base class of the terms of the distillation loss."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
+from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from wsd_distill.modeling import MultiLabelClassifier
+from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
 
 @dataclass
 class StudentOutput:
-    """S-Cls on a batch; its logits are computed only where an objective asks for them.
+    """S-Cls outputs for a batch of N images; the logits are computed on first use.
 
     Attributes:
-        model: S-Cls. batched_inputs: what it was given. features: name -> (N, C, h, w).
+        model: S-Cls.
+        batched_inputs: the inputs of the model.
+        features: backbone feature maps, name -> (N, C, h, w).
     """
 
     model: MultiLabelClassifier
@@ -28,17 +32,35 @@ class StudentOutput:
         return self.model.logits(self.features)
 
 
-class Objective(nn.Module):
-    """Called with the student's and the teacher's view of the same N images; gives one scalar."""
+class Objective(nn.Module, ABC):
+    """One term of the loss that the Distiller minimises."""
 
     @property
     def teacher_features(self) -> list[str]:
-        """Names of T-WDet's feature maps that this objective looks at."""
+        """Names of the teacher's feature maps used by this objective."""
         return []
+
+    def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
+        """Create the layers that depend on feature map shapes; the Distiller calls this once.
+
+        Args:
+            student_shapes, teacher_shapes: ``output_shape()`` of each backbone.
+
+        Raises:
+            ValueError: A backbone has no feature map of the given name.
+        """
+
+    @abstractmethod
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        """Return the scalar loss for the outputs of both models on the same N images."""
+
+    def scalars(self) -> dict[str, float]:
+        """Return values to log besides the loss."""
+        return {}
 
 
 class Objectives(nn.ModuleDict):
-    """Objectives by the name of their loss (``loss_*``), in the form that a LazyConfig can write."""
+    """Objectives by loss name (``loss_*``), as keyword arguments for LazyConfig."""
 
     def __init__(self, **objectives: Objective):
         super().__init__(objectives)

@@ -1,4 +1,4 @@
-"""Objectives on predictions: the image-level labels and T-WDet's softened scores."""
+"""Objectives on predictions: image-level labels and the teacher's softened scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .objective import Objective, StudentOutput
 
 
 class HardLabels(Objective):
-    """L_p, Eq. 10: the student's own loss on the image-level labels."""
+    """Classification loss L_p on the image-level labels, Eq. 10."""
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         (loss,) = student.model.losses(student.logits, student.batched_inputs).values()
@@ -22,19 +22,20 @@ class HardLabels(Objective):
 
 
 class Temperatures(nn.Module):
-    """Softmax and sigmoid temperatures, kept positive as exponentials.
+    """Softmax and sigmoid temperatures, parametrised by their logarithms to stay positive.
 
     Args:
-        num_classes: K. num_proposals: the most proposals that an image can have.
-        kind: "per_class": one to learn for each class and proposal, as in the paper; "shared": one to learn for each of
-            t^c, t^d and t; "fixed": none to learn.
-        initial: value of all of them at first.
+        num_classes: K.
+        num_proposals: maximum number of proposals of an image.
+        kind: "per_class": a learned temperature for each class and proposal, as in the paper; "shared": one learned
+            temperature for each of t^c, t^d and t; "fixed": constants.
+        initial: initial value of all temperatures.
     """
 
     def __init__(self, num_classes: int, num_proposals: int, kind: str = "per_class", initial: float = 1.0):
         super().__init__()
         if kind not in ("per_class", "shared", "fixed"):
-            raise ValueError(f'temperatures are "per_class", "shared" or "fixed", not {kind!r}')
+            raise ValueError(f'temperatures must be "per_class", "shared" or "fixed", got {kind!r}')
         self.num_classes, self.num_proposals = num_classes, num_proposals
         sizes = {"log_t_cls": num_classes, "log_t_det": num_proposals, "log_t_student": num_classes}
         for name, size in sizes.items():
@@ -61,13 +62,14 @@ class Temperatures(nn.Module):
 
 
 class ClassAware(Objective):
-    """lambda * L_p', Eq. 5-8: softened predictions of both networks, a temperature for each class and proposal.
+    """Class-aware distillation lambda * L_p', Eq. 5-8: match softened predictions with learned temperatures.
 
     Args:
-        num_classes: K. num_proposals: the most proposals that an image can have.
+        num_classes: K.
+        num_proposals: maximum number of proposals of an image.
         weight: lambda of Eq. 11.
         temperatures, initial: ``kind`` and ``initial`` of Temperatures.
-        distance: "l2", Eq. 5; "bce", the cross-entropy that the authors' code has in its place.
+        distance: "l2" (Eq. 5) or "bce" (cross-entropy, as in the authors' released code).
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class ClassAware(Objective):
     ):
         super().__init__()
         if distance not in ("l2", "bce"):
-            raise ValueError(f'distance is "l2" or "bce", not {distance!r}')
+            raise ValueError(f'distance must be "l2" or "bce", got {distance!r}')
         self.temperatures = Temperatures(num_classes, num_proposals, temperatures, initial)
         self.weight, self.distance = weight, distance
 
@@ -99,22 +101,22 @@ class ClassAware(Objective):
         return self.weight * losses.class_aware_loss(target, losses.softened_sigmoid(student.logits, t.t_student))
 
     def scalars(self) -> dict[str, float]:
-        """Means of the temperatures, for the log."""
+        """Return the mean of each kind of temperature."""
         t = self.temperatures
         named = {"t_cls": t.t_cls, "t_det": t.t_det, "t_student": t.t_student}
         return {f"temperature/{name}": value.mean().item() for name, value in named.items()}
 
 
 class SoftLabels(Objective):
-    """Distillation of SoftLabels, Vinyals and Dean (2015), Section 2, one of the methods that the paper compares with.
+    """Soft-label distillation (Hinton, Vinyals and Dean, 2015), Section 2; a baseline of the paper.
 
-    Soft targets are Eq. 6 with one fixed temperature throughout. Softening both networks by t divides the gradient of
-    the student's logits by about t^2, so that the loss is multiplied by t_student^2, as that section wants: the share
-    of the soft targets in the sum with the hard labels then hardly depends on t. With a teacher that is softened less,
-    as by the paper's 1 and 5, the gradient is only divided by t: soft targets weigh up to t_student times more.
+    Soft targets are Eq. 6 with fixed temperatures. The loss is multiplied by ``t_student ** 2``, as in that section:
+    softening both models by t divides the gradient of the student's logits by about t^2. If only the student is
+    softened, the gradient is divided by t alone, and soft targets weigh up to ``t_student`` times more.
 
     Args:
-        t_teacher: every t^c and t^d of Eq. 7. t_student: every t of Eq. 8.
+        t_teacher: t^c and t^d of Eq. 7, for all classes and proposals.
+        t_student: t of Eq. 8, for all classes.
         weight: factor of the loss.
     """
 

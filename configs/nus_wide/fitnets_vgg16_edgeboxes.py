@@ -1,8 +1,0 @@
-"""FitNets on NUS-WIDE, SoftLabels's distillation after the hint."""
-
-from ..common.paper.fitnets import dataloader, distiller, lr_multiplier, model, optimizer, train, trainer
-from .data import dataset, epoch, proposals
-
-train.max_iter = 30 * epoch
-train.checkpointer.period = epoch
-distiller.objectives.loss_soft_labels.update(t_teacher=2.0, t_student=5.0)  # Section 4.2

@@ -1,0 +1,12 @@
+"""T-WDet."""
+
+from ..common.data import use_proposals
+from .base import dataloader, dataset, detector, image_proposals, lr_multiplier, optimizer, proposals, train, trainer
+from .base import teacher as model
+from .base import teacher_size as _size
+
+train.update(run="teacher", epochs=8)
+model.proposer = "${image_proposals}"
+
+use_proposals(dataloader)
+dataloader.train.mapper.sizes = [_size]

@@ -1,0 +1,202 @@
+"""Overrides, and the dataset that a config is for."""
+
+import json
+
+import pytest
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog
+from helpers.builders import own_images
+from PIL import Image
+
+from wsd_distill.data.datasets import get_splits
+from wsd_distill.engine import load_config as load_file
+
+NAME = "small/student.py"
+
+
+def test_sets_nested_keys_of_every_kind(load_config):
+    cfg = load_config(
+        NAME,
+        "train.max_iter=7",
+        "dataloader.train.mapper.sizes=[32, 64]",
+        "train.channels_last=False",
+        "optimizer.lr=0.5",
+    )
+    assert (cfg.train.max_iter, cfg.train.channels_last, cfg.optimizer.lr) == (7, False, 0.5)
+    assert list(cfg.dataloader.train.mapper.sizes) == [32, 64]
+    assert list(cfg.dataloader.test.val.loader.mapper.sizes) == [32, 64]  # follows by interpolation
+
+
+@pytest.mark.parametrize(
+    "typo, meant",
+    [
+        ("train.max_iters=7", "train.max_iter"),
+        ("optimiser.lr=1", "optimizer.lr"),
+        ("model.num_clases=3", "num_classes"),
+    ],
+)
+def test_a_mistyped_key_is_an_error_that_names_the_nearest(load_config, typo, meant):
+    with pytest.raises(KeyError, match=f"no key '{typo.split('=')[0]}'; did you mean .*{meant}"):
+        load_config(NAME, typo)
+
+
+def test_a_key_below_a_value_is_an_error(load_config):
+    with pytest.raises(KeyError, match="no key 'train.max_iter.x'"):
+        load_config(NAME, "train.max_iter.x=1")
+
+
+def test_not_key_value(load_config):
+    with pytest.raises(ValueError, match="write key=value"):
+        load_config(NAME, "train.max_iter")
+
+
+@pytest.mark.parametrize("value", ["1,2", "lr=0.1", "[1,2"])
+def test_a_value_that_cannot_be_read_is_no_unknown_key(load_config, value):
+    with pytest.raises(ValueError, match="the value of 'train.output_dir=.* cannot be parsed. Quote"):
+        load_config(NAME, f"train.output_dir={value}")
+
+
+def test_quoted_text_is_taken_as_it_is(load_config):
+    assert load_config(NAME, 'train.output_dir="a=b, c"').train.output_dir == "a=b, c"
+
+
+def test_a_parameter_that_the_config_leaves_out_can_be_set(load_config):
+    cfg = load_config("small/teacher.py", "model.test_nms_thresh=0.3", "image_proposals.proposer.min_score=0.02")
+    assert instantiate(cfg.model).test_nms_thresh == 0.3
+    assert instantiate(cfg.model).proposer.proposer.min_score == 0.02
+    with pytest.raises(KeyError, match="no key 'image_proposals.proposer.min_scor'"):
+        load_config("small/teacher.py", "image_proposals.proposer.min_scor=0.02")
+    with pytest.raises(KeyError, match="no key 'trainer.options'"):  # **options is not a parameter of that name
+        load_config("small/stage2.py", "trainer.options=1")
+
+
+def test_an_override_below_an_interpolation_changes_what_it_refers_to(load_config):
+    cfg = load_config("small/teacher.py", "model.proposer.num_proposals=5", "image_proposals.proposer.sides=[320]")
+    assert cfg.image_proposals.num_proposals == 5
+    assert cfg.proposals.methods.edge_boxes.generator.sides == [320]
+    assert instantiate(cfg.image_proposals.proposer).max_boxes == 64  # the dataset's own, still
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_parameters_of_another_generator_are_overridden_in_any_order(load_config, order):
+    overrides = ["proposals.method=selective_search", "image_proposals.proposer.mode=quality"][::order]
+    proposer = instantiate(load_config("small/teacher.py", *overrides).image_proposals.proposer)
+    assert (proposer.name, proposer.mode) == ("selective_search", "quality")
+
+
+def test_an_unknown_generator_is_an_error_that_lists_the_known_ones(load_config):
+    with pytest.raises(ValueError, match="proposals.method=edge: choose from edge_boxes, selective_search, detector"):
+        load_config("small/teacher.py", "proposals.method=edge")
+
+
+def test_settings_of_the_dataset_give_way_to_overrides(load_config):
+    cfg = load_config(NAME, "dataset.flip_prob=0.5", "dataset.val=digit_scenes_test")
+    assert (cfg.dataset.flip_prob, cfg.dataset.val, cfg.dataset.num_classes) == (0.5, "digit_scenes_test", 10)
+    assert instantiate(cfg.dataloader.train.mapper).flip_prob == 0.5
+
+
+def test_an_unknown_dataset_names_near_ones(load_config):
+    with pytest.raises(KeyError, match="dataset.name=coco_2041: no such dataset; did you mean coco_2014"):
+        load_config("vgg16/student.py", "dataset.name=coco_2041")
+    with pytest.raises(Exception, match="dataset.name"):
+        load_config("vgg16/student.py")
+
+
+@pytest.fixture
+def own(tmp_path, restore_catalogs):
+    """Overrides for three images, and two more in one list for both other splits."""
+    for i in range(3):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{i}.png")
+    (tmp_path / "train.csv").write_text("file,labels\n0.png,cat;dog\n1.png,cow\n2.png,\n")
+    (tmp_path / "other.csv").write_text("file,labels,split\n3.png,dog,val\n4.png,cat,test\n")
+    names = ["dataset.split_names.val=val", "dataset.split_names.test=test"]
+    return [*own_images(tmp_path / "train.csv", *[tmp_path / "other.csv"] * 2), *names]
+
+
+OWN_RECIPE = "efficientnet_lite0/student.py"
+
+
+def test_own_images_by_overrides_alone(own, load_config):
+    load_config(OWN_RECIPE, *own)
+    cfg = load_config(OWN_RECIPE, *own)  # training, then evaluation, in one process
+    assert get_splits(cfg) == ["pets_train", "pets_val", "pets_test"]
+    assert [len(DatasetCatalog.get(name)) for name in get_splits(cfg)] == [3, 1, 1]
+    assert DatasetCatalog.get("pets_val")[0]["labels"] == [2]  # of the training list: cat, cow, dog
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    assert mapper.num_classes == cfg.dataset.num_classes == 3
+    out = mapper(DatasetCatalog.get(cfg.dataloader.train.dataset)[0])
+    assert out["labels"].tolist() == [1, 0, 1]
+    assert out["image"].shape == (3, 96, 96)
+    assert (out["height"], out["width"]) == (20, 30)
+    assert instantiate(cfg.proposals.val).endswith("proposals/pets_val_edge_boxes.arrow")
+
+
+def test_a_file_that_is_missing_is_named(load_config, restore_catalogs):
+    with pytest.raises(ValueError, match="dataset.name=pets: set dataset.files.val, dataset.files.test"):
+        load_config(OWN_RECIPE, "dataset.name=pets", "dataset.files.train=train.csv")
+
+
+def test_own_images_in_cocos_format(tmp_path, load_config, restore_catalogs):
+    categories = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+    for split in ("train", "val", "test"):
+        image = {"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}
+        annotation = {"image_id": 1, "category_id": 7, "bbox": [0, 0, 5, 5], "iscrowd": 0}
+        content = {"images": [image], "annotations": [annotation], "categories": categories}
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    files = own_images(*(tmp_path / f"{split}.json" for split in ("train", "val", "test")))
+    cfg = load_config(OWN_RECIPE, *files, f"dataset.image_root='{tmp_path}/{{split}}'")
+    assert (cfg.dataset.num_classes, cfg.dataset.boxes) == (2, True)
+    (record,) = DatasetCatalog.get("pets_val")
+    assert (record["labels"], record["file_name"]) == ([1], str(tmp_path / "val" / "a.jpg"))
+
+
+@pytest.fixture
+def saved(load_config, tmp_path):
+    """A function: recipe and overrides -> the ``config.yaml`` that a run saves."""
+
+    def save(name, *overrides):
+        path = str(tmp_path / "config.yaml")
+        LazyConfig.save(load_config(name, *overrides), path)
+        return path
+
+    return save
+
+
+def test_a_saved_config_registers_the_same(own, saved):
+    cfg = load_file(saved(OWN_RECIPE, *own))
+    assert instantiate(cfg.dataloader.test.val.loader.mapper).num_classes == 3
+
+
+def test_a_saved_config_has_epochs_not_iterations(saved):
+    """Another batch or another number of epochs thus changes the iterations, as for the recipe."""
+    cfg = load_file(saved(NAME), ["train.epochs=3"])
+    assert (cfg.train.max_iter, cfg.train.checkpointer.period, cfg.train.epochs) == (None, None, 3)
+    cfg = load_file(saved(NAME, "train.max_iter=70"))
+    assert (cfg.train.max_iter, cfg.train.epochs) == (70, 12)
+
+
+def test_a_saved_config_belongs_to_its_dataset(saved):
+    path = saved(NAME)
+    assert load_file(path, ["dataset.name=digit_scenes"]).dataset.train == "digit_scenes_train"
+    with pytest.raises(ValueError, match="was saved by a run on dataset digit_scenes: for voc5 use its recipe"):
+        load_file(path, ["dataset.name=voc5"])
+
+
+def test_voc5_is_found_where_detectron2_looks(tmp_path, monkeypatch, load_config):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    (tmp_path / "voc5").mkdir()
+    names = ["bus", "car", "cat", "person", "train"]
+    content = {
+        "images": [{"id": 1, "file_name": "000001.jpg", "height": 20, "width": 30}],
+        "annotations": [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 5, 5], "iscrowd": 0}],
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(names)],
+    }
+    (tmp_path / "voc5" / "instances_val.json").write_text(json.dumps(content))
+    cfg = load_config("efficientnet_lite0/student.py", "dataset.name=voc5")
+    assert get_splits(cfg) == ["voc5_train", "voc5_val"]
+    (record,) = DatasetCatalog.get("voc5_val")
+    assert (record["labels"], record["file_name"]) == ([2], str(tmp_path / "voc5" / "val" / "000001.jpg"))
+    with pytest.raises(FileNotFoundError, match=r"voc5.instances_train\.json is missing"):
+        DatasetCatalog.get("voc5_train")
+    assert list(cfg.dataloader.test) == ["test"]
+    assert cfg.dataloader.test.test.evaluator.threshold_split is None

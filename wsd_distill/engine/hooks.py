@@ -1,0 +1,124 @@
+"""Hooks: checkpoints of a run that is resumed, and the paper's learning rate schedule."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from detectron2.engine import HookBase, hooks
+from detectron2.evaluation import inference_context
+from detectron2.utils import comm
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from wsd_distill.losses import image_level_bce
+
+from .distributed import broadcast_buffers
+
+logger = logging.getLogger(__name__)
+
+
+class ResumableCheckpointer(hooks.PeriodicCheckpointer):
+    """Detectron2's hook, which also removes the files written before a resume.
+
+    Detectron2's counts only its own files, so each resume would leave one more. After a resume the newest
+    ``max_to_keep`` periodic files (``model_0000499.pth``) of earlier iterations are kept, and removed in their turn.
+    Files of later iterations belong to another run and are left alone. ``trainer.last_checkpoint`` is set.
+    """
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.trainer.start_iter == 0:
+            return
+        self.trainer.last_checkpoint = self.checkpointer.get_checkpoint_file()
+        if self.max_to_keep is None:
+            return
+        self.recent_checkpoints = self._written_before(self.trainer.start_iter)
+        while len(self.recent_checkpoints) > self.max_to_keep:
+            self.path_manager.rm(self.recent_checkpoints.pop(0))
+
+    def after_step(self) -> None:
+        super().after_step()
+        if (self.trainer.iter + 1) % self.period == 0:
+            self.trainer.last_checkpoint = self.checkpointer.get_checkpoint_file()
+
+    def _written_before(self, iteration: int) -> list[str]:
+        """Periodic files of earlier iterations, oldest first."""
+        found = []
+        for path in Path(self.checkpointer.save_dir).iterdir():
+            number = re.fullmatch(rf"{re.escape(self.file_prefix)}_(\d{{7}})\.pth", path.name)
+            if number and int(number[1]) < iteration:
+                found.append(str(path))
+        return sorted(found)
+
+
+class ReduceLROnPlateauHook(HookBase):
+    """Lower all learning rates when the validation loss has not improved (Section 3.3).
+
+    The validation loss is the cross-entropy of ``image_scores`` (Eq. 10) over the images of all ranks, with the model
+    in eval mode; for a Distiller it is the student's loss. It is logged as ``val_loss``, the learning rate as ``lr``.
+    The state is saved in checkpoints.
+
+    Args:
+        loader: labelled images in batches, as the model takes them.
+        period: iterations between two validations.
+        factor: multiplies the learning rates.
+        patience: number of validations without improvement after which the next one lowers the rates.
+        threshold: relative decrease of the best loss that counts as an improvement.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[list[dict]],
+        *,
+        period: int,
+        factor: float = 0.1,
+        patience: int = 1,
+        threshold: float = 1e-3,
+    ):
+        if period < 1:
+            raise ValueError(f"lr_multiplier.period is {period}: set it to the iterations of an epoch, at least 1")
+        self.loader, self.period = loader, period
+        self.options = {"factor": factor, "patience": patience, "threshold": threshold}
+
+    @cached_property
+    def scheduler(self) -> ReduceLROnPlateau:
+        return ReduceLROnPlateau(self.trainer.optimizer, **self.options)
+
+    def after_step(self) -> None:
+        before = self.trainer.optimizer.param_groups[0]["lr"]
+        self.trainer.storage.put_scalar("lr", before, smoothing_hint=False)
+        if (self.trainer.iter + 1) % self.period:
+            return
+        loss = self.validation_loss()
+        self.trainer.storage.put_scalar("val_loss", loss, smoothing_hint=False)
+        self.scheduler.step(loss)
+        after = self.trainer.optimizer.param_groups[0]["lr"]
+        if after < before:
+            best = self.scheduler.best
+            logger.info("Learning rate %.3g -> %.3g: validation loss %.4f, best %.4f", before, after, loss, best)
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Mean over the images of ``loader``, the same on all ranks."""
+        model, total, images = self.trainer.unwrapped_model, 0.0, 0
+        broadcast_buffers(model)
+        with inference_context(model):
+            for batch in self.loader:
+                scores = torch.stack([x["image_scores"] for x in model(batch)])
+                labels = torch.stack([x["labels"] for x in batch]).to(scores.device)
+                total += image_level_bce(scores, labels, eps=1e-7).item() * len(batch)
+                images += len(batch)
+        parts = comm.all_gather((total, images))
+        return sum(t for t, _ in parts) / sum(n for _, n in parts)
+
+    def state_dict(self) -> dict:
+        """State of the scheduler without its options, which come from the config, also after a resume."""
+        state = self.scheduler.state_dict()
+        return {key: state[key] for key in ("best", "num_bad_epochs", "last_epoch")}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.scheduler.load_state_dict(state_dict)

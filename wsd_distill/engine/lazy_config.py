@@ -1,0 +1,131 @@
+"""LazyConfig files with overrides from the command line, and the dataset that ``dataset.name`` chooses."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.utils.registry import locate
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from wsd_distill.data.datasets import get_dataset_info, register_files
+
+
+def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Load a recipe, or the ``config.yaml`` of a run, apply overrides, register the dataset and fill in its settings.
+
+    Raises:
+        KeyError: no such key in the config, or no such dataset; names near ones.
+        ValueError: an override that is not ``key=value``, or another dataset for a saved config.
+        FileNotFoundError, ValueError: a file of the dataset is missing or wrong.
+    """
+    cfg = LazyConfig.load(file)
+    saved = cfg.dataset.name if cfg.dataset.train is not None else None
+    first = ("proposals.method=",)  # image_proposals.proposer refers to it
+    apply_overrides(cfg, sorted(overrides, key=lambda override: not override.startswith(first)))
+    if cfg.proposals.method not in cfg.proposals.methods:
+        raise ValueError(f"proposals.method={cfg.proposals.method}: choose from {', '.join(cfg.proposals.methods)}")
+    name = cfg.dataset.name
+    if saved and name != saved:
+        raise ValueError(f"{file} was saved by a run on dataset {saved}: for {name} use its recipe in configs")
+    resolve_dataset(cfg)
+    return cfg
+
+
+def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Set ``a.b=value`` in ``cfg`` in place; a key below an interpolation changes the node that it refers to.
+
+    A valid key is one that the config has, or a parameter of what the ``_target_`` beside it names.
+
+    Raises:
+        KeyError: no such key; names near ones.
+        ValueError: not of the form ``key=value``, or a value that cannot be parsed.
+    """
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ValueError(f"{override!r} is not an override: write key=value, for example train.epochs=20")
+        prefix, _, name = key.rpartition(".")
+        node = _select(cfg, prefix)
+        if not _has_key(node, name):
+            near = difflib.get_close_matches(key, list(_keys(OmegaConf.to_container(cfg))), n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise KeyError(f"the config has no key {key!r}{hint}")
+        try:
+            LazyConfig.apply_overrides(node, [f"{name}={value}"])
+        except (OverrideParseException, ValidationError) as error:
+            raise ValueError(
+                f"the value of {override!r} cannot be parsed. Quote text with special characters, inside the shell's "
+                f"own quotes: '{key}=\"a=b, c\"'"
+            ) from error
+    return cfg
+
+
+def resolve_dataset(cfg: DictConfig) -> None:
+    """Register ``cfg.dataset`` and set those of its fields that are None from the registration of ``dataset.name``.
+
+    Raises:
+        KeyError, ValueError, FileNotFoundError: as ``load_config``.
+    """
+    node = cfg.dataset
+    for call in node.register:
+        instantiate(call)
+    name = node.name
+    if any(node.files.values()):
+        options = {key: node[key] for key in ("image_root", "classes", "split_names")}
+        register_files(name, node.files, **options)
+    info = get_dataset_info(name)
+    for key, value in asdict(info).items():
+        if key in node and node[key] is None:
+            node[key] = value
+    if node.num_classes is None:
+        node.num_classes = len(MetadataCatalog.get(node.train).thing_classes)
+    edge_boxes = cfg.proposals.methods.edge_boxes.generator
+    for key, value in info.edge_boxes.items():
+        if key not in edge_boxes:
+            edge_boxes[key] = value
+    tests = cfg.dataloader.get("test") or {}
+    if node.val == node.test and "val" in tests:  # two splits only: F1 uses the threshold tuned on the test split
+        del tests["val"]
+        tests.test.evaluator.threshold_split = None
+
+
+def _select(cfg: DictConfig, prefix: str):
+    """The node at a dotted path, interpolations followed; None if there is none."""
+    if not prefix:
+        return cfg
+    try:
+        return OmegaConf.select(cfg, prefix)
+    except OmegaConfBaseException:
+        return None
+
+
+def _has_key(node, name: str) -> bool:
+    if isinstance(node, ListConfig):
+        return name.isdigit() and int(name) < len(node)
+    if not isinstance(node, DictConfig):
+        return False
+    return name in node or name in _parameters(node.get("_target_"))
+
+
+def _parameters(target) -> set[str]:
+    """Names of the keyword parameters of a ``_target_``."""
+    target = locate(target) if isinstance(target, str) else target
+    if target is None:
+        return set()
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {name for name, p in inspect.signature(target).parameters.items() if p.kind in kinds}
+
+
+def _keys(node, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of nested dicts and lists."""
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield f"{prefix}{name}"
+        if isinstance(value, (dict, list)):
+            yield from _keys(value, f"{prefix}{name}.")

@@ -1,0 +1,39 @@
+"""Length of a training and size of its micro-batches."""
+
+from __future__ import annotations
+
+from detectron2.config import instantiate
+from omegaconf import DictConfig
+
+from wsd_distill.data.build import get_dataset_dicts
+
+
+def micro_batch(batch_size: int, accumulate: int) -> int:
+    """Images of a micro-batch over all ranks, for configs: ``trainer.accumulate`` alone splits a batch.
+
+    Raises:
+        ValueError: ``accumulate`` does not divide the batch.
+    """
+    if batch_size % accumulate:
+        raise ValueError(
+            f"{batch_size} images cannot be split into {accumulate} equal micro-batches: set trainer.accumulate to a "
+            "divisor"
+        )
+    return batch_size // accumulate
+
+
+def resolve_schedule(cfg: DictConfig) -> None:
+    """Set ``train.max_iter`` and the checkpoints' period where they are None, from ``train.epochs``.
+
+    An epoch has as many iterations as the training images have batches of ``dataloader.train.total_batch_size`` times
+    ``trainer.accumulate`` images; both numbers are rounded.
+    """
+    train = cfg.train
+    if train.max_iter is not None and train.checkpointer.period is not None:
+        return
+    batch = instantiate(cfg.dataloader.train.total_batch_size) * cfg.trainer.accumulate
+    epoch = len(get_dataset_dicts(cfg.dataset.train)) / batch
+    if train.max_iter is None:
+        train.max_iter = max(1, round(train.epochs * epoch))
+    if train.checkpointer.period is None:
+        train.checkpointer.period = max(1, round(epoch))

@@ -1,0 +1,120 @@
+"""What tools/train_net.py does with a config: train, evaluate, write the results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import instantiate
+from detectron2.engine import HookBase, default_writers, hooks
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from omegaconf import DictConfig
+from torch import nn
+
+from wsd_distill.io import atomic_write, file_lock
+
+from .distributed import broadcast_buffers, create_ddp_model, to_device
+from .hooks import ResumableCheckpointer
+
+logger = logging.getLogger("wsd_distill")
+
+RESULTS = "results.json"  # the last file that a training writes: where it exists, the run is complete
+EVALUATION = "evaluation.json"  # written by --eval-only
+
+
+def do_test(cfg: DictConfig, model: nn.Module) -> dict:
+    """Evaluate on every entry of ``dataloader.test``.
+
+    Splits that the threshold of another one is tuned on (``threshold_split``) come first, whatever their order.
+
+    Returns:
+        Name -> metrics on the main process, {} on others.
+    """
+    broadcast_buffers(model)
+    results = {}
+    tests = cfg.dataloader.test
+    for name in sorted(tests, key=lambda name: tests[name].evaluator.get("threshold_split") is not None):
+        test = tests[name]
+        result = inference_on_dataset(model, instantiate(test.loader), instantiate(test.evaluator))
+        if comm.is_main_process():
+            logger.info("Results on %s", name)
+            print_csv_format(result)
+            results[name] = result
+    return results
+
+
+def do_train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
+    """Train ``model``, or a Distiller around it, and write ``results.json``."""
+    trained = model
+    if "distiller" in cfg:
+        cfg.distiller.student = model
+        trained = instantiate(cfg.distiller).to(cfg.train.device)
+        to_device(trained.teacher, cfg.train.device, cfg.train.channels_last)
+    cfg.optimizer.params.model = trained
+    optimizer = instantiate(cfg.optimizer)
+    cfg.trainer.model = create_ddp_model(trained)
+    cfg.trainer.optimizer = optimizer
+    trainer = instantiate(cfg.trainer)
+
+    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    main = comm.is_main_process()
+    latest = {}
+
+    def evaluate() -> dict:
+        latest.update(do_test(cfg, model))
+        return latest
+
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            build_lr_hook(cfg, optimizer),
+            ResumableCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+            hooks.EvalHook(cfg.train.eval_period, evaluate),
+            hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
+            if main
+            else None,
+        ]
+    )
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    if start > 0:  # a resumed run continues with other images than those it began with
+        seed_all_rng(cfg.train.seed + start + comm.get_rank())
+    trainer.data_loader = instantiate(cfg.dataloader.train)
+    if start < cfg.train.max_iter and main:  # otherwise the run is complete, and only evaluated again
+        (Path(cfg.train.output_dir) / RESULTS).unlink(missing_ok=True)
+    trainer.train(start, cfg.train.max_iter)
+    write_results(cfg, latest, RESULTS)
+
+
+def build_lr_hook(cfg: DictConfig, optimizer) -> HookBase:
+    """``lr_multiplier`` as a hook: a hook itself, or a multiplier of the learning rate over ``train.max_iter``."""
+    schedule = instantiate(cfg.lr_multiplier)
+    return schedule if isinstance(schedule, HookBase) else hooks.LRScheduler(optimizer, schedule)
+
+
+def write_results(cfg: DictConfig, results: dict, name: str) -> None:
+    """Write ``name`` in the run's folder; undefined metrics (the AP of a class without an image) become null."""
+    if comm.is_main_process():
+        with atomic_write(Path(cfg.train.output_dir) / name) as tmp_path:
+            tmp_path.write_text(json.dumps(nan_to_none(results), indent=1, allow_nan=False))
+
+
+def nan_to_none(results):
+    """Replace NaN and infinity in nested dicts of numbers by None; JSON has neither."""
+    if isinstance(results, dict):
+        return {name: nan_to_none(value) for name, value in results.items()}
+    return results if math.isfinite(results) else None
+
+
+def lock_output_dir(folder: str) -> AbstractContextManager:
+    """Create the run's folder and keep other processes out of it; the main process does so for all ranks."""
+    if not comm.is_main_process():
+        return nullcontext()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return file_lock(Path(folder) / "lock")
