@@ -51,8 +51,9 @@ def exit_gloo_worker() -> None:
     exception"), after all its work is done.
     """
     dist.barrier()
-    gc.collect()  # stops the workers of loaders
-    multiprocessing.util._exit_function()  # releases their semaphores; os._exit skips it
+    # os._exit skips the end of a multiprocessing child: stop loader workers, then release their semaphores.
+    gc.collect()
+    multiprocessing.util._exit_function()  # type: ignore[attr-defined]
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
