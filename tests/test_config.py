@@ -70,7 +70,7 @@ def test_one_yaml_for_each_model_of_the_lazy_configs(model, kind):
     with torch.device(cfg.MODEL.DEVICE):  # no memory for the 134 million weights of VGG16
         ours, theirs = build_model(cfg), instantiate(lazy)
     assert shapes(ours) == shapes(theirs)
-    assert cfg.MODEL.PIXEL_MEAN == list(lazy.pixel_mean) and cfg.MODEL.PIXEL_STD == list(lazy.pixel_std)
+    assert list(lazy.pixel_mean) == cfg.MODEL.PIXEL_MEAN and list(lazy.pixel_std) == cfg.MODEL.PIXEL_STD
     assert ours.image_format == theirs.image_format and ours.in_feature == theirs.in_feature
     assert ours.backbone.output_shape() == theirs.backbone.output_shape()
     trained = [{key for key, p in each.named_parameters() if p.requires_grad} for each in (ours, theirs)]

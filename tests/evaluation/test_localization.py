@@ -266,8 +266,8 @@ def test_detections_file(register, tmp_path):
     ("records", "message"),
     [
         ([{"image_id": "a", "labels": [0]}], "'a' .* has no 'annotations'"),
-        ([record("a")], "not one box"),
-        ([record("a", (CAT, SQUARE, "iscrowd"), (CAT, SQUARE, "difficult"))], "not one box"),
+        ([record("a")], "no box that"),
+        ([record("a", (CAT, SQUARE, "iscrowd"), (CAT, SQUARE, "difficult"))], "no box that"),
         ([record("a", (3, SQUARE))], "'a' .* box of class 3, but there are 3 classes"),
     ],
 )
@@ -279,11 +279,11 @@ def test_bad_datasets(register, records, message):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        ({}, "1 of the 1 images .* no prediction, the first being 'a'"),
+        ({}, "1 of the 1 images .* no prediction, first image 'a'"),
         ({"b": instances()}, "'b' is not in dataset"),
         ({"a": instances(size=(50, 60))}, r"'a' are for .*\(50, 60\), but the image is \(100, 120\)"),
-        ({"a": instances((CAT, SQUARE, float("nan")))}, "'a' hold NaN"),
-        ({"a": instances((3, SQUARE, 0.5))}, "'a' hold .* unknown class"),
+        ({"a": instances((CAT, SQUARE, float("nan")))}, "'a' have NaN"),
+        ({"a": instances((3, SQUARE, 0.5))}, "'a' have .* unknown class"),
     ],
 )
 def test_bad_predictions(register, outputs, message):

@@ -136,7 +136,7 @@ def test_threshold_split_of_other_classes(register, tmp_path):
     name, scores = one_class(register, [0.2], [1])
     run(MultiLabelEvaluator(register(RECORDS, CLASSES), output_dir=str(tmp_path / "val")), SCORES)
     evaluator = MultiLabelEvaluator(name, output_dir=str(tmp_path / "test"), threshold_split="val")
-    with pytest.raises(ValueError, match=r"val.scores\.npz is of other classes"):
+    with pytest.raises(ValueError, match=r"val.scores\.npz has other classes"):
         run(evaluator, scores)
 
 
@@ -164,10 +164,10 @@ def test_image_seen_by_two_ranks_counts_once(register, monkeypatch):
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({"a": SCORES["a"]}, "1 of the 2 images .* no prediction, the first being 'b'"),
+        ({"a": SCORES["a"]}, "1 of the 2 images .* no prediction, first image 'b'"),
         ({**SCORES, "c": SCORES["a"]}, "'c' is not in dataset"),
         ({**SCORES, "b": [0.1, float("nan"), 0.1, 0.1]}, "NaN .*'b'"),
-        ({**SCORES, "b": [0.1, 3.5, 0.1, 0.1]}, "'b' .* not logits"),
+        ({**SCORES, "b": [0.1, 3.5, 0.1, 0.1]}, "'b': .* not logits"),
         ({**SCORES, "b": [0.1, 0.2]}, r"'b' has shape \(2,\), but there are 4 classes"),
     ],
 )
@@ -189,7 +189,7 @@ def test_output_without_scores(register):
         ([{"image_id": "a", "labels": [4]}], r"'a' .* has labels \[4\], but there are 4 classes"),
         ([{"image_id": "a", "labels": [-1]}], r"'a' .* has labels \[-1\]"),
         ([{"image_id": "a", "labels": [0], "ignore_labels": [4]}], r"'a' .* has labels \[0, 4\]"),
-        (RECORDS + RECORDS, "two images of one image_id"),
+        (RECORDS + RECORDS, "two images with the same image_id"),
     ],
 )
 def test_bad_datasets(register, records, message):

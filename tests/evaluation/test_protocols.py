@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 
 import wsd_distill.evaluation.protocols as protocols
 from wsd_distill.evaluation import MultiLabelEvaluator
-from wsd_distill.evaluation.protocols import FIGURES, PROTOCOLS
+from wsd_distill.evaluation.protocols import METRIC_NAMES, PROTOCOLS
 from wsd_distill.evaluation.scores import Scores, read_scores
 
 FIXED = [name for name, protocol in PROTOCOLS.items() if protocol.threshold is not None]
@@ -117,8 +117,8 @@ def test_every_figure_equals_that_of_plain_loops(name, seed):
     figures = evaluate(name, case)
     ap, empty, compare, threshold, of_means, zero, unknown_is_wrong, ways = DEFINITIONS[name]
     precisions = [ap(s, y) for s, y in zip(case.scores.T, case.labels.T)]
-    counted = [empty if p is None else p for p in precisions if p is not None or empty is not None]
-    expected = {"mAP": 100 * sum(counted) / len(counted), "threshold": threshold or figures["threshold"]}
+    valid = [empty if p is None else p for p in precisions if p is not None or empty is not None]
+    expected = {"mAP": 100 * sum(valid) / len(valid), "threshold": threshold or figures["threshold"]}
     above = compare(case.scores, np.float32(expected["threshold"]))
     best = three_best(case.scores)
     for way in ways:
@@ -126,7 +126,7 @@ def test_every_figure_equals_that_of_plain_loops(name, seed):
         metrics = f1_loops(predicted, case.labels, of_means, zero, unknown_is_wrong)
         expected.update({f"{metric}{way}": 100 * value for metric, value in metrics.items()})
     assert figures == pytest.approx(expected, abs=1e-9)
-    assert [figure for figure in FIGURES if figure in figures] == [f for f in figures if f != "threshold"]
+    assert [figure for figure in METRIC_NAMES if figure in figures] == [f for f in figures if f != "threshold"]
 
 
 def test_sklearn_is_scikit_learn_itself():

@@ -59,7 +59,7 @@ def test_empty_dataset_gives_an_empty_store(tmp_path):
 @pytest.mark.parametrize("kill", [KeyboardInterrupt, SystemExit])
 def test_killed_run_resumes_after_its_last_finished_part(tmp_path, kill):
     with pytest.raises(kill):
-        run(tmp_path / "s.arrow", 7, Proposer(trouble={5: kill()}))  # parts 01 23 45 6
+        run(tmp_path / "s.arrow", 7, Proposer(side_effect={5: kill()}))  # parts 01 23 45 6
     assert not (tmp_path / "s.arrow").exists()
     second = Proposer()
     store = run(tmp_path / "s.arrow", 7, second)
@@ -80,7 +80,7 @@ def test_finished_store_is_reused(tmp_path, caplog):
 
 
 def test_reused_store_logs_its_failures_and_how_to_fix_them(tmp_path, caplog):
-    run(tmp_path / "s.arrow", 3, Proposer(trouble={1: ValueError("truncated")}))
+    run(tmp_path / "s.arrow", 3, Proposer(side_effect={1: ValueError("truncated")}))
     caplog.clear()
     fixed = Proposer()
     run(tmp_path / "s.arrow", 3, fixed)
@@ -124,7 +124,7 @@ def test_other_images_with_the_same_ids_raise_for_store_and_parts(tmp_path):
         return [{"image_id": i, "file_name": str(tmp_path / folder / f"{i}.bmp")} for i in range(5)]
 
     def make(dicts, output, trouble=None):
-        proposer = Proposer(trouble=trouble)
+        proposer = Proposer(side_effect=trouble)
         options = {"num_workers": 0, "images_per_part": 2, "read_image": lambda file: read_image(file[-5:-4])}
         generate(dicts, "d", proposer, tmp_path / output, **options)
         return proposer.calls
@@ -171,7 +171,7 @@ def test_two_processes_cannot_run_the_same_shard(tmp_path, no_lock_timeout):
 def test_bad_images_get_no_box_and_are_logged_also_after_a_restart(tmp_path, caplog):
     trouble = {1: ValueError("truncated"), 5: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "s.arrow", 7, Proposer(trouble=trouble))
+        run(tmp_path / "s.arrow", 7, Proposer(side_effect=trouble))
     with caplog.at_level(logging.INFO):
         store = run(tmp_path / "s.arrow", 7, Proposer())
     assert [values.shape for values in store[1]] == [(0, 4), (0,)]
@@ -190,7 +190,7 @@ def test_image_of_another_size_than_its_dataset_dict_is_a_failure(tmp_path):
 
 def test_dataset_dicts_without_a_size(tmp_path):
     dicts = [{"image_id": i, "file_name": f"{i}.png"} for i in range(3)]
-    proposer = Proposer(trouble={1: ValueError("truncated")})
+    proposer = Proposer(side_effect={1: ValueError("truncated")})
     store = generate(dicts, "d", proposer, tmp_path / "s.arrow", num_workers=0, read_image=read_image)
     assert [store[i][0].tolist() for i in range(3)] == [[[0, 0, 1, 1]], [], [[0, 0, 3, 1]]]
     assert store.metadata.failures == {"1": "1.png: ValueError: truncated"}
@@ -199,7 +199,7 @@ def test_dataset_dicts_without_a_size(tmp_path):
 def test_failure_of_every_image_raises_and_leaves_nothing(tmp_path):
     trouble = {i: ValueError("no model") for i in range(3)}
     with pytest.raises(RuntimeError, match=r"every image failed, the first with 0\.png: ValueError: no model"):
-        run(tmp_path / "s.arrow", 3, Proposer(trouble=trouble))
+        run(tmp_path / "s.arrow", 3, Proposer(side_effect=trouble))
     assert os.listdir(tmp_path) == []
 
 
@@ -220,7 +220,7 @@ def test_invalid_dataset_dicts_raise(tmp_path, dicts, message):
 def test_values_that_are_not_finite_are_a_failure(tmp_path):
     nan_score = found([[0, 0, 5, 5], [1, 1, 2, 2]], [np.nan, 0.1])
     infinite_box = found([[0, 0, np.inf, 5]], [0.2])
-    store = run(tmp_path / "s.arrow", 3, Proposer(trouble={0: nan_score, 2: infinite_box}))
+    store = run(tmp_path / "s.arrow", 3, Proposer(side_effect={0: nan_score, 2: infinite_box}))
     message = "ValueError: counting returned boxes or scores that are not finite"
     assert store.metadata.failures == {"0": f"0.png: {message}", "2": f"2.png: {message}"}
     assert [len(store[i][0]) for i in range(3)] == [0, 1, 0]
@@ -231,7 +231,7 @@ def test_boxes_are_clipped_and_those_without_area_dropped_and_counted(tmp_path, 
     boxes = [[-5, -5, 10, 99], [30, 0, 40, 5], [3, 3, 3, 9], [8, 9, 10, 7]]
     trouble = {0: found(boxes, [0.4, 0.3, 0.2, 0.1]), 4: found([[-9, 0, -2, 5]], [0.7])}
     with caplog.at_level(logging.INFO):
-        store = run(tmp_path / "s.arrow", 5, Proposer(trouble=trouble))
+        store = run(tmp_path / "s.arrow", 5, Proposer(side_effect=trouble))
     assert (store[0][0].tolist(), store[0][1].tolist()) == ([[0, 0, 10, 20]], [np.float32(0.4)])
     assert len(store[4][0]) == 0
     assert (store.metadata.failures, store.metadata.dropped_boxes) == ({}, 4)
@@ -255,7 +255,7 @@ def test_summary_counts_boxes_and_recall(tmp_path, caplog):
     many = found([[10, 10, 11, 11]] * 500 + [[0, 0, 4, 1]], np.arange(501, 0, -1))
     dicts += [{**dicts[0], "image_id": 5, "file_name": "5.png"}]
     with caplog.at_level(logging.INFO):
-        generate(dicts, "d", Proposer(trouble={5: many}), tmp_path / "s.arrow", num_workers=0, read_image=read_image)
+        generate(dicts, "d", Proposer(side_effect={5: many}), tmp_path / "s.arrow", num_workers=0, read_image=read_image)
     assert "boxes per image: min 1, mean 84.3, max 501" in caplog.text
     assert "recall at IoU 0.5: 0.667 with 100 boxes, 0.667 with 500" in caplog.text
     assert "recall at IoU 0.7: 0.500 with 100 boxes, 0.500 with 500" in caplog.text
@@ -266,7 +266,7 @@ def test_objects_of_a_failed_image_count_as_missed(tmp_path, caplog):
     dicts = dataset(2)
     dicts[0]["annotations"] = [{"bbox": [0, 0, 1, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]
     dicts[1]["annotations"] = [{"bbox": [0, 0, 30, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]
-    proposer = Proposer(trouble={1: ValueError("truncated")})
+    proposer = Proposer(side_effect={1: ValueError("truncated")})
     with caplog.at_level(logging.INFO):
         generate(dicts, "d", proposer, tmp_path / "s.arrow", num_workers=0, read_image=read_image)
     assert "boxes per image: min 0, mean 0.5, max 1" in caplog.text

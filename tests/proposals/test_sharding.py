@@ -60,7 +60,7 @@ def test_shards_share_the_parts_and_the_last_merges_them(tmp_path, caplog):
 def test_killed_shard_resumes_and_the_others_keep_their_parts(tmp_path):
     output = tmp_path / "s.arrow"
     with pytest.raises(KeyboardInterrupt):
-        run(output, "1/2", Proposer(trouble={4: KeyboardInterrupt()}))  # its parts are 01 and 45
+        run(output, "1/2", Proposer(side_effect={4: KeyboardInterrupt()}))  # its parts are 01 and 45
     assert run(output, "2/2") is None
     again = Proposer()
     assert widths(run(output, "1/2", again)) == [0, 1, 2, 3, 4, 5, 6]

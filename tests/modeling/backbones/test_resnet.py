@@ -66,7 +66,7 @@ def test_dilated_res5_has_stride_16(both):
     """torchvision's own dilated network, but for the first block, which there keeps the dilation of layer3."""
     depth, net, weights = both
     if depth < 50:
-        with pytest.raises(ValueError, match="not 18"):
+        with pytest.raises(ValueError, match="got 18"):
             make_stages(depth=depth, res5_dilation=2)
         return
     dilated = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, False, True]).eval()

@@ -58,5 +58,5 @@ def test_a_convolution_and_its_relu_share_one_map():
 
 
 def test_an_unknown_feature():
-    with pytest.raises(ValueError, match=r"no features \['res4'\].*conv5_3"):
+    with pytest.raises(ValueError, match=r"no feature maps \['res4'\].*conv5_3"):
         VGG16(out_features=["res4"], channels=NARROW)

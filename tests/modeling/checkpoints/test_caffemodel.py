@@ -31,11 +31,11 @@ def test_a_file_that_is_cut_short_or_something_else(tmp_path):
     whole = path.read_bytes()
     for part in (whole[:-10], whole[: len(whole) // 3]):
         path.write_bytes(part)
-        with pytest.raises(ValueError, match="net.caffemodel is no whole caffemodel"):
+        with pytest.raises(ValueError, match="net.caffemodel is truncated or not a valid caffemodel"):
             read_caffemodel(path)
     path.write_text("name: 'VGG'\ninput: 'data'\n")
     with pytest.raises(ValueError, match="net.caffemodel"):
         read_caffemodel(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="net.caffemodel holds no layer"):
+    with pytest.raises(ValueError, match="net.caffemodel has no layer"):
         read_caffemodel(path)

@@ -29,7 +29,7 @@ class WholeImage(Proposer):
 
 
 def test_the_built_in_proposers_are_registered():
-    assert PROPOSERS == {"edge_boxes": EdgeBoxes, "selective_search": SelectiveSearch, "detector": DetectorProposer}
+    assert {"edge_boxes": EdgeBoxes, "selective_search": SelectiveSearch, "detector": DetectorProposer} == PROPOSERS
     assert [PROPOSERS[name].in_workers for name in ("edge_boxes", "selective_search", "detector")] == [
         True,
         True,
