@@ -15,7 +15,7 @@ def photo(tmp_path):
     """Dataset dict of 40 x 20 pixels, the left half red, the right half blue, with the labels 0 and 2."""
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:, :20, 0] = pixels[:, 20:, 2] = 255
-    path = tmp_path / "picture.png"
+    path = tmp_path / "photo.png"
     Image.fromarray(pixels).save(path)
     return {"file_name": str(path), "image_id": "a", "height": 20, "width": 40, "labels": [0, 2]}
 
@@ -147,7 +147,7 @@ def test_ignored_labels_are_minus_one(photo):
 @pytest.mark.parametrize("key", ["labels", "ignore_labels"])
 @pytest.mark.parametrize("label", [-1, 3])
 def test_label_out_of_range_raises(photo, label, key):
-    with pytest.raises(ValueError, match=rf"picture.png: labels \[{label}\] are not class indices, which are 0 to 2"):
+    with pytest.raises(ValueError, match=rf"photo.png: labels \[{label}\] are not class indices, which are 0 to 2"):
         make_mapper()({**photo, key: [1, label]})
 
 
@@ -175,7 +175,7 @@ def test_ground_truth_boxes_do_not_reach_the_output(photo):
 
 
 def test_teacher_without_proposals_raises(photo):
-    with pytest.raises(ValueError, match="picture.png: no proposals for the teacher, set dataloader.train.proposals"):
+    with pytest.raises(ValueError, match="photo.png: no proposals for the teacher, set dataloader.train.proposals"):
         make_mapper(teacher_sizes=[20])(photo)
 
 
