@@ -255,7 +255,9 @@ def test_summary_counts_boxes_and_recall(tmp_path, caplog):
     many = found([[10, 10, 11, 11]] * 500 + [[0, 0, 4, 1]], np.arange(501, 0, -1))
     dicts += [{**dicts[0], "image_id": 5, "file_name": "5.png"}]
     with caplog.at_level(logging.INFO):
-        generate(dicts, "d", Proposer(side_effect={5: many}), tmp_path / "s.arrow", num_workers=0, read_image=read_image)
+        generate(
+            dicts, "d", Proposer(side_effect={5: many}), tmp_path / "s.arrow", num_workers=0, read_image=read_image
+        )
     assert "boxes per image: min 1, mean 84.3, max 501" in caplog.text
     assert "recall at IoU 0.5: 0.667 with 100 boxes, 0.667 with 500" in caplog.text
     assert "recall at IoU 0.7: 0.500 with 100 boxes, 0.500 with 500" in caplog.text
