@@ -79,7 +79,7 @@ def test_each_yaml_config_equals_its_lazy_config(model, kind):
     with torch.device(cfg.MODEL.DEVICE):  # without memory for the 134 million weights of VGG16
         ours, theirs = build_model(cfg), instantiate(lazy)
     assert shapes(ours) == shapes(theirs)
-    assert cfg.MODEL.PIXEL_MEAN == list(lazy.pixel_mean) and cfg.MODEL.PIXEL_STD == list(lazy.pixel_std)
+    assert list(lazy.pixel_mean) == cfg.MODEL.PIXEL_MEAN and list(lazy.pixel_std) == cfg.MODEL.PIXEL_STD
     assert ours.image_format == theirs.image_format and ours.in_feature == theirs.in_feature
     assert ours.backbone.output_shape() == theirs.backbone.output_shape()
     trained = [{key for key, p in each.named_parameters() if p.requires_grad} for each in (ours, theirs)]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import types
+import warnings
 
 
 class MissingExtensionError(NotImplementedError):
@@ -25,6 +27,7 @@ def apply() -> None:
     """
     if importlib.util.find_spec("detectron2") is None:
         raise ImportError("Detectron2 is not installed, and wsd_distill needs it: see INSTALL.md.")
+    _silence_foreign_warnings()
     _patch_extension()
     _patch_pillow_names()
     _patch_pkg_resources()
@@ -98,3 +101,26 @@ def _patch_numpy_names() -> None:
     for name, builtin in {"int": int, "float": float, "str": str, "bool": bool, "object": object}.items():
         if name not in vars(np):
             setattr(np, name, builtin)
+
+
+# Start of the message and module of warnings that Detectron2 and fvcore cause on a current PyTorch.
+FOREIGN_WARNINGS = [
+    (r"`torch\.jit\.script` is (deprecated|not supported)", r"torch\.jit\."),
+    (r"torch\.meshgrid", r"torch\.functional$"),
+    (r"TypedStorage is deprecated", r"detectron2\.utils\.comm$"),
+    (r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated", r"detectron2\.engine\.train_loop$"),
+    (r"You are using `torch\.load` with `weights_only=False`", r"(fvcore|detectron2)\."),
+    (r"pkg_resources is deprecated as an API", r"detectron2\."),
+]
+
+
+def _silence_foreign_warnings() -> None:
+    """Hide warnings that users cannot act on; every process that imports wsd_distill, workers included, does so."""
+    for message, module in FOREIGN_WARNINGS:
+        warnings.filterwarnings("ignore", message, module=module)
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_keep_record)
+
+
+def _keep_record(record: logging.LogRecord) -> bool:
+    """Drop PyTorch's note about a CUDA toolkit without a GPU, logged by Detectron2's report of the environment."""
+    return not record.getMessage().startswith("No CUDA runtime is found")
