@@ -54,9 +54,16 @@ class _Extension(types.ModuleType):
         return _missing(f"{self.__name__}.{name}")
 
 
+def _package_dir(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return spec.submodule_search_locations[0]
+
+
 def _has_extension() -> bool:
     """Whether the package folder has a built extension; importing it would import all of Detectron2."""
-    folder = importlib.util.find_spec("detectron2").submodule_search_locations[0]
+    folder = _package_dir("detectron2")
     return any(os.path.isfile(os.path.join(folder, "_C" + suffix)) for suffix in importlib.machinery.EXTENSION_SUFFIXES)
 
 
@@ -85,7 +92,7 @@ def _patch_pkg_resources() -> None:
         return
 
     def resource_filename(package: str, resource: str) -> str:
-        return os.path.join(os.path.dirname(importlib.util.find_spec(package).origin), *resource.split("/"))
+        return os.path.join(_package_dir(package), *resource.split("/"))
 
     module = types.ModuleType(
         "pkg_resources", "Replacement for the former module of setuptools: resource_filename only."

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from wsd_distill.engine import Trainer
 from wsd_distill.modeling import WSDDN
+
+from .distiller import Distiller
 
 
 class DistillTrainer(Trainer):
@@ -23,19 +26,23 @@ class DistillTrainer(Trainer):
         super().__init__(model, data_loader, optimizer, **options)
         self.teacher_check = teacher_check
 
+    @property
+    def distiller(self) -> Distiller:
+        """The model without its DistributedDataParallel wrapper."""
+        return cast(Distiller, self.unwrapped_model)
+
     def before_train(self) -> None:
-        distiller = self.unwrapped_model
-        self.teacher_check(distiller.teacher.to(distiller.student.device))
-        distiller.fill_cache()
+        self.teacher_check(self.distiller.teacher.to(self.distiller.student.device))
+        self.distiller.fill_cache()
         super().before_train()
 
     def run_step(self) -> None:
         super().run_step()
-        self.storage.put_scalars(**self.unwrapped_model.scalars())
+        self.storage.put_scalars(**self.distiller.scalars())
 
     def state_dict(self) -> dict:
-        return {**super().state_dict(), "objectives": self.unwrapped_model.objectives.state_dict()}
+        return {**super().state_dict(), "objectives": self.distiller.objectives.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
-        self.unwrapped_model.objectives.load_state_dict(state_dict["objectives"])
+        self.distiller.objectives.load_state_dict(state_dict["objectives"])

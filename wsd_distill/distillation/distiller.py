@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.checkpoints import load_weights
 
-from .objectives import Objectives, StudentOutput
+from .objectives import Objective, Objectives, StudentOutput
 from .teacher_cache import TeacherCache
 
 
@@ -61,9 +64,9 @@ class Distiller(nn.Module):
         freeze(teacher)
         self._teacher_ref = (teacher,)  # in a tuple, so that nn.Module does not register it
         self.student = student
-        for objective in objectives.values():
-            objective.build(student.backbone.output_shape(), teacher.backbone.output_shape())
         self.objectives = objectives
+        for objective in self._objectives():
+            objective.build(student.backbone.output_shape(), teacher.backbone.output_shape())
         self.frozen = [student.get_submodule(name) for name in frozen or []]
         for module in self.frozen:
             freeze(module)
@@ -94,7 +97,7 @@ class Distiller(nn.Module):
     @property
     def teacher_features(self) -> list[str]:
         """Names of the teacher's feature maps used by the objectives."""
-        return sorted({name for objective in self.objectives.values() for name in objective.teacher_features})
+        return sorted({name for objective in self._objectives() for name in objective.teacher_features})
 
     def fill_cache(self) -> None:
         """Run the teacher on training images missing from the cache."""
@@ -115,4 +118,7 @@ class Distiller(nn.Module):
 
     def scalars(self) -> dict[str, float]:
         """Return values of all objectives to log besides the losses."""
-        return {name: value for objective in self.objectives.values() for name, value in objective.scalars().items()}
+        return {name: value for objective in self._objectives() for name, value in objective.scalars().items()}
+
+    def _objectives(self) -> Iterator[Objective]:
+        return (cast(Objective, objective) for objective in self.objectives.values())

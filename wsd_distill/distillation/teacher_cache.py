@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ from tqdm import tqdm
 
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.image import ImageError
+from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.types import DatasetDict
 from wsd_distill.io import atomic_write, file_lock
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 
@@ -57,7 +59,14 @@ class TeacherCache:
     """
 
     def __init__(
-        self, folder: str, *, dataset: str, proposals: str, mapper: Callable, batch_size: int = 8, num_workers: int = 0
+        self,
+        folder: str,
+        *,
+        dataset: str,
+        proposals: str,
+        mapper: MultiLabelMapper,
+        batch_size: int = 8,
+        num_workers: int = 0,
     ):
         self.folder, self.dataset, self.proposals = Path(folder), dataset, proposals
         self.mapper, self.batch_size, self.num_workers = mapper, batch_size, num_workers
@@ -197,14 +206,14 @@ class TeacherCache:
                 self._files[name].write(rows, values, checksums)
 
     def _images(self) -> torch.utils.data.Dataset:
-        """Return a dataset of the list of views of each image."""
+        """Return a dataset of the views of each image."""
         mapper = _ViewMapper(self.mapper)
         return build_test_loader(self.dataset, mapper=mapper, proposals=self.proposals).dataset
 
     def _example_rows(self, teacher: WSDDN, names: list[str]) -> dict[str, np.ndarray]:
         """Compute the rows of one view of the first readable image."""
         images = self._images()
-        views = next(filter(None, (images[i] for i in range(len(images)))), None)
+        views = next(filter(None, (images[i]["views"] for i in range(len(self._rows)))), None)
         if views is None:
             raise ValueError(f"{self.folder}: no image of dataset {self.dataset!r} can be read")
         return self._compute_rows(teacher, views[:1], names)
@@ -220,20 +229,20 @@ class TeacherCache:
 
 @dataclass
 class _ViewMapper:
-    """Maps a dataset dict to its views, each with the image_id; to an empty list if the image cannot be read."""
+    """Maps a dataset dict to its ``views``, each with the image_id; none if the image cannot be read."""
 
-    mapper: Callable[[dict], dict]
+    mapper: MultiLabelMapper
 
-    def __call__(self, record: dict) -> list[dict]:
+    def __call__(self, record: DatasetDict) -> dict[str, list[dict]]:
         try:
-            return [{**view, "image_id": record["image_id"]} for view in self.mapper(record)["views"]]
+            return {"views": [{**view, "image_id": record["image_id"]} for view in self.mapper(record)["views"]]}
         except ImageError as error:
             logger.warning("skipped in the teacher cache: %s", error)
-            return []
+            return {"views": []}
 
 
-def _flatten(images: list[list[dict]]) -> list[dict]:
-    return [view for views in images for view in views]
+def _flatten(images: list[dict[str, list[dict]]]) -> list[dict]:
+    return [view for image in images for view in image["views"]]
 
 
 def _to_half(x: Tensor, name: str) -> Tensor:

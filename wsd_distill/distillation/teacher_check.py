@@ -81,4 +81,5 @@ class TeacherCheck:
             scores += [p.cpu().numpy() for p in teacher.compute_outputs(batch).image_scores]
             labels += [x["labels"].numpy() for x in batch]
         gathered = comm.all_gather((scores, labels))
-        return tuple(np.stack([row for part in gathered for row in part[i]]) for i in range(2))
+        all_scores, all_labels = (np.stack([row for part in gathered for row in part[i]]) for i in range(2))
+        return all_scores, all_labels

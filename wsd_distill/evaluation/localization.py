@@ -70,12 +70,12 @@ class LocalizationEvaluator(PerImageEvaluator):
     def summarize(self, predictions: list[ImageDetections]) -> OrderedDict[str, dict[str, float]]:
         if self._output_dir is not None:
             save_detections(self._output_dir / "detections.npz", self.image_ids, self.class_names, predictions)
-        per_class, precisions = np.full(len(self.class_names), np.nan), []
+        per_class, aps = np.full(len(self.class_names), np.nan), []
         for k in np.unique(self._truth.classes[self._truth.valid]):
             found, objects = Detections.of_class(k, predictions), self._truth.select(self._truth.classes == k)
             per_class[k] = 100 * corloc(found, objects)
-            precisions.append(100 * coco_average_precisions(found, objects))
-        precisions = np.stack(precisions)
+            aps.append(100 * coco_average_precisions(found, objects))
+        precisions = np.stack(aps)  # (classes with objects, 10)
         results = {
             "CorLoc": float(np.nanmean(per_class)),
             "AP": float(precisions.mean()),

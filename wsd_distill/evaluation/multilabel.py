@@ -130,6 +130,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
         if self._threshold_split is None:
             logger.info(f"Threshold tuned on {self.dataset_name} itself: F1 is optimistic.")
             return tune_threshold(scores, self._labels)
+        assert self._output_dir is not None  # checked in __init__
         path = self._output_dir.parent / self._threshold_split / SCORES_FILE
         logger.info(f"Threshold tuned on {path}.")
         if not path.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def save_npz(path: Path, **arrays: Any) -> None:
         np.savez(file, **arrays)
 
 
-def per_class_table(class_names: Sequence[str], values: Sequence[float], metric: str) -> str:
+def per_class_table(class_names: Sequence[str], values: Iterable[float], metric: str) -> str:
     """Format a text table of one value per class, three classes per line."""
     cells = [cell for pair in zip(class_names, values) for cell in pair]
     rows = itertools.zip_longest(*[iter(cells)] * 6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
@@ -43,7 +45,7 @@ class MultiLabelClassifier(NormalizedImageModel):
         self.backbone = backbone
         self.in_feature = in_feature
         self.head = head
-        self.classifier = nn.Linear(head.output_size, num_classes)
+        self.classifier = nn.Linear(cast(int, head.output_size), num_classes)
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from detectron2.modeling import Backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
@@ -50,6 +51,10 @@ class NormalizedImageModel(nn.Module):
         image_format: channel order of the inputs, "RGB" or "BGR".
         input_size: height and width to which ``resize_to_input`` resizes; None keeps images as they are.
     """
+
+    backbone: Backbone  # set by subclasses
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(
         self, pixel_mean: list[float], pixel_std: list[float], image_format: str, input_size: int | None = None
@@ -136,13 +141,13 @@ def _key_errors(own: set[str], found: set[str], is_trained: bool) -> list[str]:
     missing, unexpected = own - found, found - own
     if not is_trained:
         missing, unexpected = {key for key in missing if not _is_new_layer(key, found)}, set()
-    lists = {"missing or of another shape": missing, "not in the model": unexpected}
     # BatchNorm creates num_batches_tracked itself. The normalization has its own error.
-    lists = {
-        text: sorted(key for key in keys if not key.endswith(("num_batches_tracked", *NORMALIZATION_KEYS)))
-        for text, keys in lists.items()
-    }
-    texts = [f"{len(keys)} keys {text}: {', '.join(keys)}" for text, keys in lists.items() if keys]
+    unchecked = ("num_batches_tracked", *NORMALIZATION_KEYS)
+    texts = []
+    for text, keys in (("missing or of another shape", missing), ("not in the model", unexpected)):
+        listed = sorted(key for key in keys if not key.endswith(unchecked))
+        if listed:
+            texts.append(f"{len(listed)} keys {text}: {', '.join(listed)}")
     if not texts:
         return []
     hint = "use the config of the training that wrote them" if is_trained else "use ImageNet weights of this backbone"

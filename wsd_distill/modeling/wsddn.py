@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from detectron2.config import configurable
@@ -99,8 +100,8 @@ class WSDDN(NormalizedImageModel):
         scale = 1 / backbone.output_shape()[in_feature].stride
         self.box_pooler = ROIPooler(pooler_size, [scale], sampling_ratio=0, pooler_type=pooler_type)
         self.head = head
-        self.cls_branch = nn.Linear(head.output_size, num_classes)
-        self.det_branch = nn.Linear(head.output_size, num_classes)
+        self.cls_branch = nn.Linear(cast(int, head.output_size), num_classes)
+        self.det_branch = nn.Linear(cast(int, head.output_size), num_classes)
         for branch in (self.cls_branch, self.det_branch):
             nn.init.xavier_uniform_(branch.weight)
             nn.init.zeros_(branch.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from detectron2.layers import Conv2d, ShapeSpec
@@ -94,14 +95,14 @@ class RoIAwareTransfer(Objective):
             Boxes(x["proposals"].proposal_boxes.tensor[i.cpu()].to(i.device))
             for x, i in zip(student.batched_inputs, kept)
         ]
-        total = 0
+        terms = []
         for pair, adapter, teacher_pooler, student_pooler in zip(
             self.layers, self.adapters, self.teacher_poolers, self.student_poolers
         ):
             target = teacher_pooler([teacher.features[pair.teacher]], teacher_boxes)  # (sum R', C, h, w)
             student_rois = student_pooler([adapter(student.features[pair.student])], student_boxes)
-            total = total + losses.roi_feature_loss(target, student_rois, weights, [len(i) for i in kept])
-        return self.weight * total
+            terms.append(losses.roi_feature_loss(target, student_rois, weights, [len(i) for i in kept]))
+        return self.weight * cast(Tensor, sum(terms))
 
     def _select_proposals(self, boxes: Tensor, objectness: Tensor) -> Tensor:
         """Return R'_n: (num_proposals,) indices by falling objectness, repeated from the top if too few remain."""
@@ -166,9 +167,10 @@ class AttentionTransfer(Objective):
             find_shapes(pair, student_shapes, teacher_shapes)  # raises on unknown names
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        total = 0
+        terms = []
         for pair in self.layers:
-            student_map = losses.attention_map(student.features[pair.student])  # (N, h, w)
-            target = adaptive_avg_pool2d(losses.attention_map(teacher.features[pair.teacher]), student_map.shape[-2:])
-            total = total + losses.attention_loss(target, student_map)
-        return self.beta / 2 * total
+            student_map = losses.attention_map(student.features[pair.student])
+            _, h, w = student_map.shape
+            target = adaptive_avg_pool2d(losses.attention_map(teacher.features[pair.teacher]), (h, w))
+            terms.append(losses.attention_loss(target, student_map))
+        return self.beta / 2 * cast(Tensor, sum(terms))

@@ -32,6 +32,10 @@ class Temperatures(nn.Module):
         initial: initial value of all temperatures.
     """
 
+    log_t_cls: Tensor
+    log_t_det: Tensor
+    log_t_student: Tensor
+
     def __init__(self, num_classes: int, num_proposals: int, kind: str = "per_class", initial: float = 1.0):
         super().__init__()
         if kind not in ("per_class", "shared", "fixed"):

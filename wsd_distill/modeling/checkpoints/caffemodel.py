@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def _dims(body: memoryview) -> list[int]:
     return dims
 
 
-def _fields(body: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(body: memoryview) -> Iterator[tuple[int, Any]]:
     """Yield number and value of each field: an int, or the bytes of a string, a message or a packed list."""
     position = 0
     while position < len(body):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import timm
 import torch
@@ -87,7 +88,7 @@ def timm_parts(path: str | Path | None, state: dict[str, Tensor], net: nn.Module
     """Convert timm's ``state`` to TimmBackbone and TimmHead of ``net``, which has no classifier."""
     kept = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
     _require_keys(path, kept, state)
-    mean, std = ([255 * x for x in net.pretrained_cfg[key]] for key in ("mean", "std"))
+    mean, std = ([255 * x for x in cast(dict, net.pretrained_cfg)[key]] for key in ("mean", "std"))
     normalization = {"pixel_mean": mean, "pixel_std": std, "image_format": "RGB"}
     return _with_normalization(
         {f"{part}.net.{key}": state[key] for part in ("backbone", "head") for key in kept}, normalization
