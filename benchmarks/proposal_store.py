@@ -157,7 +157,7 @@ def in_fresh_process(*job) -> dict:
     Args:
         job: name of a function in this file, and its arguments.
     """
-    command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(job)]
+    command = [sys.executable, __file__, "--job", json.dumps(job)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 

@@ -111,7 +111,7 @@ def _has_key(node, name: str) -> bool:
         return name.isdigit() and int(name) < len(node)
     if not isinstance(node, DictConfig):
         return False
-    return name in node.keys() or name in _parameters(node.get("_target_"))  # "in node" is false for "???"
+    return name in OmegaConf.to_container(node) or name in _parameters(node.get("_target_"))  # "in node": no "???"
 
 
 def _parameters(target) -> set[str]:
