@@ -13,7 +13,7 @@ from wsd_distill.data.datasets import count_classes, get_splits, register_from_c
 
 @pytest.fixture
 def own(tmp_path, restore_catalogs):
-    """Overrides of configs/image_list for three images, and two more in one list for both other splits."""
+    """Overrides for three training images and one list for both other splits."""
     for i in range(3):
         Image.new("RGB", (30, 20)).save(tmp_path / f"{i}.png")
     (tmp_path / "train.csv").write_text("file,labels\n0.png,cat;dog\n1.png,cow\n2.png,\n")
