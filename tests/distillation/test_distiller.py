@@ -185,7 +185,7 @@ def step(checkpoint, record):
     """Losses and gradients of a step on two pictures that the mapper reads."""
     torch.manual_seed(0)
     np.random.seed(0)
-    options = {"num_proposals": 7, "sides": [16], "teacher_sizes": [24, 32]}
+    options = {"num_proposals": 7, "sizes": [16], "teacher_sizes": [24, 32]}
     mapper = MultiLabelMapper(is_train=True, num_classes=K, **options)
     distiller = build(checkpoint)
     roi = distiller.objectives["loss_roi"] = RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3)

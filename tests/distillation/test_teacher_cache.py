@@ -45,12 +45,12 @@ def folder(tmp_path, restore_catalogs):
 
 
 def mapper(**options):
-    settings = {"num_classes": K, "sides": [SIDE], "num_proposals": 7, "fast": False}
+    settings = {"num_classes": K, "sizes": [SIDE], "num_proposals": 7, "fast_decode": False}
     return MultiLabelMapper(**{**settings, **options})
 
 
 def make_cache(folder, sides=(SIDE,), proposals="proposals.arrow", flip_prob=0.5, name="cache"):
-    looks = mapper(is_train=False, sides=list(sides), flip_prob=flip_prob, tta=True)
+    looks = mapper(is_train=False, sizes=list(sides), flip_prob=flip_prob, tta=True)
     return TeacherCache(
         str(folder / name), dataset="cached", proposals=str(folder / proposals), mapper=looks, batch_size=2
     )
@@ -72,7 +72,7 @@ def make_distiller(folder, **options):
 def batches(folder, steps=4, **options):
     """The same images and flips at every call: the training loader, seeded."""
     np.random.seed(0)
-    looks = mapper(is_train=True, sides=[16], teacher_sizes=[SIDE], **options)
+    looks = mapper(is_train=True, sizes=[16], teacher_sizes=[SIDE], **options)
     loader = iter(
         build_train_loader(
             "cached", mapper=looks, total_batch_size=3, proposals=str(folder / "proposals.arrow"), num_workers=0
@@ -187,7 +187,9 @@ def test_other_settings_are_an_error_that_names_them(folder, change, what):
     if change == "scale":
         teacher.score_scale = 4.0
     else:
-        name, value = {"fast": ("fast", True), "side": ("sides", [40]), "proposals": ("num_proposals", 9)}[change]
+        name, value = {"fast": ("fast_decode", True), "side": ("sizes", [40]), "proposals": ("num_proposals", 9)}[
+            change
+        ]
         setattr(cache.mapper, name, value)
     with pytest.raises(StaleCacheError, match=f"another {what} "):
         cache.fill(teacher)

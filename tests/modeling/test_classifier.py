@@ -91,7 +91,7 @@ def test_default_predictor_gives_what_the_mapper_path_gives(kind, suffix, shape,
     path = str(tmp_path / f"a.{suffix}")
     Image.fromarray((np.stack([x, y, x], axis=2) + noise).astype(np.uint8)).save(path)
     predictor = DefaultPredictor(cfg)
-    mapper = MultiLabelMapper(is_train=False, num_classes=3, sides=[224], image_format=cfg.INPUT.FORMAT)
+    mapper = MultiLabelMapper(is_train=False, num_classes=3, sizes=[224], image_format=cfg.INPUT.FORMAT)
     view = mapper({"file_name": path, "image_id": 0, "labels": []})
     with torch.no_grad():
         (expected,) = predictor.model([view])

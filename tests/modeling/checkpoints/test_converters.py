@@ -113,7 +113,7 @@ def test_caffe_vgg16_from_the_picture_to_fc7(old, tmp_path):
 
     pixels = np.random.default_rng(1).integers(0, 256, (224, 224, 3), dtype=np.uint8)  # RGB
     Image.fromarray(pixels).save(tmp_path / "picture.png")
-    mapper = MultiLabelMapper(is_train=False, num_classes=3, sides=[224], image_format=student.image_format)
+    mapper = MultiLabelMapper(is_train=False, num_classes=3, sizes=[224], image_format=student.image_format)
     view = mapper({"file_name": str(tmp_path / "picture.png"), "image_id": 0, "labels": [0]})
 
     x = torch.from_numpy(pixels[:, :, ::-1].astype(np.float32) - np.float32([103.939, 116.779, 123.68]))
