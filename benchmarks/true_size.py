@@ -3,10 +3,10 @@
 
     python benchmarks/true_size.py --threads 1 --profile
 
-Uses the MS-COCO configs (VGG16, 500 proposals, 80 classes) on the CPU, in float32, one image per step. Weights and the
-image are random. Proposals are seeded: areas from 1 % to 80 % of the image, aspect ratios from 1:2 to 2:1. Inputs come
-from the config's mapper, training steps (forward, backward, optimizer) from the config's trainer; image reading is not
-measured. Each case runs in a separate process.
+Uses the VGG16 recipes on MS-COCO (500 proposals, 80 classes) on the CPU, in float32, one image per step. Weights and
+the image are random. Proposals are seeded: areas from 1 % to 80 % of the image, aspect ratios from 1:2 to 2:1. Inputs
+come from the config's mapper, training steps (forward, backward, optimizer) from the config's trainer; image reading is
+not measured. Each case runs in a separate process.
 
 Time is the median over the repeats, after one warm-up: CPU time of the process with one thread, wall time with several.
 Memory is the peak resident size (VmHWM, Linux) of the process, including libraries and model construction; the memory
@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.structures import BoxMode
 from detectron2.utils.events import EventStorage
 from fvcore.nn import FlopCountAnalysis
@@ -41,18 +41,18 @@ from tabulate import tabulate
 from torch import nn
 
 from wsd_distill.distillation import Distiller
-from wsd_distill.engine import place
+from wsd_distill.engine import load_config, to_device
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "vgg16"
 HEIGHT, WIDTH = 480, 640  # of the image file
 BASE = "student-inference"  # reference case
-CASES = {  # name -> config; all but inference cases are training steps
-    BASE: "student_vgg16",
-    "student": "student_vgg16",
-    "teacher-inference": "teacher_vgg16_edgeboxes",
-    "teacher": "teacher_vgg16_edgeboxes",
-    "stage1": "stage1_vgg16_edgeboxes",
-    "stage2": "stage2_vgg16_edgeboxes",
+CASES = {  # name -> recipe; all but inference cases are training steps
+    BASE: "student",
+    "student": "student",
+    "teacher-inference": "teacher",
+    "teacher": "teacher",
+    "stage1": "stage1",
+    "stage2": "stage2",
 }
 PARTS = {  # last component of a module's name -> part of the model
     "backbone": "backbone",
@@ -66,18 +66,18 @@ PARTS = {  # last component of a module's name -> part of the model
 }
 
 
-def load_config(case: str, side: int, options: argparse.Namespace):
+def load_case(case: str, side: int, options: argparse.Namespace):
     """Load the config of a case, with T-WDet at size ``side`` and one image per step."""
-    cfg = LazyConfig.load(str(CONFIGS / f"{CASES[case]}.py"))
-    cfg.dataset.num_classes = options.classes
+    overrides = ["dataset.name=coco_2014", f"dataset.num_classes={options.classes}"]
+    cfg = load_config(str(CONFIGS / f"{CASES[case]}.py"), overrides)
     cfg.trainer.update(accumulate=1, amp=False)
     mapper = cfg.dataloader.train.mapper
     mapper.num_proposals, mapper.is_train = options.proposals, not case.endswith("inference")
     if case.startswith("teacher"):
-        mapper.sides = [side]
+        mapper.sizes = [side]
         cfg.model.head.dims = [options.width] * 2
         return cfg
-    mapper.sides = [options.student_side]
+    mapper.sizes = [options.student_side]
     cfg.model.head.update(dims=[options.width] * 2, input_shape=[512, *[options.student_side // 16] * 2])
     if case.startswith("stage"):
         mapper.teacher_sizes = [side]
@@ -108,14 +108,14 @@ def make_batch(cfg, folder: Path) -> list[dict]:
 
 def build(cfg, folder: Path) -> nn.Module:
     """Build the model that tools/train_net.py trains; a Distiller gets a teacher with random weights."""
-    model = place(instantiate(cfg.model), "cpu", cfg.train.channels_last)
+    model = to_device(instantiate(cfg.model), "cpu", cfg.train.channels_last)
     if "distiller" not in cfg:
         return model
     checkpoint = folder / "teacher.pth"
     torch.save({"model": instantiate(cfg.distiller.teacher).state_dict()}, checkpoint)
     cfg.distiller.update(student=model, teacher_checkpoint=str(checkpoint))
     unwrapped_model = instantiate(cfg.distiller)
-    place(unwrapped_model.teacher, "cpu", cfg.train.channels_last)
+    to_device(unwrapped_model.teacher, "cpu", cfg.train.channels_last)
     return unwrapped_model
 
 
@@ -241,7 +241,7 @@ def measure(case: str, side: int, options: argparse.Namespace) -> dict:
     torch.set_num_threads(options.threads)
     before, training = peak_memory(), not case.endswith("inference")
     with tempfile.TemporaryDirectory() as folder:
-        cfg = load_config(case, side, options)
+        cfg = load_case(case, side, options)
         unwrapped_model, batch = build(cfg, Path(folder)), make_batch(cfg, Path(folder))
     forward = Forward(unwrapped_model.train(training), batch)
     clock = time.process_time if options.threads == 1 else time.perf_counter

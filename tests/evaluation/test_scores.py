@@ -16,7 +16,7 @@ def write(path, **changes):
     return path
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_files_are_read(tmp_path):
     found = read_scores(write(tmp_path / "scores.npz", image_ids=np.array(["a", "b"])), ["cat", "dog"])
     np.testing.assert_array_equal(found.scores, GOOD["scores"])
     np.testing.assert_array_equal(found.labels, GOOD["labels"])
@@ -37,20 +37,20 @@ def test_what_is_written_is_read(tmp_path):
         ({"class_names": np.array(["cat", None])}, "is truncated or not a valid .npz file .*: evaluate again"),
     ],
 )
-def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, changes, message):
+def test_an_invalid_file_is_an_error_that_names_the_problem(tmp_path, changes, message):
     path = write(tmp_path / "scores.npz", **changes)
     with pytest.raises(ValueError, match=f"scores.npz .*{message}"):
         read_scores(path)
 
 
-def test_a_file_that_is_none(tmp_path):
+def test_missing_and_truncated_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.npz does not exist: give the scores.npz"):
         read_scores(tmp_path / "gone.npz")
     (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(ValueError, match="a.npz is not an .npz file"):
         read_scores(tmp_path / "a.npz")
-    whole = write(tmp_path / "b.npz").read_bytes()
-    (tmp_path / "b.npz").write_bytes(whole.replace(GOOD["scores"].tobytes(), bytes(16)))
+    content = write(tmp_path / "b.npz").read_bytes()
+    (tmp_path / "b.npz").write_bytes(content.replace(GOOD["scores"].tobytes(), bytes(16)))
     with pytest.raises(ValueError, match="b.npz is truncated or not a valid .npz file .*: evaluate again"):
         read_scores(tmp_path / "b.npz")
 

@@ -22,13 +22,13 @@ def fc_head(dims=(5, 4), side=4, **options):
 
 
 def load(model, state, folder):
-    """Through Detectron2's checkpointer, which first drops keys of another shape."""
+    """Load with Detectron2's checkpointer, which first drops keys of another shape."""
     torch.save({"model": state}, folder / "weights.pth")
     DetectionCheckpointer(model).load(str(folder / "weights.pth"))
 
 
 def imagenet(model):
-    """A converted file: a plain dict without classification layers and without BatchNorm's counters."""
+    """Return a converted file: a plain dict without classification layers and num_batches_tracked."""
     new = ("cls_branch.", "det_branch.", "classifier.")
     state = model.state_dict()
     return {key: state[key] for key in state if not key.startswith(new) and not key.endswith("num_batches_tracked")}
@@ -56,19 +56,22 @@ def test_half_the_keys(strict, tmp_path):
 
 @pytest.mark.parametrize("deeper", [True, False])
 def test_another_backbone(deeper, tmp_path):
-    """A deeper one has all keys of the model, and more."""
-    ours, theirs = student(convs=1 if deeper else 2), student(convs=2 if deeper else 1)
+    """A deeper backbone has all keys of the model, and more."""
+    model, source = student(convs=1 if deeper else 2), student(convs=2 if deeper else 1)
     text = "keys not in the model: backbone.conv2.2" if deeper else "keys missing or of another shape: backbone.conv2.2"
     with pytest.raises(RuntimeError, match=text):
-        load(ours, theirs.state_dict(), tmp_path)
+        load(model, source.state_dict(), tmp_path)
 
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_the_file_of_the_other_model(plain, tmp_path):
-    for ours, theirs, key in ((make_student(), make_teacher(), "classifier"), (make_teacher(), make_student(), "head")):
-        state = dict(theirs.state_dict()) if plain else theirs.state_dict()
+    for model, source, key in (
+        (make_student(), make_teacher(), "classifier"),
+        (make_teacher(), make_student(), "head"),
+    ):
+        state = dict(source.state_dict()) if plain else source.state_dict()
         with pytest.raises(RuntimeError, match=rf"keys missing or of another shape: .*{key}\."):
-            load(ours, state, tmp_path)
+            load(model, state, tmp_path)
 
 
 def test_another_number_of_classes(tmp_path):
@@ -78,25 +81,25 @@ def test_another_number_of_classes(tmp_path):
 
 
 def test_a_checkpoint_of_the_same_model(tmp_path):
-    ours, theirs = student(), student()
-    load(ours, theirs.state_dict(), tmp_path)
-    assert_equal(ours, theirs.state_dict())
+    model, source = student(), student()
+    load(model, source.state_dict(), tmp_path)
+    assert_equal(model, source.state_dict())
 
 
 def test_imagenet_weights_lack_the_classification_layers(tmp_path):
-    ours, weights = student(head=fc_head()), imagenet(student(head=fc_head()))
-    before = ours.classifier.weight.clone()
-    load(ours, weights, tmp_path)
-    assert_equal(ours, weights)
-    assert torch.equal(ours.classifier.weight, before)
+    model, weights = student(head=fc_head()), imagenet(student(head=fc_head()))
+    before = model.classifier.weight.clone()
+    load(model, weights, tmp_path)
+    assert_equal(model, weights)
+    assert torch.equal(model.classifier.weight, before)
     load(make_teacher(), imagenet(make_teacher()), tmp_path)
 
 
 @pytest.mark.parametrize("head", [fc_head(dims=[7, 7]), fc_head(batch_norm=True)], ids=["width", "norm"])
 def test_imagenet_weights_lack_new_layers_of_the_head(head, tmp_path):
-    ours, weights = student(head=head), imagenet(student(head=fc_head()))
-    load(ours, weights, tmp_path)
-    assert_equal(ours.backbone, {k[9:]: v for k, v in weights.items() if k.startswith("backbone.")})
+    model, weights = student(head=head), imagenet(student(head=fc_head()))
+    load(model, weights, tmp_path)
+    assert_equal(model.backbone, {k[9:]: v for k, v in weights.items() if k.startswith("backbone.")})
 
 
 def test_imagenet_weights_of_another_network_are_an_error(tmp_path):
@@ -108,13 +111,13 @@ def test_imagenet_weights_of_another_network_are_an_error(tmp_path):
 
 
 def test_a_deeper_resnet(tmp_path):
-    """ResNet-34 has every key of ResNet-18, in the same shapes."""
+    """ResNet-34 has all keys of ResNet-18, with the same shapes."""
 
-    def model(depth):
+    def resnet(depth):
         backbone = ResNet(BasicStem(norm="FrozenBN"), make_stages(depth=depth), out_features=["res5"])
         return MultiLabelClassifier(
             backbone=backbone, in_feature="res5", head=GlobalPoolHead(channels=512), num_classes=K, **PIXELS
         )
 
     with pytest.raises(RuntimeError, match="keys not in the model: backbone.res2.2"):
-        load(model(18), model(34).state_dict(), tmp_path)
+        load(resnet(18), resnet(34).state_dict(), tmp_path)

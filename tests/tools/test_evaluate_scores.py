@@ -54,7 +54,7 @@ def test_all_protocols_side_by_side(tool, test_split):
     assert table["mAP"] == ["100.00"] * 3 + ["50.00"] * 3
     assert table["OP"][1:] == ["50.00", "50.00", "100.00", "100.00", "50.00"]
     assert table["OR"][1:] == ["50.00"] * 5
-    # The three best: cat, fox and eel of the first, dog, fox (neither; wrong for SRN) and cat of the second.
+    # Top 3: cat, fox and eel of the first, dog, fox (ignored; wrong for SRN) and cat of the second.
     assert table["OP-top3"] == ["40.00", "33.33", "-", "-", "-", "-"]
     assert table["OP-top3-above"] == ["-", "50.00", "50.00", "-", "-", "-"]
     assert len(table) == 1 + 1 + 1 + 19  # names, the rule below them, thresholds, metrics

