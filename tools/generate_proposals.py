@@ -1,14 +1,15 @@
 #!/usr/bin/env python
 """Make the proposal stores of a dataset (docs/proposals.md).
 
-    python tools/generate_proposals.py --config-file configs/small/teacher.py [key=value ...]
-    python tools/generate_proposals.py --config-file configs/vgg16/teacher.py dataset.name=coco_2014 --method selective_search
-    python tools/generate_proposals.py --config-file configs/vgg16/teacher.py dataset.name=coco_2014 --method detector \\
-        detector.config=FILE detector.weights=FILE
+    python tools/generate_proposals.py --config-file configs/small/teacher.py
+    python tools/generate_proposals.py --config-file configs/vgg16/teacher.py dataset.name=voc_2007 \\
+        --method selective_search
+    python tools/generate_proposals.py --config-file configs/vgg16/teacher.py dataset.name=voc_2007 \\
+        --method detector detector.config=FILE detector.weights=FILE
     python tools/generate_proposals.py --config-file FILE dataset.name=NAME --shard 2/8    # on a shared folder
 
-The generator's parameters are overrides: image_proposals.proposer.sides=[320]. An interrupted run continues when the same
-command is started again.
+The generator's parameters are overrides: image_proposals.proposer.sides=[320]. An interrupted run continues when the
+same command is started again.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 
     python tools/predict.py --config-file output/pets/.../config.yaml --weights FILE --input a.jpg [key=value ...]
 
-A line has the file, the labels with a score p above --threshold in descending order, and T-WDet's best boxes of each label
-with their entries of S. T-WDet makes proposals for the images of --input as for its stores (image_proposals). Without --input
-a whole split of the config is predicted, with the proposals that its loader reads.
+A line has the file, the labels with a score p above --threshold in descending order, and T-WDet's best boxes of each
+label with their entries of S. T-WDet makes proposals for the images of --input as for its stores (image_proposals).
+Without --input a whole split of the config is predicted, with the proposals that its loader reads.
 """
 
 from __future__ import annotations

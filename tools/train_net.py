@@ -19,8 +19,6 @@ from wsd_distill.modeling.checkpoints import load_weights
 
 def main(args) -> None:
     cfg = load_config(args.config_file, args.opts)
-    if not args.eval_only:
-        resolve_schedule(cfg)
     with lock_output_dir(cfg.train.output_dir):
         default_setup(cfg, args)
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
@@ -29,6 +27,7 @@ def main(args) -> None:
             load_weights(model, cfg.train.init_checkpoint)
             write_results(cfg, do_test(cfg, model), EVALUATION)
         else:
+            resolve_schedule(cfg)
             do_train(cfg, model, args.resume)
 
 

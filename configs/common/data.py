@@ -116,7 +116,7 @@ dataloader = dict(
 
 
 def use_proposals(dataloader):
-    """Let every loader read the proposals of its split, and evaluate T-WDet's boxes on ``test`` if the dataset has any."""
+    """Let every loader read the proposals of its split; evaluate boxes on ``test`` if the dataset has any."""
     dataloader.train.proposals = "${proposals.train}"
     for split, test in dataloader.test.items():
         test.loader.proposals = f"${{proposals.{split}}}"

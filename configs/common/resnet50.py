@@ -1,7 +1,7 @@
 """T-WDet and S-Cls on Detectron2's ResNet-50, models for a recipe of your own (docs/extending.md).
 
-``c4_teacher``, ``c4_student``: backbone up to res4 (stride 16), res5 is the head. ``dc5_teacher``, ``dc5_student``: dilated res5
-(stride 16), the head is a mean over the map. ``backbone.stages.depth=101`` changes the head with it.
+``c4_teacher``, ``c4_student``: backbone up to res4 (stride 16), res5 is the head. ``dc5_teacher``, ``dc5_student``:
+dilated res5 (stride 16), the head is a mean over the map. ``backbone.stages.depth=101`` changes the head with it.
 """
 
 from copy import deepcopy

@@ -1,7 +1,7 @@
 """T-WDet and S-Cls on EfficientNet-Lite0, or any convolutional network of timm, sized for a laptop.
 
-The backbone ends at stride 32: with 16 images of 224 pixels and 100 proposals, a step of T-WDet takes 2 s on one core. Cut
-at stride 16 it takes 15 s, as the last stage then runs on every region. ``model.backbone.name=resnet50`` changes
+The backbone ends at stride 32: with 16 images of 224 pixels and 100 proposals, a step of T-WDet takes 2 s on one core.
+Cut at stride 16 it takes 15 s, as the last stage then runs on every region. ``model.backbone.name=resnet50`` changes
 the network with its head.
 """
 

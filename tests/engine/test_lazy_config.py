@@ -167,14 +167,12 @@ def test_a_saved_config_registers_the_same(own, saved):
     assert instantiate(cfg.dataloader.test.val.loader.mapper).num_classes == 3
 
 
-def test_a_saved_config_keeps_its_length_unless_epochs_are_given(saved):
-    path = saved(NAME, "train.max_iter=70", "train.checkpointer.period=7")
-    cfg = load_file(path)
-    assert (cfg.train.max_iter, cfg.train.checkpointer.period, cfg.train.epochs) == (70, 7, 12)
-    cfg = load_file(path, ["train.epochs=3"])
+def test_a_saved_config_has_epochs_not_iterations(saved):
+    """Another batch or another number of epochs thus changes the iterations, as for the recipe."""
+    cfg = load_file(saved(NAME), ["train.epochs=3"])
     assert (cfg.train.max_iter, cfg.train.checkpointer.period, cfg.train.epochs) == (None, None, 3)
-    cfg = load_file(path, ["train.epochs=3", "train.checkpointer.period=5"])
-    assert (cfg.train.max_iter, cfg.train.checkpointer.period) == (None, 5)
+    cfg = load_file(saved(NAME, "train.max_iter=70"))
+    assert (cfg.train.max_iter, cfg.train.epochs) == (70, 12)
 
 
 def test_a_saved_config_belongs_to_its_dataset(saved):

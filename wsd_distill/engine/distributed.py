@@ -55,7 +55,7 @@ def exit_gloo_worker() -> None:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Copy rank 0's buffers (BatchNorm statistics) to all ranks before an evaluation, as they go into the checkpoint."""
+    """Copy rank 0's buffers (BatchNorm statistics), which the checkpoint gets, to all ranks before an evaluation."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -58,9 +58,9 @@ class ResumableCheckpointer(hooks.PeriodicCheckpointer):
 class ReduceLROnPlateauHook(HookBase):
     """Lower all learning rates when the validation loss has not improved (Section 3.3).
 
-    The validation loss is the cross-entropy of ``image_scores`` (Eq. 10) over the images of all ranks, with the model in
-    eval mode; for a Distiller it is the student's loss. It is logged as ``val_loss``, the learning rate as ``lr``. The
-    state is saved in checkpoints.
+    The validation loss is the cross-entropy of ``image_scores`` (Eq. 10) over the images of all ranks, with the model
+    in eval mode; for a Distiller it is the student's loss. It is logged as ``val_loss``, the learning rate as ``lr``.
+    The state is saved in checkpoints.
 
     Args:
         loader: labelled images in batches, as the model takes them.

@@ -26,21 +26,14 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
         FileNotFoundError, ValueError: a file of the dataset is missing or wrong.
     """
     cfg = LazyConfig.load(file)
-    is_saved = cfg.dataset.train is not None
-    name = OmegaConf.to_container(cfg.dataset)["name"]
+    saved = cfg.dataset.name if cfg.dataset.train is not None else None
     first = ("proposals.method=",)  # image_proposals.proposer refers to it
     apply_overrides(cfg, sorted(overrides, key=lambda override: not override.startswith(first)))
     if cfg.proposals.method not in cfg.proposals.methods:
         raise ValueError(f"proposals.method={cfg.proposals.method}: choose from {', '.join(cfg.proposals.methods)}")
-    if is_saved and cfg.dataset.name != name:
-        raise ValueError(
-            f"{file} was saved by a run on dataset {name}: for {cfg.dataset.name} use its recipe in configs"
-        )
-    if any(override.startswith("train.epochs=") for override in overrides):
-        given = [override.partition("=")[0] for override in overrides]
-        for node, key in ((cfg.train, "max_iter"), (cfg.train.checkpointer, "period")):
-            if f"train.{key}" not in given and f"train.checkpointer.{key}" not in given:
-                node[key] = None  # a saved config has those of its own epochs
+    name = cfg.dataset.name
+    if saved and name != saved:
+        raise ValueError(f"{file} was saved by a run on dataset {saved}: for {name} use its recipe in configs")
     resolve_dataset(cfg)
     return cfg
 

@@ -10,8 +10,8 @@ from typing import Any
 class Prefetcher:
     """Iterate over ``loader`` in its order while a thread reads the next batch.
 
-    An error of the loader is raised, with its traceback, where its batch is requested. Only the thread runs the loader's
-    code, so random numbers that nothing else draws are those of a plain iterator.
+    An error of the loader is raised, with its traceback, where its batch is requested. Only the thread runs the
+    loader's code, so random numbers that nothing else draws are those of a plain iterator.
     """
 
     def __init__(self, loader: Iterable):

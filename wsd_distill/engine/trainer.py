@@ -29,7 +29,7 @@ class Trainer(TrainerBase):
         clip_norm: maximal norm of the gradient; None: no clipping.
 
     Attributes:
-        last_checkpoint: latest checkpoint file of this run on the main process, set by ResumableCheckpointer; "" at first.
+        last_checkpoint: latest file of this run on the main process, set by ResumableCheckpointer; "" at first.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class Trainer(TrainerBase):
         """Log means over ranks.
 
         Raises:
-            FloatingPointError: a loss is not finite on some rank (all ranks share the gradient); names it. The optimizer
-                has not made a step with it.
+            FloatingPointError: a loss is not finite on some rank (all ranks share the gradient); names it. The
+                optimizer has not made a step with it.
         """
         gathered = comm.all_gather({**losses, "data_time": data_time})
         bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
