@@ -1,4 +1,4 @@
-"""README's "Your own photos", from three lists to labels of a photo, in a folder of the user's."""
+"""The commands of docs/own_photos.md, from three lists to labels of a photo, in a folder of the user's."""
 
 import json
 
