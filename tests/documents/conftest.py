@@ -13,7 +13,7 @@ def extending(tmp_path_factory):
     write_extending_example(folder)
     proposers = dict(PROPOSERS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
+        patch.setattr(sys, "path", [str(folder), *sys.path])
         yield folder
     PROPOSERS.clear()
     PROPOSERS.update(proposers)

@@ -27,10 +27,9 @@ def test_links(document):
             assert anchor in map(slug, re.findall(r"^#+ (.*)", found.read_text(), flags=re.M)), f"{document}: {target}"
 
 
-def test_the_words_of_paths_in_docs_are_files():
-    """Pages of the site name files of the repository by their path."""
+def test_paths_of_the_repository():
+    """Pages of the site name files outside docs/ by their path."""
+    paths = r"`((?:docs|datasets|tools|benchmarks|wsd_distill|configs)/[\w/]+\.\w+)`"
     for document in DOCUMENTS:
-        for name in re.findall(
-            r"`((?:docs|datasets|tools|benchmarks|wsd_distill|configs)/[\w/]+\.\w+)`", (ROOT / document).read_text()
-        ):
+        for name in re.findall(paths, (ROOT / document).read_text()):
             assert (ROOT / name).is_file(), f"{document}: {name} is missing"

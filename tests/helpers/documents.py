@@ -44,7 +44,9 @@ def read_command_blocks(document):
 def get_overrides(words):
     """Overrides of a command; ``--method NAME`` is one too."""
     overrides = [word for word in words if re.match(r"[a-z][\w.]*=", word)]
-    return [f"proposals.method={words[words.index('--method') + 1]}"] * ("--method" in words) + overrides
+    if "--method" in words:
+        overrides.insert(0, f"proposals.method={words[words.index('--method') + 1]}")
+    return overrides
 
 
 def load_config_of(words, root):
