@@ -24,13 +24,11 @@ def draw(results: dict, path: Path) -> None:
     kinds = ["teacher" if "teacher" in m["name"] else "gain" if m["gain"][0] > 0 else "loss" for m in methods]
     with plt.rc_context({"svg.hashsalt": "voc5", "font.size": 10}):
         figure, axes = plt.subplots(figsize=(8.6, 3.5))
-        axes.barh(
-            range(len(methods)), means, xerr=stds, color=[COLORS[kind] for kind in kinds], capsize=3, ecolor="#444"
-        )
+        colors = [COLORS[kind] for kind in kinds]
+        axes.barh(range(len(methods)), means, xerr=stds, color=colors, capsize=3, ecolor="#444")
         for row, (mean, std) in enumerate(zip(means, stds)):
-            axes.text(
-                max(mean + std, 0) + 0.12, row, f"{mean:+.1f} ± {std:.1f}".replace("-", "\N{MINUS SIGN}"), va="center"
-            )
+            text = f"{mean:+.1f} ± {std:.1f}".replace("-", "\N{MINUS SIGN}")
+            axes.text(max(mean + std, 0) + 0.12, row, text, va="center")
         axes.set_yticks(range(len(methods)), [method["name"] for method in methods])
         axes.axvline(0, color="#444", linewidth=0.8)
         axes.set_xlim(-2.5, 6.5)

@@ -67,7 +67,7 @@ def test_a_block_is_read_as_a_shell_reads_it():
     "command, error, message",
     [
         ("tools/train_net.py --config-file configs/small/teacher.py train.max_itr=5", KeyError, "train.max_iter"),
-        ("tools/train_net.py --config-file configs/vgg16/teacher.py dataset.name=coco", KeyError, "coco_2014"),
+        ("tools/train_net.py --config-file configs/vgg16/teacher.py dataset.name=coco_2041", KeyError, "coco_2014"),
         ("tools/train_net.py --config-file configs/small/techer.py", AssertionError, "techer.py is missing"),
         ("tools/trainnet.py", AssertionError, "trainnet.py is missing"),
         ("tools/predict.py --pictures out", AssertionError, "has no option --pictures"),
