@@ -11,7 +11,8 @@ from detectron2.engine import default_argument_parser
 from wsd_distill.engine import cli, load_config
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "INSTALL.md", "datasets/README.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+PATTERNS = ("*.md", "datasets/*.md", "docs/**/*.md")
+DOCUMENTS = sorted({str(path.relative_to(ROOT)) for pattern in PATTERNS for path in ROOT.glob(pattern)})
 EXTENDING = "docs/extending.md"
 # For a restricted shell without a path, which can start and write nothing: it prints the arguments of python.
 PRELUDE = """
