@@ -1,5 +1,8 @@
 """Code blocks of the documents: commands as a shell reads them, and the files of docs/extending.md."""
 
+import wsd_distill  # noqa: F401  (before Detectron2)
+
+# isort: split
 import inspect
 import re
 import shutil
