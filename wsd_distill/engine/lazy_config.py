@@ -94,6 +94,8 @@ def resolve_dataset(cfg: DictConfig) -> None:
     if node.val == node.test and "val" in tests:  # two splits only: F1 uses the threshold tuned on the test split
         del tests["val"]
         tests.test.evaluator.threshold_split = None
+        if "loader" in cfg.lr_multiplier:  # of the validation loss
+            cfg.lr_multiplier.loader = "${dataloader.test.test.loader}"
 
 
 def _select(cfg: DictConfig, prefix: str):
