@@ -105,7 +105,9 @@ def soft_label_divergence(teacher: Tensor, logits: Tensor, t: Tensor | float, ep
     cross-entropy by sharpening the targets, whether right or wrong.
 
     Args:
-        teacher, logits, t: as in ``soft_label_loss``.
+        teacher: (N, K) softened predictions.
+        logits: (N, K) m.
+        t: (K,) temperatures, or one for all classes.
         eps: targets are clamped to [eps, 1 - eps].
     """
     q = _to_float32(teacher).clamp(eps, 1 - eps)
@@ -135,7 +137,8 @@ def attention_loss(teacher: Tensor, student: Tensor) -> Tensor:
     the authors' released code.
 
     Args:
-        teacher, student: (N, h, w) attention maps.
+        teacher: (N, h, w) attention maps.
+        student: (N, h, w) attention maps.
     """
     target, student_map = (F.normalize(_to_float32(x).flatten(1)) for x in (teacher, student))  # (N, h * w)
     return (target - student_map).square().mean()
@@ -145,7 +148,8 @@ def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: 
     """RoI-aware transfer loss, Eq. 3 with the weights of Eq. 4.
 
     Args:
-        teacher, student: (sum R', C, h, w) RoI-pooled features, grouped by image.
+        teacher: (sum R', C, h, w) RoI-pooled features, grouped by image.
+        student: (sum R', C, h, w), as ``teacher``.
         weights: (sum R',) s'; both features are multiplied by it, so that it enters squared.
         counts: |R'_n|, number of proposals of each of the N images.
     """

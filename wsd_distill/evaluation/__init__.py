@@ -16,7 +16,9 @@ def build_evaluator(
     """Build the evaluator of a dataset for a config.
 
     Args:
-        dataset_name, output_dir, threshold_split: as in MultiLabelEvaluator.
+        dataset_name: a registered dataset.
+        output_dir: folder for scores and detections; None writes nothing.
+        threshold_split: split to tune the threshold on, as in MultiLabelEvaluator.
         boxes: also evaluate boxes with LocalizationEvaluator.
     """
     multilabel = MultiLabelEvaluator(dataset_name, output_dir=output_dir, threshold_split=threshold_split)

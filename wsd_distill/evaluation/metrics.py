@@ -27,7 +27,8 @@ def ranked_average_precisions(scores: np.ndarray, labels: np.ndarray, *, interpo
     AP is the mean precision at the ranks of the positives.
 
     Args:
-        scores, labels: (N, K).
+        scores: (N, K).
+        labels: (N, K).
         interpolated: use the best precision at the same or any later rank, as PASCAL VOC since 2010.
 
     Returns:

@@ -128,7 +128,8 @@ def _key_errors(own: set[str], found: set[str], is_trained: bool) -> list[str]:
     """Compare the keys of a model and of weights.
 
     Args:
-        own, found: keys of the model and of the weights.
+        own: keys of the model.
+        found: keys of the weights.
         is_trained: the weights are a checkpoint of T-WDet or S-Cls; True if they have a classification layer.
     """
     is_trained = is_trained or any(key.startswith(CLASSIFICATION_LAYERS) for key in found)

@@ -44,7 +44,8 @@ class Objective(nn.Module, ABC):
         """Create the layers that depend on feature map shapes; the Distiller calls this once.
 
         Args:
-            student_shapes, teacher_shapes: ``output_shape()`` of each backbone.
+            student_shapes: ``output_shape()`` of the student's backbone.
+            teacher_shapes: ``output_shape()`` of the teacher's backbone.
 
         Raises:
             ValueError: A backbone has no feature map of the given name.
