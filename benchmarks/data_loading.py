@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Images/s of MultiLabelMapper beside Detectron2's DatasetMapper, on the same JPEGs, in one process and one thread.
+"""Compare the speed of MultiLabelMapper and Detectron2's DatasetMapper.
 
     python benchmarks/data_loading.py --images photos/
 
-Without --images on photos that scikit-image ships, continued by mirroring and cut to 500 x 375, 640 x 480 and
-1500 x 1000 pixels. Both mappers squash to the same square and flip half of the images; neither has boxes to carry
-along, and the files are in the page cache. Rounds take turns; figures are medians over rounds, the ratio being the
-median of the rounds' ratios. The last two columns say how far pixels are from those of ``fast=False``, which are
-Detectron2's, in grey levels.
+Without --images, the benchmark uses photos shipped with scikit-image, extended by mirroring and cropped to 500 x 375,
+640 x 480 and 1500 x 1000 pixels. Both mappers run in one process and one thread, resize to the same square and flip
+half of the images; there are no boxes, and the files are in the page cache. The mappers take turns in each round. Rates
+are medians over rounds, the ratio is the median of the ratios per round. The last two columns are the pixel
+differences, in grey levels, between ``fast_decode=True`` and ``False``, which gives Detectron2's pixels.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -36,23 +36,24 @@ PHOTOS = ["astronaut", "chelsea", "coffee", "motorcycle_left", "motorcycle_right
 SIZES = {"500 x 375": (500, 375), "640 x 480": (640, 480), "1500 x 1000": (1500, 1000)}
 
 
-def write_photos(folder: Path, size: tuple[int, int], cuts: int = 8) -> list[Path]:
-    """JPEGs of one size, the same in every run: ``cuts`` of each photo."""
+def write_photos(folder: Path, size: tuple[int, int], crops: int = 8) -> list[Path]:
+    """Write ``crops`` JPEGs of each photo, the same in every run."""
     rng = np.random.default_rng(0)
     paths = []
     folder.mkdir()
     for name in PHOTOS:
         photo = np.asarray(Image.open(Path(skimage.__file__).parent / "data" / f"{name}.png").convert("RGB"))
         mirrored = np.pad(photo, [(0, size[1]), (0, size[0]), (0, 0)], mode="symmetric")
-        for i in range(cuts):
+        for i in range(crops):
             top, left = (int(rng.integers(extent)) for extent in photo.shape[:2])
-            cut = mirrored[top : top + size[1], left : left + size[0]]
+            crop = mirrored[top : top + size[1], left : left + size[0]]
             paths.append(folder / f"{name}_{i}.jpg")
-            Image.fromarray(cut).save(paths[-1], quality=90)
+            Image.fromarray(crop).save(paths[-1], quality=90)
     return paths
 
 
 def dataset_dicts(paths: list[Path]) -> list[dict]:
+    """Return dataset dicts without labels."""
     shapes = [ImageFile(str(path)).shape for path in paths]
     return [
         {"file_name": str(path), "image_id": i, "height": height, "width": width, "labels": []}
@@ -60,8 +61,8 @@ def dataset_dicts(paths: list[Path]) -> list[dict]:
     ]
 
 
-def rates(mappers: list[Callable], dicts: list[dict], rounds: int) -> np.ndarray:
-    """(rounds, mappers) images/s, the mappers taking turns; a round before the first is not counted."""
+def measure_rates(mappers: list[Callable], dicts: list[dict], rounds: int) -> np.ndarray:
+    """Return images/s (rounds, mappers), measured in turn after a warm-up round."""
     seconds = np.zeros((rounds + 1, len(mappers)))
     for i in range(rounds + 1):
         for j, mapper in enumerate(mappers):
@@ -72,30 +73,34 @@ def rates(mappers: list[Callable], dicts: list[dict], rounds: int) -> np.ndarray
     return len(dicts) / seconds[1:]
 
 
-def pixel_difference(dicts: list[dict], side: int) -> tuple[float, float]:
-    """Absolute difference between fast and not: its mean, and the median over images of its 99th percentile."""
-    ours, exact = (MultiLabelMapper(is_train=False, num_classes=1, sides=[side], fast=fast) for fast in (True, False))
-    apart = [(ours(record)["image"].int() - exact(record)["image"].int()).abs().float() for record in dicts]
-    return mean(a.mean().item() for a in apart), median(a.flatten().quantile(0.99).item() for a in apart)
+def pixel_difference(dicts: list[dict], size: int) -> tuple[float, float]:
+    """Return the mean difference, and the median over images of the 99th percentile."""
+    fast, exact = (
+        MultiLabelMapper(is_train=False, num_classes=1, sizes=[size], fast_decode=fast_decode)
+        for fast_decode in (True, False)
+    )
+    differences = [(fast(record)["image"].int() - exact(record)["image"].int()).abs().float() for record in dicts]
+    return mean(d.mean().item() for d in differences), median(d.flatten().quantile(0.99).item() for d in differences)
 
 
-def row(name: str, dicts: list[dict], side: int, rounds: int) -> list:
-    augmentations = [T.Resize((side, side)), T.RandomFlip()]
+def row(name: str, dicts: list[dict], size: int, rounds: int) -> list:
+    """Return a row of the table."""
+    augmentations = [T.Resize((size, size)), T.RandomFlip()]
     mappers = [
-        MultiLabelMapper(is_train=True, num_classes=1, sides=[side]),
+        MultiLabelMapper(is_train=True, num_classes=1, sizes=[size]),
         DatasetMapper(True, augmentations=augmentations, image_format="RGB"),
     ]
-    measured = rates(mappers, dicts, rounds)
+    measured = measure_rates(mappers, dicts, rounds)
     ours, theirs = np.median(measured, axis=0)
     ratio = np.median(measured[:, 0] / measured[:, 1])
-    return [name, len(dicts), side, ours, theirs, ratio, *pixel_difference(dicts, side)]
+    return [name, len(dicts), size, ours, theirs, ratio, *pixel_difference(dicts, size)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="its *.jpg, instead of generated photos")
-    parser.add_argument("--first", type=int, default=200, help="only so many of them (default: %(default)s)")
-    parser.add_argument("--sides", type=int, nargs="+", default=[224, 672])
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="use its *.jpg instead of generated photos")
+    parser.add_argument("--first", type=int, default=200, help="number of images to use (default: %(default)s)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 672])
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -110,8 +115,8 @@ def main() -> None:
             if not paths:
                 parser.error(f"{arguments.images} has no *.jpg")
             dicts = dataset_dicts(paths)
-            rows += [row(name, dicts, side, arguments.rounds) for side in arguments.sides]
-    headers = ["photos", "images", "side", "ours, images/s", "Detectron2", "ratio", "mean difference", "99 %"]
+            rows += [row(name, dicts, size, arguments.rounds) for size in arguments.sizes]
+    headers = ["photos", "images", "size", "ours, images/s", "Detectron2", "ratio", "mean difference", "99 %"]
     print(tabulate(rows, headers, floatfmt=("", "", "", ".0f", ".0f", ".2f", ".2f", ".1f"), tablefmt="github"))
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""The proposal store beside Detectron2's own way (a pickle, load_proposals_into_dataset), on generated boxes.
+"""Compare the proposal store with Detectron2's pickle, on generated boxes.
 
     python benchmarks/proposal_store.py --images 123000 --boxes 500
 
-Both ways end in a dataset whose item i is the dict of image i with its proposals, as loaders use it. Each is measured
-in fresh processes, beside a dataset without proposals. Needs 40 bytes of disk, and for Detectron2's way three times
-20 bytes of memory, for each box.
+In both modes, item i of the dataset is the dict of image i with its proposals, as loaders use it. Each mode runs in a
+fresh process and is compared with a dataset without proposals. Needs 40 bytes of disk per box and, for Detectron2's
+pickle, three times 20 bytes of memory per box.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -31,53 +31,61 @@ from tabulate import tabulate
 from wsd_distill.data.build import DatasetWithProposals
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 
-SIDE = 640  # pixels, of every image
-WAYS = ("none", "pickle", "store")  # "none": the dataset without proposals
+IMAGE_SIZE = 640  # pixels
+MODES = ("none", "pickle", "store")  # "none": dataset without proposals
 FILES = {"pickle": "proposals.pkl", "store": "proposals.arrow"}
-WORKER_READS = 500  # images that each worker reads before its memory is looked at
-READS, ROUNDS = 10_000, 9  # images read for a figure of speed, which is the median of the rounds
+WORKER_READS = 500  # images read by each worker before its memory is measured
+READS, ROUNDS = 10_000, 9  # images per round; a read rate is the median over rounds
 
 
-def generated(images: int, boxes: int):
-    """``(image_id, boxes, falling scores)`` of each image in the order of the store, the same in every run."""
+def generate_rows(images: int, boxes: int):
+    """Yield ``(image_id, boxes, scores)`` in the order of the store, reproducibly."""
     rng = np.random.default_rng(0)
     for image_id in sorted(range(images), key=str):
-        corners = np.sort(rng.random((boxes, 2, 2), dtype=np.float32) * SIDE, axis=1)
+        corners = np.sort(rng.random((boxes, 2, 2), dtype=np.float32) * IMAGE_SIZE, axis=1)
         yield image_id, corners.reshape(boxes, 4), np.sort(rng.random(boxes, dtype=np.float32))[::-1].copy()
 
 
 def write_files(folder: Path, images: int, boxes: int) -> None:
+    """Write the store and the pickle."""
     with ProposalStoreWriter(folder / FILES["store"], StoreMetadata("benchmark", "random boxes")) as writer:
-        for row in generated(images, boxes):
+        for row in generate_rows(images, boxes):
             writer.write(*row)
-    ids, all_boxes, scores = zip(*generated(images, boxes))
+    ids, all_boxes, scores = zip(*generate_rows(images, boxes))
     content = {"ids": ids, "boxes": all_boxes, "objectness_logits": scores, "bbox_mode": BoxMode.XYXY_ABS}
     with open(folder / FILES["pickle"], "wb") as file:
         pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def dataset_dicts(images: int) -> list[dict]:
+    """Return dataset dicts of images that do not exist."""
     return [
-        {"file_name": f"images/{i:012d}.jpg", "image_id": i, "height": SIDE, "width": SIDE, "labels": [i % 80]}
+        {
+            "file_name": f"images/{i:012d}.jpg",
+            "image_id": i,
+            "height": IMAGE_SIZE,
+            "width": IMAGE_SIZE,
+            "labels": [i % 80],
+        }
         for i in range(images)
     ]
 
 
-def open_data_set(way: str, folder: str, images: int) -> tuple:
-    """The dataset, seconds to open the proposals, and seconds until the dataset is ready to be read."""
+def open_dataset(mode: str, folder: str, images: int) -> tuple:
+    """Return the dataset, and seconds to open the proposals and to be ready."""
     dicts = dataset_dicts(images)
     started = time.perf_counter()
-    if way == "pickle":
-        dicts = load_proposals_into_dataset(dicts, os.path.join(folder, FILES[way]))
-    elif way == "store":
-        store = ProposalStore(os.path.join(folder, FILES[way]), "benchmark")
+    if mode == "pickle":
+        dicts = load_proposals_into_dataset(dicts, os.path.join(folder, FILES[mode]))
+    elif mode == "store":
+        store = ProposalStore(os.path.join(folder, FILES[mode]), "benchmark")
     opened = time.perf_counter() - started
-    data_set = DatasetWithProposals(dicts, store) if way == "store" else DatasetFromList(dicts, copy=False)
-    return data_set, opened, time.perf_counter() - started
+    dataset = DatasetWithProposals(dicts, store) if mode == "store" else DatasetFromList(dicts, copy=False)
+    return dataset, opened, time.perf_counter() - started
 
 
 def memory() -> dict[str, float]:
-    """MB of this process: RSS counts a shared page whole, PSS its share of it, USS not at all."""
+    """Return the memory of this process in MB."""
     values = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         name, value, _ = line.split()
@@ -90,30 +98,31 @@ def memory() -> dict[str, float]:
     }
 
 
-def reads_per_second(data_set, indices: list[int]) -> float:
+def reads_per_second(dataset, indices: list[int]) -> float:
+    """Measure random reads."""
     started = time.perf_counter()
     for index in indices:
-        data_set[index]
+        dataset[index]
     return len(indices) / (time.perf_counter() - started)
 
 
-def _work(data_set, indices: list[int], read, results) -> None:
+def _run_worker(dataset, indices: list[int], read, results) -> None:
     for index in indices:
-        data_set[index]
-    read.wait()  # all have read and none has ended: what is shared is shared by all
+        dataset[index]
+    read.wait()  # all workers have read and none has ended, so that all share the same pages
     results.put(memory())
     read.wait()
 
 
-def measure_workers(data_set, workers: int, method: str) -> dict[str, float]:
-    """Mean memory of worker processes, each after its own random reads, and PSS of all with their parent."""
+def measure_workers(dataset, workers: int, method: str) -> dict[str, float]:
+    """Return the mean memory of workers after random reads, and the PSS of all."""
     context = multiprocessing.get_context(method)
     read, results = context.Barrier(workers + 1), context.Queue()
     rng = np.random.default_rng(1)
     processes = []
     for _ in range(workers):
-        indices = rng.integers(len(data_set), size=WORKER_READS).tolist()
-        processes.append(context.Process(target=_work, args=(data_set, indices, read, results)))
+        indices = rng.integers(len(dataset), size=WORKER_READS).tolist()
+        processes.append(context.Process(target=_run_worker, args=(dataset, indices, read, results)))
         processes[-1].start()
     read.wait()
     found = [results.get() for _ in processes]
@@ -124,55 +133,58 @@ def measure_workers(data_set, workers: int, method: str) -> dict[str, float]:
     return {**{key: float(np.mean([each[key] for each in found])) for key in found[0]}, "all": total}
 
 
-def measure(way: str, folder: str, images: int, workers: list[int], method: str) -> dict:
-    """Everything about one way, in a process that has done nothing else."""
-    data_set, opened, ready = open_data_set(way, folder, images)
-    memories = {str(count): measure_workers(data_set, count, method) for count in workers}
-    first = reads_per_second(data_set, np.random.default_rng(2).integers(images, size=1000).tolist())
+def measure(mode: str, folder: str, images: int, workers: list[int], method: str) -> dict:
+    """Measure one mode, in a fresh process."""
+    dataset, opened, ready = open_dataset(mode, folder, images)
+    memories = {str(count): measure_workers(dataset, count, method) for count in workers}
+    first = reads_per_second(dataset, np.random.default_rng(2).integers(images, size=1000).tolist())
     return {"opened": opened, "ready": ready, "memory": memories, "first": first}
 
 
 def measure_reads(folder: str, images: int) -> dict[str, float]:
-    """Reads per second of each way, in turns in one process, so that whatever else the machine does hits all."""
-    data_sets = {way: open_data_set(way, folder, images)[0] for way in WAYS}
+    """Measure reads per second of all modes in turn, in one process."""
+    datasets = {mode: open_dataset(mode, folder, images)[0] for mode in MODES}
     rng, rounds = np.random.default_rng(3), []
     for _ in range(ROUNDS):
         indices = rng.integers(images, size=READS).tolist()
-        rounds.append([reads_per_second(data_set, indices) for data_set in data_sets.values()])
-    return dict(zip(data_sets, np.median(rounds, axis=0).tolist()))
+        rounds.append([reads_per_second(dataset, indices) for dataset in datasets.values()])
+    return dict(zip(datasets, np.median(rounds, axis=0).tolist()))
 
 
 def in_fresh_process(*job) -> dict:
-    """
+    """Run a job in a fresh process.
+
     Args:
-        job: name of a function of this file, and its arguments.
+        job: name of a function in this file, and its arguments.
     """
-    command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(job)]
+    command = [sys.executable, __file__, "--job", json.dumps(job)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
-def restore_catalogs(path: Path) -> None:
-    """Drop a file from the page cache, so that the next reader reads the disk."""
+def evict_from_cache(path: Path) -> None:
+    """Remove a file from the page cache, so that the next read comes from disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def read_through(path: Path) -> None:
-    """Bring a file into the page cache."""
+def read_into_cache(path: Path) -> None:
+    """Load a file into the page cache."""
     with open(path, "rb") as file:
         while file.read(1 << 24):
             pass
 
 
 def compare(folder: Path, arguments: argparse.Namespace) -> str:
-    """Both files are in the page cache, but for the rows that say otherwise."""
+    """Return the table; files are in the page cache except in rows ``from disk``."""
     cold, settings = {}, (str(folder), arguments.images)
-    for way in FILES:
-        restore_catalogs(folder / FILES[way])
-        cold[way] = in_fresh_process("measure", way, *settings, [], arguments.start_method)
-        read_through(folder / FILES[way])
-    warm = {way: in_fresh_process("measure", way, *settings, arguments.workers, arguments.start_method) for way in WAYS}
+    for mode in FILES:
+        evict_from_cache(folder / FILES[mode])
+        cold[mode] = in_fresh_process("measure", mode, *settings, [], arguments.start_method)
+        read_into_cache(folder / FILES[mode])
+    warm = {
+        mode: in_fresh_process("measure", mode, *settings, arguments.workers, arguments.start_method) for mode in MODES
+    }
     reads = in_fresh_process("measure_reads", *settings)
     rows = [row("open, from disk, s", cold, lambda found: found["opened"])]
     rows.append(row("open, s", warm, lambda found: found["opened"]))
@@ -191,8 +203,16 @@ def compare(folder: Path, arguments: argparse.Namespace) -> str:
 
 
 def row(name: str, found: dict, value, *, more: bool = False, added: bool = False) -> list:
-    """``more``: more is better. ``added``: compare what each way adds to a dataset without proposals."""
-    none, pickled, store = (value(found[way]) if way in found else None for way in WAYS)
+    """Return a row of the table.
+
+    Args:
+        name: first cell.
+        found: results by mode.
+        value: result -> number.
+        more: higher is better.
+        added: compare the differences to the dataset without proposals.
+    """
+    none, pickled, store = (value(found[mode]) if mode in found else None for mode in MODES)
     base = none if added else 0
     ratio = (store - base) / (pickled - base) if more else (pickled - base) / max(store - base, 1e-9)
     return [name, none, pickled, store, f"{ratio:.3g}x" + (" (added)" if added else "")]
@@ -200,16 +220,16 @@ def row(name: str, found: dict, value, *, more: bool = False, added: bool = Fals
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="The proposal store beside Detectron2's pickle, on generated boxes.",
+        description="Compare the proposal store with Detectron2's pickle, on generated boxes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--images", type=int, default=123_000)
-    parser.add_argument("--boxes", type=int, default=500, help="of each image")
+    parser.add_argument("--boxes", type=int, default=500, help="boxes per image")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8], help="numbers of worker processes")
-    parser.add_argument("--start-method", choices=["fork", "spawn"], default="fork", help="of the workers")
-    parser.add_argument("--folder", type=Path, help="where to put the two files; default: a temporary folder")
-    parser.add_argument("--keep", action="store_true", help="leave the files in --folder and use those that are there")
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)  # what a fresh process is to measure
+    parser.add_argument("--start-method", choices=["fork", "spawn"], default="fork", help="start method of the workers")
+    parser.add_argument("--folder", type=Path, help="folder of the two files; default: a temporary folder")
+    parser.add_argument("--keep", action="store_true", help="keep the files in --folder and reuse existing ones")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)  # job of a fresh process
     return parser.parse_args()
 
 

@@ -1,19 +1,18 @@
 #!/usr/bin/env python
-"""Time, peak memory, FLOPs and share of the matmul peak of the paper's models at full size, beside S-Cls inference.
+"""Time, peak memory, FLOPs and fraction of matmul peak of the paper's models at full size, relative to S-Cls inference.
 
     python benchmarks/true_size.py --threads 1 --profile
 
-The configs of MS-COCO (VGG16, 500 proposals, 80 classes) on the CPU, in float32, one image at a time. Weights are
-random, the image is noise, proposals are seeded: areas from 1 % to 80 % of the image, aspect ratios from 1:2 to 2:1.
-Inputs come from the config's mapper, steps (forward, backward, optimizer) are those of the config's trainer; reading
-the image is not counted. Every case has a process of its own.
+Uses the VGG16 recipes on MS-COCO (500 proposals, 80 classes) on the CPU, in float32, one image per step. Weights and
+the image are random. Proposals are seeded: areas from 1 % to 80 % of the image, aspect ratios from 1:2 to 2:1. Inputs
+come from the config's mapper, training steps (forward, backward, optimizer) from the config's trainer; image reading is
+not measured. Each case runs in a separate process.
 
-Time is that of the median of the repeats, after a turn that is not counted: with one thread the CPU time of the
-process, which other work on the machine lengthens little, with several that of a clock. Memory is the largest resident
-size (VmHWM, Linux) in the life of the process, the building of the models and the libraries included; how much it was
-before any model is said below the table. FLOPs are twice the multiply-adds that fvcore counts in the forward pass, and
-for a step twice as many again for each that belongs to what is trained. The peak is that of a float32 matmul in the
-same process.
+Time is the median over the repeats, after one warm-up: CPU time of the process with one thread, wall time with several.
+Memory is the peak resident size (VmHWM, Linux) of the process, including libraries and model construction; the memory
+before construction is printed below the table. FLOPs are twice the multiply-adds that fvcore counts in the forward
+pass; a training step adds twice the forward FLOPs of the trained part. The matmul peak is measured in the same process,
+in float32.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -33,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.structures import BoxMode
 from detectron2.utils.events import EventStorage
 from fvcore.nn import FlopCountAnalysis
@@ -42,20 +41,20 @@ from tabulate import tabulate
 from torch import nn
 
 from wsd_distill.distillation import Distiller
-from wsd_distill.engine import place
+from wsd_distill.engine import load_config, to_device
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "coco"
-HEIGHT, WIDTH = 480, 640  # of the image's file
-BASE = "student-inference"  # what all others are compared with
-CASES = {  # name -> config; all but those for inference are steps of training
-    BASE: "student_vgg16",
-    "student": "student_vgg16",
-    "teacher-inference": "teacher_vgg16_edgeboxes",
-    "teacher": "teacher_vgg16_edgeboxes",
-    "stage1": "stage1_vgg16_edgeboxes",
-    "stage2": "stage2_vgg16_edgeboxes",
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "vgg16"
+HEIGHT, WIDTH = 480, 640  # of the image file
+BASE = "student-inference"  # reference case
+CASES = {  # name -> recipe; all but inference cases are training steps
+    BASE: "student",
+    "student": "student",
+    "teacher-inference": "teacher",
+    "teacher": "teacher",
+    "stage1": "stage1",
+    "stage2": "stage2",
 }
-PARTS = {  # of a model, by the last word of a module's name
+PARTS = {  # last component of a module's name -> part of the model
     "backbone": "backbone",
     "box_pooler": "RoI pooling",
     "teacher_poolers": "RoI pooling",
@@ -67,18 +66,18 @@ PARTS = {  # of a model, by the last word of a module's name
 }
 
 
-def load_config(case: str, side: int, options: argparse.Namespace):
-    """The config of a case with T-WDet at ``side``, one image a step, and no file to start from."""
-    cfg = LazyConfig.load(str(CONFIGS / f"{CASES[case]}.py"))
-    cfg.dataset.num_classes = options.classes
+def load_case(case: str, side: int, options: argparse.Namespace):
+    """Load the config of a case, with T-WDet at size ``side`` and one image per step."""
+    overrides = ["dataset.name=coco_2014", f"dataset.num_classes={options.classes}"]
+    cfg = load_config(str(CONFIGS / f"{CASES[case]}.py"), overrides)
     cfg.trainer.update(accumulate=1, amp=False)
     mapper = cfg.dataloader.train.mapper
     mapper.num_proposals, mapper.is_train = options.proposals, not case.endswith("inference")
     if case.startswith("teacher"):
-        mapper.sides = [side]
+        mapper.sizes = [side]
         cfg.model.head.dims = [options.width] * 2
         return cfg
-    mapper.sides = [options.student_side]
+    mapper.sizes = [options.student_side]
     cfg.model.head.update(dims=[options.width] * 2, input_shape=[512, *[options.student_side // 16] * 2])
     if case.startswith("stage"):
         mapper.teacher_sizes = [side]
@@ -87,7 +86,7 @@ def load_config(case: str, side: int, options: argparse.Namespace):
 
 
 def random_proposals(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(count, 4) boxes XYXY within the image and (count,) falling scores, the same in every run."""
+    """Return (count, 4) XYXY boxes inside the image and (count,) falling scores, seeded."""
     rng = np.random.default_rng(0)
     area = np.exp(rng.uniform(np.log(0.01), np.log(0.8), count))
     aspect = np.exp(rng.uniform(np.log(0.5), np.log(2), count))
@@ -98,7 +97,7 @@ def random_proposals(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_batch(cfg, folder: Path) -> list[dict]:
-    """One image as the config's mapper gives it."""
+    """Map one random image with the config's mapper."""
     pixels = np.random.default_rng(0).integers(256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "noise.png")
     record = {"file_name": str(folder / "noise.png"), "image_id": 0, "height": HEIGHT, "width": WIDTH, "labels": [0]}
@@ -108,31 +107,31 @@ def make_batch(cfg, folder: Path) -> list[dict]:
 
 
 def build(cfg, folder: Path) -> nn.Module:
-    """What tools/train_net.py would train; a Distiller reads a teacher with random weights from a checkpoint."""
-    model = place(instantiate(cfg.model), "cpu", cfg.train.channels_last)
+    """Build the model that tools/train_net.py trains; a Distiller gets a teacher with random weights."""
+    model = to_device(instantiate(cfg.model), "cpu", cfg.train.channels_last)
     if "distiller" not in cfg:
         return model
     checkpoint = folder / "teacher.pth"
     torch.save({"model": instantiate(cfg.distiller.teacher).state_dict()}, checkpoint)
     cfg.distiller.update(student=model, teacher_checkpoint=str(checkpoint))
     unwrapped_model = instantiate(cfg.distiller)
-    place(unwrapped_model.teacher, "cpu", cfg.train.channels_last)
+    to_device(unwrapped_model.teacher, "cpu", cfg.train.channels_last)
     return unwrapped_model
 
 
 def make_trainer(cfg, unwrapped_model: nn.Module, batch: list[dict]):
-    """The config's trainer, ready for its ``run_step``, which takes ``batch`` every time."""
+    """Build the config's trainer with ``batch`` as its only data, ready for ``run_step``."""
     cfg.optimizer.params.model = unwrapped_model
     cfg.trainer.update(model=unwrapped_model, optimizer=instantiate(cfg.optimizer))
     if "teacher_check" in cfg.trainer:
-        cfg.trainer.teacher_check = None  # train() would ask it
+        cfg.trainer.teacher_check = None  # only used by train()
     trainer = instantiate(cfg.trainer)
     trainer.data_loader, trainer.storage = itertools.repeat(batch), EventStorage()
     return trainer
 
 
 class Forward(nn.Module):
-    """A forward pass that can be traced, of a learner and, beside it, of the teacher that a Distiller keeps outside."""
+    """A traceable forward pass; also registers the teacher, which is not a submodule of a Distiller."""
 
     def __init__(self, unwrapped_model: nn.Module, batch: list[dict]):
         super().__init__()
@@ -143,11 +142,11 @@ class Forward(nn.Module):
         found = self.unwrapped_model(self.batch)
         if self.unwrapped_model.training:
             return tuple(found.values())
-        detected = [x["instances"].scores for x in found if "instances" in x]  # or tracing would leave out the NMS
+        detected = [x["instances"].scores for x in found if "instances" in x]  # otherwise tracing skips the NMS
         return (*(x["image_scores"] for x in found), *detected)
 
     def parts(self) -> Iterator[tuple[str, str, nn.Module]]:
-        """The part's name, the module's and the module, of everything in PARTS."""
+        """Yield (part, module name, module) for all modules in PARTS."""
         for name, module in self.named_modules():
             part = PARTS.get(name.split(".")[-1])
             if part:
@@ -155,10 +154,10 @@ class Forward(nn.Module):
 
 
 class Stopwatch:
-    """Where the time of a turn goes. The clock runs for one part at any moment, so that parts add up to the whole.
+    """Splits the time of a step into parts that add up to the total.
 
-    In the forward pass it runs for the module that is called; in the backward pass for a part from the moment when the
-    gradient of its output is there to the moment when that of another's is.
+    In the forward pass time is assigned to the module that runs. In the backward pass time is assigned to a part from
+    when the gradient of its output is available until that of another part is.
     """
 
     def __init__(self, forward: Forward, clock: Callable[[], float]):
@@ -169,31 +168,32 @@ class Stopwatch:
                 called.register_forward_pre_hook(lambda *_, part=part: self._enter(part))
                 called.register_forward_hook(lambda *call, part=part: self._leave(part, call[-1]))
 
-    def time(self, turn: Callable[[], object]) -> dict[str, float]:
-        """Seconds of each part of a turn."""
+    def time(self, step: Callable[[], object]) -> dict[str, float]:
+        """Run a step and return the seconds of each part."""
         self._reset()
-        turn()
-        self._count()
+        step()
+        self._add_elapsed()
         return dict(self.seconds)
 
     def switch(self, part: str) -> None:
-        self._count()
+        """Assign the time from now on to ``part``."""
+        self._add_elapsed()
         self.running[-1] = part
 
     def _reset(self) -> None:
         self.seconds, self.running, self.since = Counter(), ["rest"], self.clock()
 
-    def _count(self) -> None:
+    def _add_elapsed(self) -> None:
         now = self.clock()
         self.seconds[self.running[-1]] += now - self.since
         self.since = now
 
     def _enter(self, part: str) -> None:
-        self._count()
+        self._add_elapsed()
         self.running.append(part)
 
     def _leave(self, part: str, output) -> None:
-        self._count()
+        self._add_elapsed()
         self.running.pop()
         for tensor in output.values() if isinstance(output, dict) else [output]:
             if tensor.requires_grad:
@@ -205,21 +205,21 @@ def backward(part: str) -> str:
 
 
 def count_flops(forward: Forward, training: bool) -> dict:
-    """FLOPs of a turn, of its parts, and how often it has operators that are none (not counted)."""
+    """Count FLOPs of a step and of its parts, and the calls of unsupported operators."""
     analysis = FlopCountAnalysis(forward, (torch.zeros(1),)).unsupported_ops_warnings(False)
     analysis.uncalled_modules_warnings(False)
     parts = Counter()
     for part, name, _ in forward.parts():
         flops = 2 * analysis.total(name)
         parts[part] += flops
-        if training and name.startswith("learner."):
+        if training and name.startswith("unwrapped_model."):
             parts[backward(part)] += 2 * flops
-    total = 2 * analysis.total() + (2 * 2 * analysis.total("learner") if training else 0)
+    total = 2 * analysis.total() + (2 * 2 * analysis.total("unwrapped_model") if training else 0)
     return {"flops": total, "part_flops": dict(parts), "not_counted": dict(analysis.unsupported_ops())}
 
 
 def matmul_peak(clock: Callable[[], float], size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of the fastest of some products of two float32 matrices."""
+    """Return the FLOP/s of the fastest of several float32 matrix products."""
     a, b = torch.rand(size, size), torch.rand(size, size)
     seconds = []
     for _ in range(repeats):
@@ -230,18 +230,18 @@ def matmul_peak(clock: Callable[[], float], size: int = 2048, repeats: int = 5) 
 
 
 def peak_memory() -> float:
-    """MB, the most that this process has had in memory so far; getrusage's figure would count its parent's too."""
+    """Return the peak resident size of this process in MB; getrusage would include the parent process."""
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 
 
 def measure(case: str, side: int, options: argparse.Namespace) -> dict:
-    """Everything about one case, in a process that has done nothing else."""
+    """Measure one case; needs a fresh process."""
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     before, training = peak_memory(), not case.endswith("inference")
     with tempfile.TemporaryDirectory() as folder:
-        cfg = load_config(case, side, options)
+        cfg = load_case(case, side, options)
         unwrapped_model, batch = build(cfg, Path(folder)), make_batch(cfg, Path(folder))
     forward = Forward(unwrapped_model.train(training), batch)
     clock = time.process_time if options.threads == 1 else time.perf_counter
@@ -249,48 +249,49 @@ def measure(case: str, side: int, options: argparse.Namespace) -> dict:
     if training:
         trainer = make_trainer(cfg, unwrapped_model, batch)
         trainer.optimizer.register_step_pre_hook(lambda *_: watch.switch("optimizer"))
-        turn = trainer.run_step
+        step = trainer.run_step
     else:
-        turn = torch.no_grad()(lambda: unwrapped_model(batch))
-    turns = []
+        step = torch.no_grad()(lambda: unwrapped_model(batch))
+    steps = []
     for i in range(options.repeats + 1):
-        turns.append(watch.time(turn))
-        print(f"{case}: {i} of {options.repeats}, {sum(turns[-1].values()):.2f} s", file=sys.stderr, flush=True)
-    parts = sorted(turns[1:], key=lambda each: sum(each.values()))[(options.repeats - 1) // 2]
+        steps.append(watch.time(step))
+        print(f"{case}: {i} of {options.repeats}, {sum(steps[-1].values()):.2f} s", file=sys.stderr, flush=True)
+    parts = sorted(steps[1:], key=lambda each: sum(each.values()))[(options.repeats - 1) // 2]
     found = {"case": case, "side": batch[0].get("teacher", batch[0])["image"].shape[-1]}
     found.update(seconds=sum(parts.values()), parts=parts, memory=peak_memory(), memory_before=before)
     return {**found, **count_flops(forward, training), "peak": matmul_peak(clock)}
 
 
 def in_fresh_process(case: str, side: int, options: argparse.Namespace) -> dict:
+    """Run ``measure`` in a new process."""
     command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps([case, side, vars(options)])]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def share_of_peak(flops: float, seconds: float, peak: float) -> str:
+def fraction_of_peak(flops: float, seconds: float, peak: float) -> str:
     return f"{100 * flops / seconds / peak:.0f} %" if flops else ""
 
 
 def summary(results: list[dict]) -> str:
-    """One row a case, ``x`` being times the first one's figure."""
+    """Format one row per case; ``x`` is the ratio to the first case."""
     base, rows = results[0], []
     for r in results:
         row = [r["case"], r["side"]]
         for key, unit in (("seconds", 1), ("flops", 1e9), ("memory", 1)):
             row += [r[key] / unit, r[key] / base[key]]
-        rows.append([*row, share_of_peak(r["flops"], r["seconds"], r["peak"])])
+        rows.append([*row, fraction_of_peak(r["flops"], r["seconds"], r["peak"])])
     headers = ["case", "side", "time, s", "x", "GFLOPs", "x", "memory, MB", "x", "of the peak"]
     formats = ("", "", ".3f", ".1f", ".1f", ".1f", ".0f", ".1f", "")
     return tabulate(rows, headers, tablefmt="pipe", floatfmt=formats, colalign=["left", *["right"] * 8])
 
 
 def profile(r: dict) -> str:
-    """Where the time of a case goes, the slowest part first."""
+    """Format the time of each part of a case, slowest first."""
     parts = sorted(r["parts"].items(), key=lambda item: -item[1])
     rows = [
-        [part, s, f"{100 * s / r['seconds']:.1f} %", share_of_peak(r["part_flops"].get(part, 0), s, r["peak"])]
+        [part, s, f"{100 * s / r['seconds']:.1f} %", fraction_of_peak(r["part_flops"].get(part, 0), s, r["peak"])]
         for part, s in parts
     ]
     headers = [f"{r['case']} at {r['side']}", "time, s", "of the time", "of the peak"]
@@ -301,26 +302,26 @@ def notes(results: list[dict], threads: int) -> str:
     peaks = [r["peak"] / 1e9 for r in results]
     missing = sorted(set().union(*(r["not_counted"] for r in results)))
     return (
-        f"Threads: {threads}; one image a turn. The peak: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s. Memory before "
-        f"there is a model: {max(r['memory_before'] for r in results):.0f} MB. Not counted: {', '.join(missing)}."
+        f"Threads: {threads}; one image per step. Peak: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s. Memory before "
+        f"model construction: {max(r['memory_before'] for r in results):.0f} MB. Not counted: {', '.join(missing)}."
     )
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shown = " (default: %(default)s)"
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help=f"{BASE} runs always")
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help=f"{BASE} always runs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch" + shown)
-    parser.add_argument("--repeats", type=int, default=3, help="turns that count" + shown)
-    parser.add_argument("--side", type=int, default=672, help="of T-WDet's image" + shown)
-    parser.add_argument("--largest-side", type=int, default=832, help="T-WDet is also trained at" + shown)
-    parser.add_argument("--student-side", type=int, default=224, help="of S-Cls's image" + shown)
-    parser.add_argument("--proposals", type=int, default=500, help="of an image" + shown)
+    parser.add_argument("--repeats", type=int, default=3, help="measured steps" + shown)
+    parser.add_argument("--side", type=int, default=672, help="size of T-WDet's input" + shown)
+    parser.add_argument("--largest-side", type=int, default=832, help="second size for training T-WDet" + shown)
+    parser.add_argument("--student-side", type=int, default=224, help="size of S-Cls's input" + shown)
+    parser.add_argument("--proposals", type=int, default=500, help="per image" + shown)
     parser.add_argument("--classes", type=int, default=80, help=shown.strip())
     parser.add_argument("--width", type=int, default=4096, help="of fc6 and fc7" + shown)
-    parser.add_argument("--profile", action="store_true", help="print where the time of each case goes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)  # what a fresh process is to measure
+    parser.add_argument("--profile", action="store_true", help="print the time of each part")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)  # used by in_fresh_process
     return parser.parse_args()
 
 

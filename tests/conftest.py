@@ -7,7 +7,14 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from wsd_distill.compat import FOREIGN_WARNINGS
 from wsd_distill.data.datasets import catalog
+
+
+def pytest_configure(config):
+    """Hide the warnings that wsd_distill hides: pytest resets the filters of the process for each test."""
+    for message, module in FOREIGN_WARNINGS:
+        config.addinivalue_line("filterwarnings", f"ignore:{message}::{module}")
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,14 @@ without_extension = pytest.mark.skipif(compat._has_extension(), reason="this Det
 
 
 @without_extension
-def test_everything_under_detectron2_that_wants_the_extension_can_be_imported():
+def test_modules_that_need_the_extension_can_be_imported():
     for name in ("layers", "evaluation.fast_eval_api", "model_zoo", "data.transforms", "projects.point_rend"):
         if importlib.util.find_spec("detectron2." + name.split(".")[0]):
             importlib.import_module("detectron2." + name)
 
 
 @without_extension
-def test_what_needs_the_extension_says_so_when_used():
+def test_functions_of_the_extension_raise_when_called():
     from detectron2 import _C
     from detectron2.layers import ROIAlignRotated, nms_rotated
     from detectron2.structures import RotatedBoxes, pairwise_iou_rotated
@@ -41,7 +41,7 @@ def test_what_needs_the_extension_says_so_when_used():
 
 
 @without_extension
-def test_the_fast_coco_evaluation_says_what_to_use_instead():
+def test_the_fast_coco_evaluation_names_the_alternative():
     from detectron2.evaluation.fast_eval_api import COCOeval_opt
     from pycocotools.coco import COCO
 
@@ -54,21 +54,21 @@ def test_the_fast_coco_evaluation_says_what_to_use_instead():
 
 
 @without_extension
-def test_the_stand_ins_behave_as_modules_do():
+def test_the_replacements_behave_like_modules():
     for module in (sys.modules["detectron2._C"], torch.ops.detectron2):
         assert isinstance(module, types.ModuleType)
         assert not hasattr(module, "__wrapped__") and not hasattr(module, "__path__")
         with pytest.raises(TypeError):
-            copy.deepcopy(module)  # as for every module: no stand-in answers __deepcopy__
+            copy.deepcopy(module)  # as for every module
 
 
-def test_the_report_of_the_environment_works():
+def test_the_environment_report_works():
     from detectron2.utils.collect_env import collect_env_info
 
     assert "detectron2" in collect_env_info()
 
 
-def test_names_that_went_from_pillow_and_numpy_are_back():
+def test_removed_names_of_pillow_and_numpy_are_restored():
     assert Image.LINEAR == Image.BILINEAR
     assert (np.int, np.float, np.str) == (int, float, str)
     assert np.zeros(2, np.bool).dtype == bool and np.array([None], dtype=np.object).dtype == object
@@ -80,19 +80,19 @@ def test_pkg_resources_finds_files():
     assert pkg_resources.resource_filename("wsd_distill", "engine/trainer.py").endswith("wsd_distill/engine/trainer.py")
 
 
-def test_what_is_there_is_left_alone(monkeypatch):
+def test_existing_modules_and_names_are_kept(monkeypatch):
     sentinel = types.ModuleType("sentinel")
     for name in ("detectron2._C", "pkg_resources"):
         monkeypatch.setitem(sys.modules, name, sentinel)
     monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: types.SimpleNamespace())
-    monkeypatch.setattr(Image, "LINEAR", "as it was")
-    monkeypatch.setattr(np, "int", "as it was")
+    monkeypatch.setattr(Image, "LINEAR", "unchanged")
+    monkeypatch.setattr(np, "int", "unchanged")
     compat.apply()
     assert sys.modules["detectron2._C"] is sys.modules["pkg_resources"] is sentinel
-    assert Image.LINEAR == np.int == "as it was"
+    assert Image.LINEAR == np.int == "unchanged"
 
 
-def test_a_built_extension_is_recognised(monkeypatch, tmp_path):
+def test_a_built_extension_is_detected(monkeypatch, tmp_path):
     spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: spec)
     assert not compat._has_extension()
@@ -100,13 +100,13 @@ def test_a_built_extension_is_recognised(monkeypatch, tmp_path):
     assert compat._has_extension()
 
 
-def test_applying_twice_changes_nothing():
+def test_applying_twice_has_no_effect():
     before = sys.modules.get("detectron2._C"), sys.modules.get("pkg_resources"), torch.ops.detectron2
     compat.apply()
     assert before == (sys.modules.get("detectron2._C"), sys.modules.get("pkg_resources"), torch.ops.detectron2)
 
 
-def test_without_detectron2_one_error_says_where_to_look(monkeypatch):
+def test_without_detectron2_the_error_names_install_md(monkeypatch):
     monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="INSTALL.md"):
         compat.apply()

@@ -7,7 +7,7 @@ import pytest
 from wsd_distill.io import atomic_write, file_lock
 
 
-def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+def test_atomic_write_replaces_the_file_at_the_end(tmp_path):
     path = tmp_path / "new" / "a.json"
     for text in ("first", "second"):
         with atomic_write(path) as tmp_file:
@@ -18,7 +18,7 @@ def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_ends_early_changes_nothing_and_leaves_nothing(tmp_path, error):
+def test_failed_atomic_write_changes_nothing(tmp_path, error):
     path = tmp_path / "a.json"
     path.write_text("old")
     with pytest.raises(error), atomic_write(path) as tmp_file:
@@ -27,39 +27,39 @@ def test_what_ends_early_changes_nothing_and_leaves_nothing(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path] and path.read_text() == "old"
 
 
-def test_one_holds_a_lock_at_a_time(tmp_path, no_lock_timeout):
+def test_lock_is_exclusive(tmp_path, no_lock_timeout):
     path = tmp_path / "lock"
     with file_lock(path) as file:
-        file.write("mine")
-        with pytest.raises(RuntimeError, match=f"another process is at work in {tmp_path}: wait for it or stop it"):
+        file.write("content")
+        with pytest.raises(RuntimeError, match=f"another process is using {tmp_path}: wait for it or stop it"):
             with file_lock(path):
                 pass
-    with file_lock(path, wait=True) as file:  # free again, with what was written
+    with file_lock(path, wait=True) as file:  # released, with its content
         file.seek(0)
-        assert file.read() == "mine"
+        assert file.read() == "content"
     with pytest.raises(ValueError), file_lock(path):
         raise ValueError
-    with open(path) as file:  # free after an error too
+    with open(path) as file:  # released after an error too
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def heir(file, seconds):
-    """A process that has the open file, as a DataLoader's forked workers have."""
+def start_child(file, seconds):
+    """Start a process that inherits the open file, as forked DataLoader workers do."""
     command = [sys.executable, "-S", "-c", f"import time; time.sleep({seconds})"]
     return subprocess.Popen(command, pass_fds=[file.fileno()])
 
 
-def test_workers_of_a_killed_process_are_waited_for(tmp_path):
+def test_lock_waits_for_workers_of_a_killed_process(tmp_path):
     with open(tmp_path / "lock", "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        worker = heir(file, 0.5)
+        worker = start_child(file, 0.5)
     with file_lock(tmp_path / "lock"):
         assert worker.wait(timeout=5) == 0
 
 
-def test_a_block_that_ends_frees_the_lock_whatever_its_workers_do(tmp_path, no_lock_timeout):
+def test_lock_is_released_while_workers_are_running(tmp_path, no_lock_timeout):
     with file_lock(tmp_path / "lock") as file:
-        worker = heir(file, 60)
+        worker = start_child(file, 60)
     try:
         with file_lock(tmp_path / "lock"):
             assert worker.poll() is None

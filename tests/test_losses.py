@@ -16,7 +16,7 @@ def test_fused_scores_by_hand():
     torch.testing.assert_close(losses.fused_scores(cls_logits, det_logits), expected)
 
 
-def test_softened_scores_with_temperature_one_are_the_fused_scores():
+def test_softened_scores_with_temperature_one_equal_fused_scores():
     cls_logits, det_logits = torch.randn(5, 3), torch.randn(5, 3)
     softened = losses.softened_scores(cls_logits, det_logits, ONE(3), ONE(5))
     assert torch.equal(softened, losses.fused_scores(cls_logits, det_logits))
@@ -63,8 +63,8 @@ def test_hard_label_loss_by_hand():
     assert losses.hard_label_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_labels_of_minus_one_count_neither_way():
-    """Image one: classes 0 and 2, of p = 3/4 and 2/3; image two: class 1, of p = 1/2. And no gradient elsewhere."""
+def test_labels_of_minus_one_are_ignored():
+    """Image one: classes 0 and 2 with p = 3/4 and 2/3; image two: class 1 with p = 1/2. No gradient elsewhere."""
     logits = torch.tensor([[math.log(3), 5.0, math.log(2)], [-7.0, 0.0, 7.0]], requires_grad=True)
     labels = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, -1.0]])
     expected = -sum(map(math.log, [3 / 4, 1 / 3, 1 / 2])) / 2
@@ -88,9 +88,9 @@ def test_class_aware_loss_by_hand():
 
 def test_roi_feature_loss_by_hand():
     """Image one has two proposals, image two one: (1/2 (0.5^2 * 4 + 0.1^2 * 4 * 4) + 1^2 * 4 * 9) / (2 * 2)."""
-    describe_mismatch = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 2, 2)
+    difference = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 2, 2)
     student = torch.randn(3, 1, 2, 2)
-    loss = losses.roi_feature_loss(student + describe_mismatch, student, torch.tensor([0.5, 0.1, 1.0]), [2, 1])
+    loss = losses.roi_feature_loss(student + difference, student, torch.tensor([0.5, 0.1, 1.0]), [2, 1])
     assert loss.item() == pytest.approx((0.5 * (1.0 + 0.16) + 36) / 4, rel=1e-5)
 
 
@@ -102,13 +102,13 @@ def test_soft_label_loss_by_hand():
     expected = -(image_one + 2 * math.log(1 / 2)) / 2
     assert losses.soft_label_loss(target, logits, torch.tensor([2.0, 1.0])).item() == pytest.approx(expected, rel=1e-6)
     over = losses.soft_label_loss(torch.tensor([[1 + 1e-3]]), torch.zeros(1, 1), 1.0)
-    assert over.item() == pytest.approx(math.log(2), rel=1e-6)  # a target above 1 is 1
+    assert over.item() == pytest.approx(math.log(2), rel=1e-6)  # targets are clamped to 1
 
 
-def test_soft_label_divergence_is_zero_where_both_agree_and_finite_at_the_ends():
+def test_soft_label_divergence_is_zero_for_equal_predictions_and_finite_at_0_and_1():
     logits = torch.tensor([[2.0, -1.0, 0.5]])
-    agreed = losses.soft_label_divergence((logits / 3).sigmoid(), logits, 3.0)
-    assert agreed.item() == pytest.approx(0, abs=1e-6)
+    divergence = losses.soft_label_divergence((logits / 3).sigmoid(), logits, 3.0)
+    assert divergence.item() == pytest.approx(0, abs=1e-6)
     q, p = torch.tensor([[0.2]]), torch.tensor([[0.6]])
     by_hand = 0.2 * math.log(0.2 / 0.6) + 0.8 * math.log(0.8 / 0.4)
     assert losses.soft_label_divergence(q, torch.logit(p), 1.0).item() == pytest.approx(by_hand, rel=1e-5)
@@ -121,8 +121,8 @@ def test_soft_label_divergence_is_zero_where_both_agree_and_finite_at_the_ends()
 def test_hint_loss_by_hand():
     """Differences 1, 2, 3 and 4 in the four cells of one channel, 0 in those of the other: 30 / 8 / 2."""
     student = torch.randn(1, 2, 2, 2)
-    describe_mismatch = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert losses.hint_loss(student + describe_mismatch, student).item() == pytest.approx(30 / 16, rel=1e-5)
+    difference = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert losses.hint_loss(student + difference, student).item() == pytest.approx(30 / 16, rel=1e-5)
 
 
 def test_attention_by_hand():
@@ -133,7 +133,7 @@ def test_attention_by_hand():
     assert losses.attention_loss(teacher, student).item() == pytest.approx((0.04 + 0.04) / 4, rel=1e-5)
 
 
-def test_an_empty_map_of_attention_is_no_division_by_zero():
+def test_attention_of_a_zero_map_is_finite():
     student = torch.zeros(1, 2, 2, 2, requires_grad=True)
     loss = losses.attention_loss(torch.ones(1, 2, 2), losses.attention_map(student))
     loss.backward()
@@ -143,7 +143,7 @@ def test_an_empty_map_of_attention_is_no_division_by_zero():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_comparisons_survive_autocast(dtype):
     target, logits = torch.tensor([[1.0, 0.0]], dtype=dtype), torch.tensor([[9.0, -9.0]], dtype=dtype)
-    large = torch.full((1, 2, 2, 2), 300.0, dtype=dtype)  # its square is no number in float16
+    large = torch.full((1, 2, 2, 2), 300.0, dtype=dtype)  # its square overflows in float16
     with torch.autocast("cpu", dtype=dtype):
         soft = losses.soft_label_loss(target, logits, 1.0)
         divergence = losses.soft_label_divergence(target, logits, 1.0)
@@ -205,7 +205,7 @@ def test_eq9_gradients_of_both_softmaxes():
         *["soft_label", "divergence", "hint", "attention_map", "attention"],
     ],
 )
-def test_half_precision_goes_in_and_float32_comes_out(function, shapes, dtype):
+def test_half_precision_inputs_have_float32_results(function, shapes, dtype):
     halves = [torch.randn(*shape).to(dtype) for shape in shapes]
     result = function(*halves)
     assert result.dtype == torch.float32

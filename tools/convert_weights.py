@@ -6,8 +6,8 @@ python tools/convert_weights.py caffe-vgg16 VGG_ILSVRC_16_layers.caffemodel outp
 python tools/convert_weights.py torchvision-resnet resnet50-0676ba61.pth output/resnet50.pth
 python tools/convert_weights.py timm convnext_tiny.pth output/convnext_tiny.pth --name convnext_tiny
 
-One file initialises T-WDet and S-Cls. It says which pixels the weights expect (mean, deviation, channel order), and a
-model that is set to others refuses it.
+One file initializes T-WDet and S-Cls. It stores the normalization of the weights (mean, standard deviation, channel
+order); loading it into a model with another normalization is an error.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -26,12 +26,12 @@ from wsd_distill.modeling.normalization import describe_normalization
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("format", choices=FORMATS)
-    parser.add_argument("input", help="the file to convert; with the format timm, - downloads what timm has")
+    parser.add_argument("input", help="file to convert; for timm, - downloads the weights")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--name", help="the network in timm, with a tag where its pixels depend on it")
+    parser.add_argument("--name", help="name of the network in timm, with its tag if the normalization depends on it")
     args = parser.parse_args()
     if (args.format == "timm") != bool(args.name):
-        parser.error("--name goes with the format timm, which needs it")
+        parser.error("--name is required for the format timm, and only for it")
     options = {"name": args.name} if args.name else {}
     with report_user_errors(parser):
         content = FORMATS[args.format](None if args.input == "-" and args.name else args.input, **options)

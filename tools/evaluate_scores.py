@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""The figures of scores that an evaluation wrote, as the paper and other projects compute them, side by side.
+"""Compute the metrics of evaluated scores as the paper and other projects define them, side by side.
 
     python tools/evaluate_scores.py output/digit_scenes/student/inference/test/scores.npz \
-        --threshold-file output/digit_scenes/student/inference/val/scores.npz [--protocol paper] [--json figures.json]
+        --threshold-file output/digit_scenes/student/inference/val/scores.npz [--protocol paper] [--json metrics.json]
 
-A column is a protocol, a row a metric in percent; "-": the project does not report it. docs/protocols.md says what each
-is.
+Columns are protocols, rows are metrics in percent; "-" means that the project does not report the metric. Protocols are
+described in docs/protocols.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from wsd_distill.evaluation.protocols import FIGURES, PROTOCOLS
+from wsd_distill.evaluation.protocols import METRIC_NAMES, PROTOCOLS
 from wsd_distill.evaluation.scores import Scores, read_scores
 
 (TUNED,) = (name for name, protocol in PROTOCOLS.items() if protocol.threshold is None)
@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--threshold-file", type=Path, metavar="FILE", help="scores.npz of the split to tune the paper's threshold on"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the numbers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics to this file")
     arguments = parser.parse_intermixed_args()
     chosen = arguments.protocol or ["all"]
     arguments.protocol = list(PROTOCOLS if "all" in chosen else dict.fromkeys(chosen))
@@ -41,52 +41,52 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def evaluate(file: Path, names: list[str], threshold_file: Path | None) -> dict[str, dict[str, float]]:
-    """Figures by protocol, printed."""
+    """Compute and print the metrics by protocol."""
     found = read_scores(file)
     tuning = read_scores(threshold_file, found.class_names) if threshold_file else found
-    figures = {name: PROTOCOLS[name].evaluate(found, tuning) for name in names}
+    results = {name: PROTOCOLS[name].evaluate(found, tuning) for name in names}
     print(f"\n{file}: {describe(found)}")
     if TUNED in names:
         print(describe_threshold(file, threshold_file))
-    print(table(figures))
-    return figures
+    print(table(results))
+    return results
 
 
 def describe(found: Scores) -> str:
     images, classes = found.scores.shape
     text = f"{images} images, {classes} classes, {(found.labels == 1).sum()} labels"
     empty = [name for name, column in zip(found.class_names, found.labels.T) if not (column == 1).any()]
-    unknown = (found.labels == -1).sum()
+    ignored = (found.labels == -1).sum()
     if empty:
-        text += f"; without a positive: {', '.join(empty)}"
-    return text + (f"; neither positive nor negative: {unknown} labels" if unknown else "")
+        text += f"; without positives: {', '.join(empty)}"
+    return text + (f"; ignored: {ignored} labels" if ignored else "")
 
 
 def describe_threshold(file: Path, threshold_file: Path | None) -> str:
     if threshold_file is None or threshold_file.samefile(file):
-        return f"The threshold of {TUNED} is tuned on this very file, so F1 at it is optimistic: give --threshold-file."
+        return f"The threshold of {TUNED} is tuned on this file, so that F1 is optimistic: set --threshold-file."
     return f"The threshold of {TUNED} is tuned on {threshold_file}."
 
 
-def table(figures: dict[str, dict[str, float]]) -> str:
-    signs = {name: "\u2265" if PROTOCOLS[name].at_threshold else ">" for name in figures}
-    rows = [["predicted if", *(f"{signs[name]} {column['threshold']:.4g}" for name, column in figures.items())]]
-    for figure in FIGURES:
-        cells = [f"{column[figure]:.2f}" if figure in column else "-" for column in figures.values()]
+def table(results: dict[str, dict[str, float]]) -> str:
+    signs = {name: "\u2265" if PROTOCOLS[name].at_threshold else ">" for name in results}
+    rows = [["predicted if", *(f"{signs[name]} {column['threshold']:.4g}" for name, column in results.items())]]
+    for metric in METRIC_NAMES:
+        cells = [f"{column[metric]:.2f}" if metric in column else "-" for column in results.values()]
         if set(cells) != {"-"}:
-            rows.append([figure, *cells])
-    align = ["left", *["right"] * len(figures)]
-    return tabulate(rows, headers=["", *figures], tablefmt="pipe", disable_numparse=True, colalign=align)
+            rows.append([metric, *cells])
+    align = ["left", *["right"] * len(results)]
+    return tabulate(rows, headers=["", *results], tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
 def main() -> None:
     arguments = parse_arguments()
     try:
         if arguments.json and not arguments.json.parent.is_dir():
-            raise FileNotFoundError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
-        figures = {str(file): evaluate(file, arguments.protocol, arguments.threshold_file) for file in arguments.files}
+            raise FileNotFoundError(f"--json {arguments.json}: folder {arguments.json.parent} does not exist")
+        results = {str(file): evaluate(file, arguments.protocol, arguments.threshold_file) for file in arguments.files}
         if arguments.json:
-            arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+            arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     except (OSError, ValueError) as error:
         sys.exit(f"{Path(__file__).name}: {error}")
 

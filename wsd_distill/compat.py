@@ -1,30 +1,33 @@
-"""Lets Detectron2 0.6 run on a current PyTorch, Pillow, NumPy and setuptools. The only place that knows of it.
+"""Patches that let Detectron2 0.6 run on a current PyTorch, Pillow, NumPy and setuptools.
 
-``apply`` adds what is missing and leaves alone what is there: on Detectron2's main branch, built with its C++
-extension, it adds ``pkg_resources`` at the most.
+``apply`` only adds what is missing. On Detectron2's main branch, built with its C++ extension, that is at most
+``pkg_resources``. Nothing else depends on the version of Detectron2.
 """
 
 from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import types
+import warnings
 
 
 class MissingExtensionError(NotImplementedError):
-    """Something that only Detectron2's C++ extension can do was used where Detectron2 is installed without it."""
+    """A function of Detectron2's C++ extension was called, and Detectron2 is installed without it."""
 
 
 def apply() -> None:
-    """Mend what is missing; calling it again changes nothing.
+    """Apply all patches; calling it again has no effect.
 
     Raises:
         ImportError: Detectron2 is not installed.
     """
     if importlib.util.find_spec("detectron2") is None:
-        raise ImportError("wsd_distill extends Detectron2, which is not installed: INSTALL.md says how.")
+        raise ImportError("Detectron2 is not installed, and wsd_distill needs it: see INSTALL.md.")
+    _silence_foreign_warnings()
     _patch_extension()
     _patch_pillow_names()
     _patch_pkg_resources()
@@ -34,16 +37,16 @@ def apply() -> None:
 def _missing(symbol: str):
     def use(*args, **kwargs):
         raise MissingExtensionError(
-            f"{symbol} needs Detectron2's C++ extension, and this Detectron2 was installed without it. "
-            "Build Detectron2 from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO "
-            "evaluation; for the latter, COCOEvaluator(..., use_fast_impl=False) gives the same figures without it."
+            f"{symbol} needs Detectron2's C++ extension, and Detectron2 was installed without it. Build Detectron2 "
+            "from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO evaluation. For COCO "
+            "evaluation, COCOEvaluator(..., use_fast_impl=False) gives the same results without it."
         )
 
     return use
 
 
 class _Extension(types.ModuleType):
-    """Any public name of it is a function that raises MissingExtensionError."""
+    """Module whose public attributes are functions that raise MissingExtensionError."""
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
@@ -52,7 +55,7 @@ class _Extension(types.ModuleType):
 
 
 def _has_extension() -> bool:
-    """Whether the built extension lies in the package's folder; importing it would import all of Detectron2."""
+    """Whether the package folder has a built extension; importing it would import all of Detectron2."""
     folder = importlib.util.find_spec("detectron2").submodule_search_locations[0]
     return any(os.path.isfile(os.path.join(folder, "_C" + suffix)) for suffix in importlib.machinery.EXTENSION_SUFFIXES)
 
@@ -63,7 +66,7 @@ def _patch_extension() -> None:
     import torch
 
     extension = _Extension("detectron2._C")
-    # Detectron2's report of the environment, printed at the start of every run, asks for these two.
+    # Called by Detectron2's environment report at the start of each run.
     extension.get_compiler_version = extension.get_cuda_version = lambda: "none: Detectron2 has no C++ extension"
     extension.has_cuda = lambda: False
     sys.modules["detectron2._C"] = extension
@@ -84,7 +87,9 @@ def _patch_pkg_resources() -> None:
     def resource_filename(package: str, resource: str) -> str:
         return os.path.join(os.path.dirname(importlib.util.find_spec(package).origin), *resource.split("/"))
 
-    module = types.ModuleType("pkg_resources", "Stands in for setuptools' former module; resource_filename alone.")
+    module = types.ModuleType(
+        "pkg_resources", "Replacement for the former module of setuptools: resource_filename only."
+    )
     module.__spec__ = importlib.machinery.ModuleSpec("pkg_resources", None)
     module.resource_filename = resource_filename
     sys.modules["pkg_resources"] = module
@@ -96,3 +101,26 @@ def _patch_numpy_names() -> None:
     for name, builtin in {"int": int, "float": float, "str": str, "bool": bool, "object": object}.items():
         if name not in vars(np):
             setattr(np, name, builtin)
+
+
+# Start of the message and module of warnings that Detectron2 and fvcore cause on a current PyTorch.
+FOREIGN_WARNINGS = [
+    (r"`torch\.jit\.script` is (deprecated|not supported)", r"torch\.jit\."),
+    (r"torch\.meshgrid", r"torch\.functional$"),
+    (r"TypedStorage is deprecated", r"detectron2\.utils\.comm$"),
+    (r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated", r"detectron2\.engine\.train_loop$"),
+    (r"You are using `torch\.load` with `weights_only=False`", r"(fvcore|detectron2)\."),
+    (r"pkg_resources is deprecated as an API", r"detectron2\."),
+]
+
+
+def _silence_foreign_warnings() -> None:
+    """Hide warnings that users cannot act on; every process that imports wsd_distill, workers included, does so."""
+    for message, module in FOREIGN_WARNINGS:
+        warnings.filterwarnings("ignore", message, module=module)
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_keep_record)
+
+
+def _keep_record(record: logging.LogRecord) -> bool:
+    """Drop PyTorch's note about a CUDA toolkit without a GPU, logged by Detectron2's report of the environment."""
+    return not record.getMessage().startswith("No CUDA runtime is found")

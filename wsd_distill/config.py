@@ -1,4 +1,4 @@
-"""Keys of this project for users of Detectron2's YAML configs."""
+"""Config keys of this project for Detectron2's YAML configs."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from detectron2.config import CfgNode
 
 from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
-from . import modeling  # noqa: F401  (puts the names that a config may give into the registries)
+from . import modeling  # noqa: F401  (registers the models and backbones)
 
 
 def add_wsd_distill_config(cfg: CfgNode) -> None:
-    """Add what WSDDN, MultiLabelClassifier and their backbones read from a YAML config.
+    """Add the keys of WSDDN, MultiLabelClassifier and their backbones.
 
-    ``cfg.MODEL.META_ARCHITECTURE`` then admits both names; pooling comes from ``cfg.MODEL.ROI_BOX_HEAD``, the number of
-    detections from ``cfg.TEST.DETECTIONS_PER_IMAGE``. One YAML for each model is in ``configs/yaml``.
+    RoI pooling is set in ``cfg.MODEL.ROI_BOX_HEAD``, the number of detections in ``cfg.TEST.DETECTIONS_PER_IMAGE``.
+    ``configs/yaml`` has a YAML file for each model.
     """
     cfg.MODEL.IMAGE_LEVEL = CfgNode({"NUM_CLASSES": 80, "IN_FEATURE": "res4", "HEAD": "fc"})
     cfg.MODEL.IMAGE_LEVEL.update({"FC_DIMS": [4096, 4096], "DROPOUT": 0.5, "BATCH_NORM": False})
     cfg.MODEL.WSDDN = CfgNode({"SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
-    # Makes proposals for an image without any at test time, e.g. wsd_distill.proposals.image_proposals.ImageProposals.
+    # PROPOSER: computes missing proposals at test time, e.g. wsd_distill.proposals.image_proposals.ImageProposals.
     cfg.MODEL.WSDDN.update({"PROPOSER": "", "NUM_PROPOSALS": 500})
     cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
-    # S-Cls's square, to which it squashes at test time what is not of this side; INPUT.MIN_SIZE_TEST 0 spares the photo
-    # Detectron2's own resizing before.
+    # INPUT_SIZE: both models resize images to this square at test time. Set INPUT.MIN_SIZE_TEST to 0, so that
+    # DefaultPredictor does not resize them before.
+    cfg.MODEL.WSDDN.INPUT_SIZE = 672
     cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIZE": 224, "POOL": 2})
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
     cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process at a time works in."""
+"""Atomic file writes and locks between processes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-LOCK_TIMEOUT = 10.0  # seconds; PyTorch's workers look after their parent every five
+LOCK_TIMEOUT = 10.0  # seconds; PyTorch's workers check every 5 s whether their parent is alive
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """A file beside ``path``, in a folder that is made if need be, to write what ``path`` is to hold.
+    """Yield a temporary path that replaces ``path`` when the block succeeds.
 
-    It takes the place of ``path`` when the block ends, or is removed where the block raises: a reader sees the old
-    file or the new, never half of one.
+    Readers see the old file or the complete new one. If the block raises, the temporary file is removed and ``path``
+    stays unchanged. Missing parent folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    tmp_path = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield tmp_path
         os.replace(tmp_path, path)
@@ -32,30 +32,32 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def file_lock(path: str | os.PathLike, *, wait: bool = False) -> Iterator[TextIO]:
-    """``path``, open to read and append, locked until the block ends, or this process if it is killed in it.
+    """Open ``path`` for reading and appending, and hold an exclusive lock on it.
 
-    The lock is ``flock``'s, which Linux passes on over NFS. Processes that the block forks, workers of a DataLoader,
-    have it too: those of a process that was killed keep it until they notice, a few seconds, which are waited for.
+    The lock is an ``flock``, which Linux supports over NFS. It ends with the block or with the process. Processes
+    forked inside the block (DataLoader workers) inherit it; after their parent was killed they keep it for a few
+    seconds, less than ``LOCK_TIMEOUT``.
 
     Args:
-        wait: for a process that has it to let it go, however long that takes.
+        path: lock file, created if missing.
+        wait: wait without a time limit instead of ``LOCK_TIMEOUT`` seconds.
 
     Raises:
-        RuntimeError: another process has it, and still after ``LOCK_TIMEOUT``; names the folder of ``path``.
+        RuntimeError: another process still holds the lock after ``LOCK_TIMEOUT``; names the folder of ``path``.
     """
     with open(path, "a+") as file:
         if wait:
             fcntl.flock(file, fcntl.LOCK_EX)
-        elif not _lock_in_time(file):
-            raise RuntimeError(f"another process is at work in {os.path.dirname(path)}: wait for it or stop it")
+        elif not _lock_before_timeout(file):
+            raise RuntimeError(f"another process is using {os.path.dirname(path)}: wait for it or stop it")
         try:
             yield file
         finally:
             file.flush()
-            fcntl.flock(file, fcntl.LOCK_UN)  # closed here, the file is still open in processes that were forked
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: forked processes keep the file open
 
 
-def _lock_in_time(file: TextIO) -> bool:
+def _lock_before_timeout(file: TextIO) -> bool:
     deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:

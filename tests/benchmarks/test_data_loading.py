@@ -8,24 +8,24 @@ benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "data_
 
 @pytest.fixture
 def dicts(tmp_path):
-    return benchmark["dataset_dicts"](benchmark["write_photos"](tmp_path / "photos", (60, 40), cuts=1))
+    return benchmark["dataset_dicts"](benchmark["write_photos"](tmp_path / "photos", (60, 40), crops=1))
 
 
-def test_photos_are_of_the_size_asked_for_and_the_same_in_every_run(dicts, tmp_path):
+def test_photos_have_the_given_size_and_are_reproducible(dicts, tmp_path):
     assert [(record["width"], record["height"]) for record in dicts] == [(60, 40)] * 5
-    again = benchmark["write_photos"](tmp_path / "again", (60, 40), cuts=1)
+    again = benchmark["write_photos"](tmp_path / "again", (60, 40), crops=1)
     assert [path.read_bytes() for path in again] == [Path(record["file_name"]).read_bytes() for record in dicts]
 
 
-def test_mappers_take_turns_and_each_sees_every_image_in_every_round(dicts):
+def test_mappers_take_turns_and_read_every_image_in_each_round(dicts):
     calls = []
     mappers = [lambda record: calls.append(("a", record["image_id"])), lambda record: calls.append(("b", -1))]
-    assert benchmark["rates"](mappers, dicts, rounds=2).shape == (2, 2)
+    assert benchmark["measure_rates"](mappers, dicts, rounds=2).shape == (2, 2)
     assert calls == ([("a", i) for i in range(5)] + [("b", -1)] * 5) * 3
 
 
-def test_a_row_has_rates_their_ratio_and_the_difference_in_pixels(dicts):
-    name, images, side, ours, theirs, ratio, mean, high = benchmark["row"]("small", dicts, 10, rounds=1)
-    assert (name, images, side) == ("small", 5, 10)
+def test_row_has_rates_ratio_and_pixel_difference(dicts):
+    name, images, size, ours, theirs, ratio, mean, high = benchmark["row"]("small", dicts, 10, rounds=1)
+    assert (name, images, size) == ("small", 5, 10)
     assert ratio == pytest.approx(ours / theirs)
     assert 0 < mean < high < 128  # decoded at 1/4

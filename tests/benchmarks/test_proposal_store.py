@@ -1,4 +1,4 @@
-"""The whole benchmark on a few boxes; what it measures of them is nobody's concern."""
+"""The complete benchmark on a few boxes; the measurements themselves are not checked."""
 
 import json
 import runpy
@@ -13,7 +13,7 @@ DOCUMENT = ROOT / "docs" / "proposal_store.md"
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Its names; each job is done here instead of in a fresh process, which takes seconds to begin."""
+    """Globals of the benchmark; jobs run in this process, because a fresh one takes seconds to start."""
     names = runpy.run_path(str(ROOT / "benchmarks" / "proposal_store.py"))["main"].__globals__
     monkeypatch.setitem(names, "in_fresh_process", lambda name, *values: names[name](*json.loads(json.dumps(values))))
     for name, value in {"READS": 20, "ROUNDS": 2, "WORKER_READS": 5}.items():
@@ -22,12 +22,12 @@ def benchmark(monkeypatch):
 
 
 def cells(text):
-    """First cell -> the others, of the rows of the tables in ``text``."""
+    """Map the first cell to the others, for all table rows in ``text``."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     return {row[0]: row[1:] for row in rows}
 
 
-def test_all_rows_of_the_documents_table(benchmark, monkeypatch, capsys, tmp_path):
+def test_rows_equal_the_documents_table(benchmark, monkeypatch, capsys, tmp_path):
     arguments = ["--images", "30", "--boxes", "4", "--folder", str(tmp_path / "files")]
     monkeypatch.setattr(sys, "argv", ["proposal_store.py", *arguments])
     benchmark["main"]()
@@ -42,7 +42,7 @@ def test_all_rows_of_the_documents_table(benchmark, monkeypatch, capsys, tmp_pat
     assert not (tmp_path / "files").exists()
 
 
-def test_a_job_in_a_process_of_its_own(tmp_path):
+def test_job_in_a_fresh_process(tmp_path):
     names = runpy.run_path(str(ROOT / "benchmarks" / "proposal_store.py"))
     names["write_files"](tmp_path, 30, 4)
     found = names["in_fresh_process"]("measure", "store", str(tmp_path), 30, [], "fork")

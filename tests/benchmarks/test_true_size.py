@@ -16,8 +16,8 @@ RESULTS = [
 ]
 
 
-class Learner(nn.Module):
-    """A convolution and a linear layer under names that the benchmark knows."""
+class TinyModel(nn.Module):
+    """A convolution and a linear layer with names that are in PARTS."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ class Learner(nn.Module):
 
 
 class Ticking(torch.autograd.Function):
-    """Takes 1 s forwards and ``back`` s backwards, on the clock of ``Clock``."""
+    """Takes 1 s in the forward and ``back`` s in the backward pass, on a ``Clock``."""
 
     @staticmethod
     def forward(context, x, clock, back):
@@ -60,14 +60,14 @@ class Slow(nn.Module):
 
 
 def macs_of_vgg16(side):
-    """The sum over blocks of 9 * channels in * channels out * pixels."""
+    """Sum of 9 * input channels * output channels * pixels over all convolutions."""
     widths = [(3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512)]
     return sum(9 * a * b * (side >> i) ** 2 for i, row in enumerate(widths) for a, b in zip(row, row[1:]))
 
 
 def test_flops_of_two_layers():
     # multiply-adds: 8 * 8 pixels * 4 * 3 channels * 9 = 6912, and 256 * 5 = 1280
-    forward = Forward(Learner().eval(), torch.rand(1, 3, 8, 8))
+    forward = Forward(TinyModel().eval(), torch.rand(1, 3, 8, 8))
     found = benchmark["count_flops"](forward, training=False)
     assert (found["flops"], found["part_flops"]) == (2 * 8192, {"backbone": 2 * 6912, "classifier": 2 * 1280})
     forward.unwrapped_model.train()
@@ -77,25 +77,21 @@ def test_flops_of_two_layers():
     assert found["not_counted"] == {"aten::softmax": 1, "aten::sum": 1}
 
 
-def test_every_second_is_of_one_part():
-    unwrapped_model, clock = nn.Module(), Clock()
-    unwrapped_model.backbone, unwrapped_model.head, unwrapped_model.loss = (
-        Slow(clock, 3),
-        Slow(clock, 5),
-        Slow(clock, 7),
-    )
-    watch = benchmark["Stopwatch"](Forward(unwrapped_model, []), clock)
+def test_parts_add_up_to_the_total():
+    model, clock = nn.Module(), Clock()
+    model.backbone, model.head, model.loss = Slow(clock, 3), Slow(clock, 5), Slow(clock, 7)
+    watch = benchmark["Stopwatch"](Forward(model, []), clock)
 
-    def turn():
-        unwrapped_model.loss(unwrapped_model.head(unwrapped_model.backbone(torch.ones(3)))).sum().backward()
+    def step():
+        model.loss(model.head(model.backbone(torch.ones(3)))).sum().backward()
         watch.switch("optimizer")
         clock.now += 20
 
-    wanted = {"backbone": 1, "fc6 and fc7": 1, "rest": 1 + 7, "fc6 and fc7, backward": 5, "backbone, backward": 3}
-    assert watch.time(turn) == watch.time(turn) == {**wanted, "optimizer": 20}
+    expected = {"backbone": 1, "fc6 and fc7": 1, "rest": 1 + 7, "fc6 and fc7, backward": 5, "backbone, backward": 3}
+    assert watch.time(step) == watch.time(step) == {**expected, "optimizer": 20}
 
 
-def test_proposals_are_in_the_image_and_the_same_in_every_run():
+def test_proposals_are_inside_the_image_and_reproducible():
     boxes, scores = benchmark["random_proposals"](500)
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     assert boxes.min() >= 0 and boxes[:, 2].max() <= 640 and boxes[:, 3].max() <= 480
@@ -104,7 +100,7 @@ def test_proposals_are_in_the_image_and_the_same_in_every_run():
     assert np.array_equal(boxes, benchmark["random_proposals"](500)[0])
 
 
-def test_ratios_are_to_the_first_case():
+def test_ratios_are_relative_to_the_first_case():
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in benchmark["summary"](RESULTS).splitlines()[2:]]
     assert rows == [
         ["a", "224", "0.500", "1.0", "30.0", "1.0", "1000", "1.0", "60 %"],
@@ -117,17 +113,19 @@ def test_a_reduced_case(case, capsys):
     threads = torch.get_num_threads()
     found = benchmark["measure"](case, 64, argparse.Namespace(**SMALL))
     torch.set_num_threads(threads)
-    assert capsys.readouterr().err.count(f"{case}: ") == 2  # the turn that is not counted, and the one that is
+    assert capsys.readouterr().err.count(f"{case}: ") == 2  # the warm-up and the measured step
     teacher = macs_of_vgg16(64) + 20 * (512 * 49 * 16 + 16 * 16 + 2 * 16 * 5)  # for each of 20 proposals
-    student = macs_of_vgg16(32) if case == "stage1" else 0  # stage 1 leaves its head alone
-    assert found["flops"] == 2 * (teacher + 3 * student)  # the teacher goes forwards alone, the student backwards too
+    student = macs_of_vgg16(32) if case == "stage1" else 0  # stage 1 does not use the head
+    assert found["flops"] == 2 * (
+        teacher + 3 * student
+    )  # forward pass of the teacher; forward and backward of the student
     assert found["side"] == 64
     assert sum(found["parts"].values()) == pytest.approx(found["seconds"])
     assert found["not_counted"]["torchvision::roi_pool"] == (3 if case == "stage1" else 1)
     assert ("optimizer" in found["parts"]) == (case != "teacher-inference")
 
 
-def test_a_case_in_a_process_of_its_own():
+def test_a_case_in_a_separate_process():
     options = argparse.Namespace(**SMALL)
     found = benchmark["in_fresh_process"](benchmark["BASE"], 64, options)
     assert found["flops"] == 2 * (macs_of_vgg16(32) + 512 * 16 + 16 * 16 + 16 * 5)

@@ -129,5 +129,5 @@ def test_from_a_training_to_a_store(tmp_path, monkeypatch):
     assert (len(store), store.metadata.failures) == (12, {})
     assert (store.metadata.generator, store.metadata.parameters["config"]) == ("detector", "config.yaml")
     for _, (boxes, scores) in store.items():
-        assert 32 <= len(boxes) <= 100 and 0 <= boxes.min() and boxes.max() <= 128
-        assert (np.diff(scores) <= 0).all() and 0 <= scores[-1] and scores[0] <= 1
+        assert 32 <= len(boxes) <= 100 and boxes.min() >= 0 and boxes.max() <= 128
+        assert (np.diff(scores) <= 0).all() and scores[-1] >= 0 and scores[0] <= 1

@@ -79,7 +79,7 @@ def test_everything_but_the_data_can_be_built(load, recipe, kind, name):
     trained = sum(len(group["params"]) for group in instantiate(cfg.optimizer).param_groups)
     assert trained == len([p for p in model.parameters() if p.requires_grad]) > 4
     K = cfg.dataset.num_classes
-    assert K == CLASSES[name]
+    assert CLASSES[name] == K
     mappers = [cfg.dataloader.train.mapper, *(test.loader.mapper for test in cfg.dataloader.test.values())]
     assert [(m.num_classes, m.image_format) for m in map(instantiate, mappers)] == [(K, model.image_format)] * len(
         mappers

@@ -12,21 +12,21 @@ from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 @pytest.fixture
 def dataset(restore_catalogs):
-    """Five registered images, of which image i has the label i % 2."""
+    """Five registered images; image i has the label i % 2."""
     dicts = [{"file_name": f"{i}.jpg", "image_id": i, "labels": [i % 2]} for i in range(5)]
     DatasetCatalog.register("build_five", lambda: dicts)
     return "build_five"
 
 
 def write_store(path, name, ids=range(5)):
-    """A box whose right edge is 10 more than the image's id."""
+    """Write two boxes per image; the right edge of the first is the image id + 10."""
     with ProposalStoreWriter(path, StoreMetadata(name, "by hand")) as writer:
         for i in ids:
             writer.write(i, np.array([[0, 0, 10 + i, 5], [0, 0, 1, 1]]), np.array([0.5, 0.25]))
     return str(path)
 
 
-def test_test_loader_gives_each_image_once_with_its_own_proposals(dataset, tmp_path):
+def test_test_loader_yields_each_image_once_with_its_own_proposals(dataset, tmp_path):
     store = write_store(tmp_path / "store.arrow", dataset)
     loader = build_test_loader(dataset, mapper=dict, batch_size=2, proposals=store)
     batches = list(loader)
@@ -38,12 +38,12 @@ def test_test_loader_gives_each_image_once_with_its_own_proposals(dataset, tmp_p
 
 
 @pytest.mark.parametrize(("count", "ids"), [(2, [0, 2]), (3, [0, 1, 3]), (9, [0, 1, 2, 3, 4])])
-def test_test_loader_of_a_few_images_takes_them_from_all_over_the_data_set(dataset, count, ids):
+def test_subsample_is_evenly_spaced(dataset, count, ids):
     loader = build_test_loader(dataset, mapper=dict, subsample=count)
     assert [record["image_id"] for batch in loader for record in batch] == ids
 
 
-def test_train_loader_goes_on_for_ever_and_shows_every_image_in_each_round(dataset, tmp_path):
+def test_train_loader_is_infinite_and_yields_every_image_in_each_epoch(dataset, tmp_path):
     store = write_store(tmp_path / "store.arrow", dataset)
     torch.manual_seed(0)
     loader = build_train_loader(dataset, mapper=dict, total_batch_size=5, proposals=store)
@@ -54,37 +54,45 @@ def test_train_loader_goes_on_for_ever_and_shows_every_image_in_each_round(datas
     assert all(set(record) == {"file_name", "image_id", "labels"} for record in plain)
 
 
-def test_the_proposals_of_another_data_set_are_an_error(dataset, tmp_path):
+def test_store_of_another_dataset_raises(dataset, tmp_path):
     store = write_store(tmp_path / "store.arrow", "another")
-    with pytest.raises(ValueError, match="store.arrow holds proposals of 'another', not of 'build_five'"):
+    with pytest.raises(ValueError, match="store.arrow contains proposals for 'another', not for 'build_five'"):
         build_train_loader(dataset, mapper=dict, total_batch_size=1, proposals=store)
 
 
-def test_an_image_without_proposals_is_named(dataset, tmp_path):
+def test_image_without_proposals_raises(dataset, tmp_path):
     store = write_store(tmp_path / "store.arrow", dataset, ids=[0, 1, 2, 4])
     with pytest.raises(KeyError, match="no proposals for image '3' in .*store.arrow"):
         build_test_loader(dataset, mapper=dict, proposals=store)
 
 
-def test_an_image_without_labels_is_named(restore_catalogs):
-    DatasetCatalog.register("build_unlabelled", lambda: [{"file_name": "x.jpg", "image_id": 7}])
-    with pytest.raises(ValueError, match=r"build_unlabelled: image 7 \(x.jpg\) has no key 'labels'"):
-        get_dataset_dicts("build_unlabelled")
+@pytest.mark.parametrize(
+    "record, message",
+    [
+        ({"file_name": "x.jpg", "image_id": 7}, r"image 7 \(x.jpg\) has no key 'labels'"),
+        ({"file_name": "x.jpg", "labels": []}, r"image None \(x.jpg\) has no key 'image_id'"),
+        ({"image_id": 7, "labels": []}, r"image 7 \(None\) has no key 'file_name'"),
+    ],
+)
+def test_dataset_dict_without_a_required_key_raises(restore_catalogs, record, message):
+    DatasetCatalog.register("build_incomplete", lambda: [record])
+    with pytest.raises(ValueError, match=f"build_incomplete: {message}"):
+        get_dataset_dicts("build_incomplete")
 
 
-def unreadable(*ids):
-    """A mapper to which these images cannot be read."""
+def make_mapper(*corrupt_ids):
+    """Return a mapper that cannot read these images."""
 
     def mapper(record):
-        if record["image_id"] in ids:
+        if record["image_id"] in corrupt_ids:
             raise ImageError(record["file_name"], EOFError("the file is empty"))
         return record
 
     return mapper
 
 
-def test_training_skips_unreadable_images_and_counts_each_once(dataset, caplog):
-    loader = build_train_loader(dataset, mapper=unreadable(1, 3), total_batch_size=5)
+def test_training_skips_corrupt_images_and_counts_each_once(dataset, caplog):
+    loader = build_train_loader(dataset, mapper=make_mapper(1, 3), total_batch_size=5)
     seen = [record["image_id"] for batch in itertools.islice(loader, 6) for record in batch]
     assert len(seen) == 30 and set(seen) == {0, 2, 4}
     first, second = [record.message for record in caplog.records if "skipped in training" in record.message]
@@ -94,12 +102,12 @@ def test_training_skips_unreadable_images_and_counts_each_once(dataset, caplog):
 
 
 @pytest.mark.parametrize("limit, ids", [(0, [2]), (1, [2, 4]), (20, range(5))])
-def test_more_unreadable_images_than_allowed_are_an_error(dataset, limit, ids):
-    loader = build_train_loader(dataset, mapper=unreadable(*ids), total_batch_size=5, max_corrupt_images=limit)
+def test_too_many_corrupt_images_raise(dataset, limit, ids):
+    loader = build_train_loader(dataset, mapper=make_mapper(*ids), total_batch_size=5, max_corrupt_images=limit)
     with pytest.raises(ImageError, match=r"\d.jpg cannot be read as an image"):
         list(itertools.islice(loader, 10))
 
 
-def test_an_unreadable_image_is_an_error_at_test_time(dataset):
+def test_corrupt_image_raises_at_test_time(dataset):
     with pytest.raises(ImageError, match="3.jpg cannot be read as an image"):
-        list(build_test_loader(dataset, mapper=unreadable(3)))
+        list(build_test_loader(dataset, mapper=make_mapper(3)))

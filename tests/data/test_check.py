@@ -14,7 +14,7 @@ from wsd_distill.data.check import check_datasets, describe, read_images, split_
 
 @pytest.fixture
 def register(restore_catalogs):
-    """Registers dataset dicts of classes cat and dog under a name until the test ends."""
+    """Function that registers dataset dicts with the classes cat and dog."""
 
     def add(name, records, images=None):
         DatasetCatalog.register(name, lambda: records)
@@ -23,34 +23,36 @@ def register(restore_catalogs):
     return add
 
 
-def picture(path, seed=0, **options):
-    """40 x 20 pixels of noise, and its dataset dict."""
+def write_image(path, seed=0, **options):
+    """Write 40 x 20 pixels of noise and return the dataset dict."""
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 40, 3), np.uint8)).save(path, **options)
     return {"file_name": str(path), "image_id": path.stem, "height": 20, "width": 40, "labels": [0]}
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_good_images_of_every_kind(tmp_path, num_workers):
+def test_valid_images(tmp_path, num_workers):
     orientation, unknown = Image.Exif(), Image.Exif()
-    orientation[0x0112] = 6  # the camera lay on its side: 40 x 20 as stored, 20 x 40 upright
-    unknown[0x0112] = 9  # no such orientation: upright, as in training
+    orientation[0x0112] = 6  # rotated: 40 x 20 as stored, 20 x 40 upright
+    unknown[0x0112] = 9  # invalid: treated as upright, as in training
     records = [
-        picture(tmp_path / "a.png"),
-        picture(tmp_path / "b.jpg"),
-        {**picture(tmp_path / "turned.jpg", exif=orientation), "height": 40, "width": 20},
-        picture(tmp_path / "unknown.jpg", exif=unknown),
-        {key: value for key, value in picture(tmp_path / "no size.png").items() if key not in ("height", "width")},
+        write_image(tmp_path / "a.png"),
+        write_image(tmp_path / "b.jpg"),
+        {**write_image(tmp_path / "turned.jpg", exif=orientation), "height": 40, "width": 20},
+        write_image(tmp_path / "unknown.jpg", exif=unknown),
+        {key: value for key, value in write_image(tmp_path / "no size.png").items() if key not in ("height", "width")},
     ]
-    hashes, faults = read_images(records, num_workers)
-    assert faults == []
+    hashes, errors = read_images(records, num_workers)
+    assert errors == []
     content = (tmp_path / "b.jpg").read_bytes()
     assert hashes[str(tmp_path / "b.jpg")] == hashlib.blake2b(content, digest_size=16).digest()
     assert len(hashes) == 5
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_files_that_are_no_whole_image_are_named(tmp_path, suffix):
-    records = [picture(tmp_path / f"{name}.{suffix}") for name in ("cut", "empty", "fine", "gone", "text", "turned")]
+def test_corrupt_files_are_reported(tmp_path, suffix):
+    records = [
+        write_image(tmp_path / f"{name}.{suffix}") for name in ("cut", "empty", "fine", "gone", "text", "turned")
+    ]
     paths = [tmp_path / record["image_id"] for record in records]
     cut, empty, fine, gone, text, turned = (path.with_suffix(f".{suffix}") for path in paths)
     cut.write_bytes(cut.read_bytes()[:-40])
@@ -58,28 +60,28 @@ def test_files_that_are_no_whole_image_are_named(tmp_path, suffix):
     gone.unlink()
     text.write_text("<html>no such photo</html>")
     records[5].update(height=40, width=20)
-    hashes, faults = read_images(records, 0)
+    hashes, errors = read_images(records, 0)
     assert list(hashes) == [str(fine)]
     starts = [
         f"{cut} is unreadable: OSError",
         f"{empty} is unreadable: EOFError: the file is empty",
         f"{gone} is missing",
         f"{text} is unreadable: UnidentifiedImageError",
-        f"{turned} is 40 x 20, not 20 x 40",
+        f"{turned} is 40 x 20, expected 20 x 40",
     ]
-    assert [fault[: len(start)] for fault, start in zip(faults, starts)] == starts
-    assert len(faults) == 5
+    assert [error[: len(start)] for error, start in zip(errors, starts)] == starts
+    assert len(errors) == 5
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
-def test_pixels_of_32_bits_are_found_which_training_would_refuse(tmp_path, kind):
+def test_32_bit_pixels_are_reported_as_in_training(tmp_path, kind):
     Image.fromarray(np.zeros((20, 40), kind)).save(tmp_path / "depth.tif")
-    hashes, (fault,) = read_images([{"file_name": str(tmp_path / "depth.tif"), "image_id": "depth", "labels": []}], 0)
-    assert fault.startswith(f"{tmp_path}/depth.tif is unreadable: ValueError: pixels of 32 bits")
+    hashes, (error,) = read_images([{"file_name": str(tmp_path / "depth.tif"), "image_id": "depth", "labels": []}], 0)
+    assert error.startswith(f"{tmp_path}/depth.tif is unreadable: ValueError: 32-bit pixels")
     assert hashes == {}
 
 
-def test_counts_by_hand(register):
+def test_counts(register):
     records = [
         {"image_id": 1, "file_name": "1.png", "labels": [0, 1]},
         {"image_id": 2, "file_name": "2.png", "labels": [1], "ignore_labels": [0]},
@@ -93,7 +95,7 @@ def test_counts_by_hand(register):
     assert rows == ["|0|cat|1|1|", "|1|dog|2|0|"]
 
 
-def test_the_hash_tells_splits_labels_and_class_orders_apart():
+def test_hash_depends_on_images_labels_and_class_order():
     a, b = {"image_id": "a", "labels": [0]}, {"image_id": "b", "labels": [1]}
     given = split_hash([a, b], ["cat", "dog"])
     expected = hashlib.sha256(b'[["cat", "dog"], [["a", [0], []], ["b", [1], []]]]').hexdigest()[:16]
@@ -103,32 +105,32 @@ def test_the_hash_tells_splits_labels_and_class_orders_apart():
     assert len({given, *hashes}) == 6
 
 
-def test_faults_of_the_list(register, tmp_path):
-    first, second = picture(tmp_path / "1.png", 1), picture(tmp_path / "2.png", 2)
+def test_errors_of_the_records(register, tmp_path):
+    first, second = write_image(tmp_path / "1.png", 1), write_image(tmp_path / "2.png", 2)
     register("check_list", [first, {**second, "image_id": first["image_id"], "ignore_labels": [2]}], images=3)
     assert check_datasets(["check_list"], 0) == [
-        "check_list: 2 images, not 3",
+        "check_list: 2 images, expected 3",
         "check_list: 2 images have the id '1'",
-        f"check_list: {second['file_name']} has labels [2], which are no class indices",
+        f"check_list: {second['file_name']} has labels [2], which are not class indices",
     ]
 
 
-def test_images_in_two_splits_are_named_and_copies_in_one_counted(register, tmp_path, caplog):
+def test_images_in_two_splits_are_reported_and_copies_in_one_counted(register, tmp_path, caplog):
     names = ["a", "b", "copy of a", "again a", "c"]
-    a, b, copied, again, c = (picture(tmp_path / f"{n}.png", seed) for n, seed in zip(names, (1, 2, 1, 1, 3)))
+    a, b, copied, again, c = (write_image(tmp_path / f"{n}.png", seed) for n, seed in zip(names, (1, 2, 1, 1, 3)))
     register("check_train", [a, b, copied], images=3)
     register("check_val", [again, c])
     with caplog.at_level(logging.INFO):
-        faults = check_datasets(["check_train", "check_val"], 0)
-    assert faults == [f"{again['file_name']} of check_val is in check_train too, as {a['file_name']}"]
+        errors = check_datasets(["check_train", "check_val"], 0)
+    assert errors == [f"{again['file_name']} of check_val is also in check_train, as {a['file_name']}"]
     assert "check_train: 1 images are copies of others in it" in caplog.text
 
 
-def test_a_data_set_that_cannot_be_loaded_does_not_stop_the_others(register, tmp_path):
+def test_dataset_that_cannot_be_loaded_does_not_stop_the_others(register, tmp_path):
     def fail():
         raise FileNotFoundError("labels.json is missing")
 
-    register("check_fine", [picture(tmp_path / "a.png")])
+    register("check_fine", [write_image(tmp_path / "a.png")])
     register("check_gone", [])
     DatasetCatalog["check_gone"] = fail
     register("check_boxes", [{"file_name": "a.png", "image_id": 1, "annotations": []}])  # Detectron2's own datasets

@@ -9,7 +9,7 @@ from wsd_distill.data.image import ORIENTATION, ImageError, ImageFile, read_rgb,
 
 
 def photo(mode="RGB", size=(80, 48)):
-    """Slopes of colour with some noise on them, of which JPEG keeps a part."""
+    """Return colour gradients with some noise, partly kept by JPEG."""
     width, height = size
     x, y = np.meshgrid(np.linspace(0, 200, width), np.linspace(0, 200, height))
     noise = np.random.default_rng(0).integers(0, 50, (height, width, 3))
@@ -24,8 +24,8 @@ def save(path, image, **options):
 _open = TiffImagePlugin.TiffImageFile._open
 
 
-def open_as_before(image):
-    """A TIFF's header as older Pillows read it: the size is that of the rows as stored."""
+def open_like_old_pillow(image):
+    """Read a TIFF header like older Pillow versions: the size is as stored."""
     _open(image)
     if image.tag_v2.get(ORIENTATION, 1) > 4:
         image._size = image.size[::-1]
@@ -41,14 +41,14 @@ def test_jpegs_have_the_pixels_of_detectron2(tmp_path, mode, options):
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif", "a.gif"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
-def test_other_kinds_have_the_pixels_of_detectron2(tmp_path, name, mode):
+def test_other_formats_have_the_pixels_of_detectron2(tmp_path, name, mode):
     path = save(tmp_path / name, photo(mode))
     np.testing.assert_array_equal(read_rgb(path), read_image(path, "RGB"))
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_images_upright_as_in_detectron2(tmp_path, name, orientation):
+def test_exif_orientation_is_applied_as_in_detectron2(tmp_path, name, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     path = save(tmp_path / name, photo(), exif=exif)
@@ -58,32 +58,32 @@ def test_exif_turns_images_upright_as_in_detectron2(tmp_path, name, orientation)
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("pillow_turns", [True, False])
-def test_tiffs_are_turned_once_by_pillow_or_here(tmp_path, monkeypatch, compression, orientation, pillow_turns):
-    """Pillow turns them itself when it loads, which older ones did not; of a PNG no Pillow does."""
+@pytest.mark.parametrize("pillow_rotates", [True, False])
+def test_tiffs_are_rotated_once_by_pillow_or_here(tmp_path, monkeypatch, compression, orientation, pillow_rotates):
+    """Newer Pillow versions rotate TIFFs on load; no version rotates PNGs."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     upright = read_rgb(save(tmp_path / "a.png", photo(), exif=exif))
-    if not pillow_turns:
-        monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "_open", open_as_before)
+    if not pillow_rotates:
+        monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "_open", open_like_old_pillow)
         monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load_end", lambda image: None)
     path = save(tmp_path / "a.tif", photo(), compression=compression, tiffinfo={ORIENTATION: orientation})
     assert ImageFile(path).shape == upright.shape[:2]
     np.testing.assert_array_equal(read_rgb(path), upright)
 
 
-def test_broken_exif_data_counts_as_upright(tmp_path):
+def test_broken_exif_data_is_treated_as_upright(tmp_path):
     path = save(tmp_path / "a.jpg", photo(), exif=b"Exif\0\0MM broken")
     assert ImageFile(path).shape == (48, 80)
 
 
-def test_cmyk_jpegs_are_taken_as_adobe_writes_them_inverted_marked_or_not(tmp_path):
+def test_cmyk_jpegs_are_read_as_inverted_with_and_without_adobe_marker(tmp_path):
     path = tmp_path / "a.jpg"
-    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(path)  # Pillow writes 255 - value, and Adobe's mark (APP14)
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(path)  # Pillow writes 255 - value and Adobe's marker (APP14)
     np.testing.assert_allclose(read_rgb(path)[8, 8].astype(int), [255, 0, 0], atol=2)
     data = path.read_bytes()
     start = data.index(b"\xff\xee")
-    path.write_bytes(data[:start] + data[start + 16 :])  # without the mark: 2 + 14 bytes
+    path.write_bytes(data[:start] + data[start + 16 :])  # without the marker: 2 + 14 bytes
     np.testing.assert_allclose(read_rgb(path)[8, 8].astype(int), [255, 0, 0], atol=2)
 
 
@@ -99,8 +99,8 @@ def test_transparency_is_dropped(tmp_path):
     assert read_rgb(path).tolist() == [[[10, 20, 30]] * 2]
 
 
-def broken(kind, path):
-    """Writes a file that is no readable image to ``path``."""
+def write_corrupt(kind, path):
+    """Write a file that cannot be read as an image."""
     image = photo()
     if kind == "truncated":
         image.save(path)
@@ -119,62 +119,64 @@ def broken(kind, path):
         ("truncated", "a.png", "image file is truncated"),
     ],
 )
-def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path, kind, name, message):
-    broken(kind, tmp_path / name)
-    with pytest.raises(ImageError, match=rf"{name} cannot be read .*{message}.*check_dataset.py finds all") as caught:
+def test_corrupt_file_raises(tmp_path, kind, name, message):
+    write_corrupt(kind, tmp_path / name)
+    with pytest.raises(ImageError, match=rf"{name} cannot be read .*{message}.*check_dataset.py lists all") as caught:
         read_rgb(str(tmp_path / name))
     assert caught.value.file_name == str(tmp_path / name)
 
 
-def test_pixels_without_a_known_range_are_an_error(tmp_path):
+def test_pixels_without_a_known_range_raise(tmp_path):
     path = save(tmp_path / "depth.tif", Image.fromarray(np.zeros((2, 2), np.float32)))
-    with pytest.raises(ImageError, match=r"depth.tif .*32 bits \(mode F\) have no known range, save it with 8 bits"):
+    with pytest.raises(
+        ImageError, match=r"depth.tif .*32-bit pixels \(mode F\) have no known value range: save it with 8 bits"
+    ):
         read_rgb(path)
 
 
-def test_pillows_switch_for_truncated_files_holds_here_too(tmp_path, monkeypatch):
-    broken("truncated", tmp_path / "a.jpg")
+def test_pillows_load_truncated_images_is_respected(tmp_path, monkeypatch):
+    write_corrupt("truncated", tmp_path / "a.jpg")
     monkeypatch.setattr(PillowFile, "LOAD_TRUNCATED_IMAGES", True)
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.jpg"), read_image(str(tmp_path / "a.jpg"), "RGB"))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("at_least, reduction", [(6, 8), (7, 4), (12, 4), (13, 2), (24, 2), (25, 1), (48, 1), (99, 1)])
-def test_a_jpeg_is_decoded_to_the_smallest_size_with_no_side_below(tmp_path, mode, at_least, reduction):
+@pytest.mark.parametrize("min_size, reduction", [(6, 8), (7, 4), (12, 4), (13, 2), (24, 2), (25, 1), (48, 1), (99, 1)])
+def test_jpeg_is_decoded_at_the_smallest_sufficient_size(tmp_path, mode, min_size, reduction):
     path = save(tmp_path / "a.jpg", photo(mode))  # 80 x 48
-    pixels = ImageFile(path).pixels(at_least)
+    pixels = ImageFile(path).pixels(min_size)
     assert pixels.shape == (48 // reduction, 80 // reduction, 3)
     reduced = Image.open(path)
     reduced.draft(None, (80 // reduction, 48 // reduction))
     np.testing.assert_array_equal(pixels, np.asarray(reduced.convert("RGB")))
 
 
-def test_a_reduced_jpeg_is_turned_upright(tmp_path):
+def test_reduced_jpeg_is_rotated_upright(tmp_path):
     exif = Image.Exif()
-    exif[ORIENTATION] = 6  # a quarter clockwise
+    exif[ORIENTATION] = 6  # 90 degrees clockwise
     image = Image.new("RGB", (80, 48), "red")
     image.paste("blue", (40, 0, 80, 48))
     file = ImageFile(save(tmp_path / "a.jpg", image, exif=exif))
-    pixels = file.pixels(at_least=24).astype(int)
+    pixels = file.pixels(min_size=24).astype(int)
     assert file.shape == (80, 48) and pixels.shape == (40, 24, 3)
     np.testing.assert_allclose(pixels[[5, 35], 12], [[255, 0, 0], [0, 0, 255]], atol=2)
 
 
-def test_other_kinds_are_never_reduced(tmp_path):
-    assert ImageFile(save(tmp_path / "a.png", photo())).pixels(at_least=6).shape == (48, 80, 3)
+def test_other_formats_are_never_reduced(tmp_path):
+    assert ImageFile(save(tmp_path / "a.png", photo())).pixels(min_size=6).shape == (48, 80, 3)
 
 
-def test_squash_is_an_antialiased_triangle():
+def test_resize_to_square_uses_an_antialiased_triangle_filter():
     row = np.array([0, 0, 70, 70], np.uint8)
     pixels = np.repeat(np.tile(row, (4, 1))[:, :, None], 3, axis=2)
-    # 2 pixels reach 2 old ones to each side: (3 * 0 + 3 * 0 + 1 * 70) / 7
+    # weights 3, 3, 1 over the nearest old pixels: (3 * 0 + 3 * 0 + 1 * 70) / 7
     assert resize_to_square(pixels, 2).tolist() == [[[10, 60], [10, 60]]] * 3
 
 
-@pytest.mark.parametrize("side", [17, 32, 100])
-def test_squash_agrees_with_pillow_within_rounding(side):
+@pytest.mark.parametrize("size", [17, 32, 100])
+def test_resize_to_square_equals_pillow_up_to_rounding(size):
     image = photo()
-    pillow = np.asarray(image.resize((side, side), Image.BILINEAR)).astype(int)
-    apart = np.abs(resize_to_square(np.array(image), side).permute(1, 2, 0).numpy() - pillow)
-    assert resize_to_square(np.array(image), side).dtype == torch.uint8
-    assert apart.max() <= 1 and apart.mean() < 0.02
+    pillow = np.asarray(image.resize((size, size), Image.BILINEAR)).astype(int)
+    difference = np.abs(resize_to_square(np.array(image), size).permute(1, 2, 0).numpy() - pillow)
+    assert resize_to_square(np.array(image), size).dtype == torch.uint8
+    assert difference.max() <= 1 and difference.mean() < 0.02

@@ -11,18 +11,18 @@ from wsd_distill.data.mapper import MultiLabelMapper
 
 
 @pytest.fixture
-def picture(tmp_path):
-    """40 x 20 pixels, the left half red, the right half blue; and its dataset dict, labels 0 and 2."""
+def photo(tmp_path):
+    """Dataset dict of 40 x 20 pixels, left red, right blue, with labels 0 and 2."""
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:, :20, 0] = pixels[:, 20:, 2] = 255
-    path = tmp_path / "picture.png"
+    path = tmp_path / "photo.png"
     Image.fromarray(pixels).save(path)
     return {"file_name": str(path), "image_id": "a", "height": 20, "width": 40, "labels": [0, 2]}
 
 
 @pytest.fixture
 def jpeg(tmp_path):
-    """80 x 48 pixels of noise, and its dataset dict with one box."""
+    """Dataset dict of 80 x 48 pixels of noise, with one proposal."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
     path = tmp_path / "noise.jpg"
     Image.fromarray(pixels).save(path)
@@ -36,12 +36,12 @@ def propose(*boxes):
     return {"proposal_boxes": boxes, "proposal_objectness_logits": scores, "proposal_bbox_mode": BoxMode.XYXY_ABS}
 
 
-def build(**options):
-    return MultiLabelMapper(**{"is_train": True, "num_classes": 3, "sides": [10], "flip_prob": 0.0, **options})
+def make_mapper(**options):
+    return MultiLabelMapper(**{"is_train": True, "num_classes": 3, "sizes": [10], "flip_prob": 0.0, **options})
 
 
-def test_squashes_to_a_square_and_scales_boxes(picture):
-    out = build(num_proposals=1)({**picture, **propose([4, 2, 20, 10])})
+def test_resizes_to_a_square_and_scales_boxes(photo):
+    out = make_mapper(num_proposals=1)({**photo, **propose([4, 2, 20, 10])})
     assert out["image"].shape == (3, 10, 10) and out["image"].dtype == torch.uint8
     assert out["image"][:, 5, 1].tolist() == [255, 0, 0] and out["image"][:, 5, 8].tolist() == [0, 0, 255]
     assert out["proposals"].proposal_boxes.tensor.tolist() == [[1, 1, 5, 5]]  # x by 10 / 40, y by 10 / 20
@@ -49,189 +49,191 @@ def test_squashes_to_a_square_and_scales_boxes(picture):
     assert (out["height"], out["width"], out["image_id"]) == (20, 40, "a")
 
 
-def test_one_flip_for_both_views_and_their_boxes(picture):
+def test_both_views_and_their_boxes_share_one_flip(photo):
     options = {"num_proposals": 1, "teacher_sizes": [20]}
-    picture.update(propose([4, 2, 20, 10]))
-    out = build(flip_prob=1.0, **options)(picture)
+    photo.update(propose([4, 2, 20, 10]))
+    out = make_mapper(flip_prob=1.0, **options)(photo)
     assert out["image"][:, 5, 1].tolist() == [0, 0, 255]
     assert out["teacher"]["image"][:, 5, 1].tolist() == [0, 0, 255]
     assert out["proposals"].proposal_boxes.tensor.tolist() == [[5, 1, 9, 5]]
     assert out["teacher"]["proposals"].proposal_boxes.tensor.tolist() == [[10, 2, 18, 10]]
     flips = set()
-    mapper = build(flip_prob=0.5, **options)
+    mapper = make_mapper(flip_prob=0.5, **options)
     np.random.seed(0)
     for _ in range(20):
-        out = mapper(picture)
+        out = mapper(photo)
         red_first = [view["image"][0, 5, 1].item() == 255 for view in (out, out["teacher"])]
         assert red_first[0] == red_first[1]
         flips.add(red_first[0])
     assert flips == {True, False}
 
 
-def test_no_flip_at_test_time(picture):
-    out = build(is_train=False, flip_prob=1.0)(picture)
+def test_no_flip_at_test_time(photo):
+    out = make_mapper(is_train=False, flip_prob=1.0)(photo)
     assert out["image"][:, 5, 1].tolist() == [255, 0, 0]
 
 
-def test_draws_a_side_in_training_and_takes_the_first_at_test_time(picture):
+def test_size_is_random_in_training_and_the_first_at_test_time(photo):
     np.random.seed(0)
-    assert {build(sides=[8, 12])(picture)["image"].shape[-1] for _ in range(20)} == {8, 12}
-    assert {build(sides=[8, 12], is_train=False)(picture)["image"].shape[-1] for _ in range(5)} == {8}
+    assert {make_mapper(sizes=[8, 12])(photo)["image"].shape[-1] for _ in range(20)} == {8, 12}
+    assert {make_mapper(sizes=[8, 12], is_train=False)(photo)["image"].shape[-1] for _ in range(5)} == {8}
 
 
-def test_views_are_every_side_as_it_is_and_mirrored_each_from_the_files_pixels(picture):
-    picture.update(propose([4, 2, 20, 10]))
-    options = {"num_proposals": 1, "sides": [10, 20], "is_train": False, "tta": True}
-    out = build(**options, flip_prob=0.5)(picture)
+def test_tta_views_are_every_size_plain_and_mirrored_from_the_original_pixels(photo):
+    photo.update(propose([4, 2, 20, 10]))
+    options = {"num_proposals": 1, "sizes": [10, 20], "is_train": False, "tta": True}
+    out = make_mapper(**options, flip_prob=0.5)(photo)
     assert [view["image"].shape[-1] for view in out["views"]] == [10, 10, 20, 20]
     boxes = [view["proposals"].proposal_boxes.tensor[0].tolist() for view in out["views"]]
     assert boxes == [[1, 1, 5, 5], [5, 1, 9, 5], [2, 2, 10, 10], [10, 2, 18, 10]]
-    sharp = build(sides=[20], is_train=False)(picture)["image"]  # one resizing, not two
+    sharp = make_mapper(sizes=[20], is_train=False)(photo)["image"]  # resized once, not twice
     assert torch.equal(out["views"][2]["image"], sharp)
     assert torch.equal(out["views"][3]["image"], sharp.flip(2))
     assert torch.equal(out["views"][0]["image"], out["image"])
-    unflipped = build(**options, flip_prob=0.0)(picture)["views"]
+    unflipped = make_mapper(**options, flip_prob=0.0)(photo)["views"]
     assert [view["image"].shape[-1] for view in unflipped] == [10, 20]
 
 
-def test_views_are_for_test_time_and_only_where_asked_for(picture):
-    assert "views" not in build(tta=True)(picture)
-    assert "views" not in build(is_train=False)(picture)
+def test_views_are_for_test_time_and_tta_only(photo):
+    assert "views" not in make_mapper(tta=True)(photo)
+    assert "views" not in make_mapper(is_train=False)(photo)
 
 
-def test_draws_the_teachers_side_apart_from_the_students(picture):
+def test_teacher_size_is_drawn_independently(photo):
     np.random.seed(0)
-    mapper = build(sides=[8, 12], teacher_sizes=[20, 40], num_proposals=1)
-    picture.update(propose([0, 0, 20, 20]))
+    mapper = make_mapper(sizes=[8, 12], teacher_sizes=[20, 40], num_proposals=1)
+    photo.update(propose([0, 0, 20, 20]))
     drawn = set()
     for _ in range(30):
-        views = [out := mapper(picture), out["teacher"]]
-        sides = tuple(view["image"].shape[-1] for view in views)
-        for side, view in zip(sides, views):
-            assert view["proposals"].image_size == (side, side)
-            assert view["proposals"].proposal_boxes.tensor.tolist() == [[0, 0, side / 2, side]]
-        drawn.add(sides)
+        views = [out := mapper(photo), out["teacher"]]
+        sizes = tuple(view["image"].shape[-1] for view in views)
+        for size, view in zip(sizes, views):
+            assert view["proposals"].image_size == (size, size)
+            assert view["proposals"].proposal_boxes.tensor.tolist() == [[0, 0, size / 2, size]]
+        drawn.add(sizes)
     assert drawn == {(8, 20), (8, 40), (12, 20), (12, 40)}
 
 
-def test_fewer_proposals_are_recycled_from_the_best_with_their_scores(picture):
-    out = build(num_proposals=5)({**picture, **propose([0, 0, 40, 20], [0, 0, 20, 10])})["proposals"]
+def test_too_few_proposals_are_padded_by_repeating_from_the_top(photo):
+    out = make_mapper(num_proposals=5)({**photo, **propose([0, 0, 40, 20], [0, 0, 20, 10])})["proposals"]
     assert out.proposal_boxes.tensor[:, 2].tolist() == [10, 5, 10, 5, 10]
     torch.testing.assert_close(out.scores, torch.tensor([0.9, 0.5, 0.9, 0.5, 0.9]))
 
 
-def test_more_proposals_are_cut_to_the_best(picture):
-    out = build(num_proposals=1)({**picture, **propose([0, 0, 40, 20], [0, 0, 20, 10])})["proposals"]
+def test_too_many_proposals_are_reduced_to_the_best(photo):
+    out = make_mapper(num_proposals=1)({**photo, **propose([0, 0, 40, 20], [0, 0, 20, 10])})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]]
 
 
-def test_no_proposals_become_the_whole_image_with_score_one(picture):
-    out = build(num_proposals=2)({**picture, **propose()})["proposals"]
+def test_no_proposals_give_the_whole_image_with_score_one(photo):
+    out = make_mapper(num_proposals=2)({**photo, **propose()})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]] * 2
     assert out.scores.tolist() == [1, 1]
 
 
-def test_proposals_are_clipped_to_the_image(picture):
-    out = build(num_proposals=1)({**picture, **propose([-4, 2, 44, 22])})["proposals"]
+def test_proposals_are_clipped_to_the_image(photo):
+    out = make_mapper(num_proposals=1)({**photo, **propose([-4, 2, 44, 22])})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[0, 1, 10, 10]]
 
 
-def test_an_image_without_labels(picture):
-    assert build()({**picture, "labels": []})["labels"].tolist() == [0, 0, 0]
+def test_image_without_labels(photo):
+    assert make_mapper()({**photo, "labels": []})["labels"].tolist() == [0, 0, 0]
 
 
-def test_ignored_labels_are_minus_one(picture):
-    assert build()({**picture, "labels": [2], "ignore_labels": [0]})["labels"].tolist() == [-1, 0, 1]
+def test_ignored_labels_are_minus_one(photo):
+    assert make_mapper()({**photo, "labels": [2], "ignore_labels": [0]})["labels"].tolist() == [-1, 0, 1]
 
 
 @pytest.mark.parametrize("key", ["labels", "ignore_labels"])
 @pytest.mark.parametrize("label", [-1, 3])
-def test_a_label_that_is_no_class_is_an_error_that_names_the_file(picture, label, key):
-    with pytest.raises(ValueError, match=rf"picture.png: labels \[{label}\] are no class indices.* 0 to 2"):
-        build()({**picture, key: [1, label]})
+def test_label_out_of_range_raises(photo, label, key):
+    with pytest.raises(ValueError, match=rf"photo.png: labels \[{label}\] are not class indices, which are 0 to 2"):
+        make_mapper()({**photo, key: [1, label]})
 
 
-def test_a_dict_without_a_size_gets_that_of_the_picture(picture):
-    del picture["height"], picture["width"]
-    out = build()(picture)
+def test_missing_size_is_read_from_the_file(photo):
+    del photo["height"], photo["width"]
+    out = make_mapper()(photo)
     assert (out["height"], out["width"]) == (20, 40)
 
 
-def test_nothing_of_the_ground_truth_boxes_gets_out(picture):
+def test_ground_truth_boxes_do_not_reach_the_output(photo):
     options = {"num_proposals": 1, "teacher_sizes": [20]}
-    picture.update(propose([4, 2, 20, 10]))
+    photo.update(propose([4, 2, 20, 10]))
     annotation = {"bbox": [1, 2, 3, 4], "bbox_mode": 0, "category_id": 1}
-    plain = build(**options)(picture)
+    plain = make_mapper(**options)(photo)
     for annotations in ([annotation], [{**annotation, "bbox": [9, 9, 9, 9], "category_id": 0}] * 3, []):
-        out = build(**options)({**picture, "annotations": annotations})
+        out = make_mapper(**options)({**photo, "annotations": annotations})
         for ours, theirs in ((out, plain), (out["teacher"], plain["teacher"])):
             assert torch.equal(ours["image"], theirs["image"])
             assert torch.equal(ours["proposals"].proposal_boxes.tensor, theirs["proposals"].proposal_boxes.tensor)
             assert torch.equal(ours["proposals"].scores, theirs["proposals"].scores)
-        of_the_image = {"file_name", "image_id", "height", "width", "labels"}
-        assert set(out) == of_the_image | {"flip", "image", "proposals", "teacher"}
+        image_keys = {"file_name", "image_id", "height", "width", "labels"}
+        assert set(out) == image_keys | {"flip", "image", "proposals", "teacher"}
         assert set(out["teacher"]) == {"image_id", "flip", "image", "proposals"}
         assert out["labels"].tolist() == [1, 0, 1]
 
 
-def test_a_teacher_without_proposals_is_an_error_that_names_the_file(picture):
-    with pytest.raises(ValueError, match="picture.png: there are no proposals for the teacher"):
-        build(teacher_sizes=[20])(picture)
+def test_teacher_without_proposals_raises(photo):
+    with pytest.raises(ValueError, match="photo.png: no proposals for the teacher, set dataloader.train.proposals"):
+        make_mapper(teacher_sizes=[20])(photo)
 
 
-def test_boxes_of_another_mode_are_converted(picture):
+def test_other_box_modes_are_converted(photo):
     proposals = {**propose([4, 2, 16, 8]), "proposal_bbox_mode": BoxMode.XYWH_ABS}
-    out = build(num_proposals=1)({**picture, **proposals})["proposals"]
+    out = make_mapper(num_proposals=1)({**photo, **proposals})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[1, 1, 5, 5]]
 
 
 @pytest.mark.parametrize("image_format", ["RGB", "BGR"])
-def test_without_fast_the_pixels_are_those_of_detectron2(jpeg, image_format):
+def test_without_fast_decode_pixels_equal_detectron2s(jpeg, image_format):
     theirs = DatasetMapper(False, augmentations=[T.Resize((20, 20))], image_format=image_format)(jpeg)["image"]
-    ours = build(sides=[20], image_format=image_format, fast=False)(jpeg)["image"]
+    ours = make_mapper(sizes=[20], image_format=image_format, fast_decode=False)(jpeg)["image"]
     assert torch.equal(ours, theirs)
-    apart = build(sides=[20], image_format=image_format)(jpeg)["image"].int() - theirs.int()  # decoded at 1/2
-    assert 0 < apart.abs().float().mean() < 20
+    difference = (
+        make_mapper(sizes=[20], image_format=image_format)(jpeg)["image"].int() - theirs.int()
+    )  # decoded at 1/2
+    assert 0 < difference.abs().float().mean() < 20
 
 
-def test_boxes_follow_the_size_of_the_file_not_of_its_reduced_decoding(jpeg):
-    out = build(sides=[12], num_proposals=1)(jpeg)  # decoded at 1/4
+def test_boxes_are_scaled_by_the_original_size_not_the_decoded_one(jpeg):
+    out = make_mapper(sizes=[12], num_proposals=1)(jpeg)  # decoded at 1/4
     assert out["proposals"].proposal_boxes.tensor.tolist() == [[1.2000000476837158, 3, 6, 6]]  # by 12 / 80, 12 / 48
     assert (out["height"], out["width"]) == (48, 80)
 
 
-def test_pixels_of_a_view_are_the_same_with_a_teacher_and_at_test_time(jpeg):
-    alone = build(is_train=False, sides=[12])(jpeg)["image"]
-    teacher = build(is_train=False, sides=[48])(jpeg)["image"]
-    out = build(sides=[12], teacher_sizes=[48], num_proposals=1)(jpeg)
+def test_pixels_of_a_view_do_not_depend_on_other_views_or_is_train(jpeg):
+    alone = make_mapper(is_train=False, sizes=[12])(jpeg)["image"]
+    teacher = make_mapper(is_train=False, sizes=[48])(jpeg)["image"]
+    out = make_mapper(sizes=[12], teacher_sizes=[48], num_proposals=1)(jpeg)
     assert torch.equal(out["image"], alone)
     assert torch.equal(out["teacher"]["image"], teacher)
 
 
-def test_a_picture_of_another_size_than_its_dict_says_is_named(jpeg):
+def test_image_of_another_size_than_its_dataset_dict_raises(jpeg):
     with pytest.raises(ValueError, match=r"noise.jpg, got \(80, 48\), expect \(48, 80\)"):
-        build()({**jpeg, "height": 80, "width": 48})
+        make_mapper()({**jpeg, "height": 80, "width": 48})
 
 
-def test_an_unreadable_image_is_named(jpeg):
+def test_corrupt_image_raises(jpeg):
     open(jpeg["file_name"], "w").close()
     with pytest.raises(ImageError, match="noise.jpg cannot be read as an image .*the file is empty"):
-        build()(jpeg)
+        make_mapper()(jpeg)
 
 
-def test_an_unknown_channel_order_is_an_error():
-    with pytest.raises(ValueError, match="image_format is RGB or BGR, not 'L'"):
-        build(image_format="L")
+def test_unknown_channel_order_raises():
+    with pytest.raises(ValueError, match="image_format is 'L': use 'RGB' or 'BGR'"):
+        make_mapper(image_format="L")
 
 
-def test_a_cached_teacher_needs_no_pixels_but_the_same_boxes_and_random_numbers(picture):
+def test_cached_teacher_has_no_pixels_but_the_same_boxes_and_random_numbers(photo):
     options = {"num_proposals": 1, "teacher_sizes": [20, 30], "flip_prob": 0.5}
-    picture.update(propose([4, 2, 20, 10]))
+    photo.update(propose([4, 2, 20, 10]))
     for seed in range(4):
         np.random.seed(seed)
-        plain = build(**options)(picture)
+        plain = make_mapper(**options)(photo)
         np.random.seed(seed)
-        cached = build(**options, teacher_cached=True)(picture)
+        cached = make_mapper(**options, teacher_cached=True)(photo)
         teacher = cached["teacher"]
         assert set(teacher) == {"image_id", "flip", "proposals"} and teacher["image_id"] == "a"
         assert teacher["flip"] == plain["flip"] and torch.equal(cached["image"], plain["image"])

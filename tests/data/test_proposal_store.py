@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import tracemalloc
@@ -28,7 +29,7 @@ def write(path, rows, **metadata):
 
 
 @pytest.mark.parametrize("images, batches", [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2), (11, 3)])
-def test_every_float_comes_back_from_batches_of_four(tmp_path, images, batches):
+def test_round_trip_in_batches_of_four(tmp_path, images, batches):
     rng = np.random.default_rng(0)
     rows = [(f"{i:03d}", *random_proposals(rng, 3 * i)) for i in range(images)]
     store = ProposalStore(write(tmp_path / "s.arrow", rows, chunk_rows=4))
@@ -68,14 +69,14 @@ def test_zero_padded_ids_are_not_their_numbers(tmp_path):
     assert 12 not in store
 
 
-def test_boxes_follow_their_scores_when_sorted(tmp_path):
+def test_boxes_are_sorted_by_score(tmp_path):
     boxes = [[1, 1, 2, 2], [3, 3, 4, 4], [5, 5, 6, 6], [7, 7, 8, 8]]
     store = ProposalStore(write(tmp_path / "s.arrow", [("a", boxes, [0.25, 1.0, 0.25, 0.5])]))
     assert store["a"][1].tolist() == [1.0, 0.5, 0.25, 0.25]
     assert store["a"][0].tolist() == [boxes[1], boxes[3], boxes[0], boxes[2]]
 
 
-def test_what_is_read_may_be_changed_without_changing_the_file(tmp_path):
+def test_returned_arrays_are_writable_copies(tmp_path):
     store = ProposalStore(write(tmp_path / "s.arrow", [("a", [[0, 0, 1, 1]], [0.5])]))
     boxes, scores = store["a"]
     boxes += 1
@@ -89,7 +90,7 @@ def test_metadata_and_pickling(tmp_path):
         tmp_path / "s.arrow",
         [("a", [[0, 0, 1, 1]], [1])],
         parameters={"beta": 0.65, "edge_model": None},
-        failures={"a": "cut short"},
+        failures={"a": "truncated"},
     )
     copy = pickle.loads(pickle.dumps(ProposalStore(path, "pets_train")))
     assert copy["a"][0].tolist() == [[0, 0, 1, 1]]
@@ -97,20 +98,38 @@ def test_metadata_and_pickling(tmp_path):
         dataset_name="pets_train",
         generator="edge_boxes",
         parameters={"beta": 0.65, "edge_model": None},
-        failures={"a": "cut short"},
+        failures={"a": "truncated"},
         box_mode="XYXY_ABS",
         chunk_rows=1024,
         format_version=2,
     )
 
 
-def test_pickle_is_small_and_does_not_carry_boxes(tmp_path):
+def test_metadata_keeps_its_keys_in_the_file(tmp_path):
+    path = write(tmp_path / "s.arrow", [], image_fingerprint="0123")
+    with pa.memory_map(str(path)) as file:
+        saved = json.loads(pa.ipc.open_file(file).schema.metadata[b"wsd_distill.proposals"])
+    assert list(saved) == [
+        "dataset_name",
+        "generator",
+        "parameters",
+        "failures",
+        "dropped_boxes",
+        "pictures",  # image_fingerprint
+        "box_mode",
+        "chunk_rows",
+        "format_version",
+    ]
+    assert saved["pictures"] == ProposalStore(path).metadata.image_fingerprint == "0123"
+
+
+def test_pickle_does_not_contain_boxes(tmp_path):
     rng = np.random.default_rng(0)
     store = ProposalStore(write(tmp_path / "s.arrow", [("a", *random_proposals(rng, 10_000))]))
     assert len(pickle.dumps(store)) < 1000
 
 
-def test_an_open_store_holds_no_boxes_in_memory(tmp_path):
+def test_open_store_keeps_no_boxes_in_memory(tmp_path):
     rng = np.random.default_rng(0)
     rows = [(f"{i:04d}", *random_proposals(rng, 500)) for i in range(300)]  # 3 MB
     path = write(tmp_path / "s.arrow", rows, chunk_rows=32)
@@ -125,16 +144,16 @@ def test_an_open_store_holds_no_boxes_in_memory(tmp_path):
     assert str(path) not in Path("/proc/self/maps").read_text()
 
 
-def test_a_store_that_is_cut_while_open_is_an_error(tmp_path):
+def test_store_truncated_while_open_raises(tmp_path):
     rng = np.random.default_rng(0)
     path = write(tmp_path / "s.arrow", [(f"{i}", *random_proposals(rng, 50)) for i in range(9)])
     store = ProposalStore(path)
     os.truncate(path, 4000)
-    with pytest.raises(ValueError, match=r"s\.arrow has been cut since it was opened"):
+    with pytest.raises(ValueError, match=r"s\.arrow was truncated while open"):
         store["8"]
 
 
-def test_a_store_closes_its_file(tmp_path):
+def test_store_closes_its_file(tmp_path):
     store = ProposalStore(write(tmp_path / "s.arrow", []))
     number = store._file
     assert os.readlink(f"/proc/self/fd/{number}") == str(tmp_path / "s.arrow")
@@ -143,57 +162,59 @@ def test_a_store_closes_its_file(tmp_path):
 
 
 TOOLS = (
-    r"tools/generate_proposals\.py \(with the --config-file that registers '{}', if one does\)"
+    r"tools/generate_proposals\.py \(with the --config-file that registers '{}', if needed\)"
     r" or tools/convert_proposals\.py"
 )
 
 
-def test_missing_image_names_id_file_and_tool(tmp_path):
+def test_missing_image_raises(tmp_path):
     store = ProposalStore(write(tmp_path / "s.arrow", [("a", [[0, 0, 1, 1]], [1])]))
-    with pytest.raises(KeyError, match=rf"'b' in .*s\.arrow.*, --overwrite, with {TOOLS.format('pets_train')}"):
+    with pytest.raises(
+        KeyError, match=rf"'b' in .*s\.arrow: create the store again \(--overwrite\) with {TOOLS.format('pets_train')}"
+    ):
         store["b"]
 
 
-def test_store_of_another_dataset_names_both(tmp_path):
+def test_store_of_another_dataset_raises(tmp_path):
     path = write(tmp_path / "s.arrow", [])
-    names = r"s\.arrow holds proposals of 'pets_train', not of 'pets_val'\."
-    with pytest.raises(ValueError, match=f"{names} Make them with {TOOLS.format('pets_val')}"):
+    names = r"s\.arrow contains proposals for 'pets_train', not for 'pets_val'\."
+    with pytest.raises(ValueError, match=f"{names} Create a store with {TOOLS.format('pets_val')}"):
         ProposalStore(path, "pets_val")
 
 
 @pytest.mark.parametrize("content", [b"", b"not arrow at all" * 100])
-def test_other_files_are_refused(tmp_path, content):
+def test_other_files_raise(tmp_path, content):
     (tmp_path / "s.arrow").write_bytes(content)
-    with pytest.raises(ValueError, match=r"s\.arrow is no whole Arrow file"):
+    with pytest.raises(ValueError, match=r"s\.arrow is truncated or not an Arrow file"):
         ProposalStore(tmp_path / "s.arrow")
 
 
-def test_every_cut_of_a_store_is_refused(tmp_path):
+def test_truncated_store_raises(tmp_path):
     rng = np.random.default_rng(0)
     path = write(tmp_path / "s.arrow", [(f"{i}", *random_proposals(rng, 50)) for i in range(9)], chunk_rows=4)
     whole = path.read_bytes()
     for length in range(0, len(whole), 997):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"s\.arrow is no whole Arrow file"):
+        with pytest.raises(ValueError, match=r"s\.arrow is truncated or not an Arrow file"):
             ProposalStore(path)
 
 
-def test_absent_file_and_other_arrow_file(tmp_path):
+def test_missing_file_and_other_arrow_file_raise(tmp_path):
     tools = r"tools/generate_proposals\.py or tools/convert_proposals\.py"
-    with pytest.raises(FileNotFoundError, match=rf"gone\.arrow: make it with {tools}"):
+    with pytest.raises(FileNotFoundError, match=rf"gone\.arrow: create it with {tools}"):
         ProposalStore(tmp_path / "gone.arrow")
-    with pytest.raises(FileNotFoundError, match=rf"gone\.arrow: make it with {TOOLS.format('pets')}"):
+    with pytest.raises(FileNotFoundError, match=rf"gone\.arrow: create it with {TOOLS.format('pets')}"):
         ProposalStore(tmp_path / "gone.arrow", "pets")
     table = pa.table({"image_id": ["a"]})
     with pa.ipc.new_file(str(tmp_path / "other.arrow"), table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(ValueError, match=r"other\.arrow is an Arrow file but no proposal store"):
+    with pytest.raises(ValueError, match=r"other\.arrow is an Arrow file but not a proposal store"):
         ProposalStore(tmp_path / "other.arrow")
 
 
-def test_other_format_version_is_refused(tmp_path):
+def test_other_format_version_raises(tmp_path):
     path = write(tmp_path / "s.arrow", [], format_version=3)
-    with pytest.raises(ValueError, match=r"s\.arrow has format 3, this program reads 2"):
+    with pytest.raises(ValueError, match=r"s\.arrow has format version 3, expected 2"):
         ProposalStore(path)
 
 
@@ -213,19 +234,19 @@ BOX = [[0, 0, 1, 1]]
         ([[0, 2, 1, 1]], [1], "'dog'.*x2 >= x1"),
     ],
 )
-def test_what_is_no_box_is_refused_and_leaves_nothing_behind(tmp_path, boxes, scores, message):
+def test_invalid_boxes_raise_and_leave_no_file(tmp_path, boxes, scores, message):
     with pytest.raises(ValueError, match=message):
         write(tmp_path / "s.arrow", [("cat", BOX, [1]), ("dog", boxes, scores)])
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("second", ["b", "a", "10"])
-def test_ids_out_of_order_or_double_are_refused(tmp_path, second):
+def test_unsorted_or_duplicate_ids_raise(tmp_path, second):
     with pytest.raises(ValueError, match=f"image '{second}' comes after 'b'"):
         write(tmp_path / "s.arrow", [("b", BOX, [1]), (second, BOX, [1])])
 
 
-def test_failed_writing_keeps_the_earlier_store(tmp_path):
+def test_failed_writing_keeps_the_previous_store(tmp_path):
     path = write(tmp_path / "s.arrow", [("a", BOX, [1])])
     with pytest.raises(KeyboardInterrupt), ProposalStoreWriter(path, StoreMetadata("d", "g")) as writer:
         writer.write("z", BOX, [1])

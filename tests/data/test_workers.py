@@ -9,12 +9,12 @@ from helpers.running import is_running, wait_for
 
 from wsd_distill.data.workers import run_jobs
 
-# One worker: its first job is to tell its process id, the second takes minutes, in small steps.
+# One worker: its first job returns its process id, its second takes minutes, in small steps.
 SCRIPT = """
 import signal
 from wsd_distill.data.workers import run_jobs
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore SIGINT
 get_id = "__import__('os').getpid()"
 step = "__import__('time').sleep(0.05) or workers.raise_if_cancelled()"
 workers = "__import__('wsd_distill.data.workers', fromlist=['raise_if_cancelled'])"
@@ -29,7 +29,7 @@ def test_all_jobs_are_done(num_workers):
     assert sorted(run_jobs(divmod, [(7, 2), (9, 4), (5, 5)], num_workers)) == [(1, 0), (2, 1), (3, 1)]
 
 
-def test_killed_worker_is_an_error_that_says_so():
+def test_killed_worker_raises():
     with pytest.raises(RuntimeError, match="a worker process was killed"):
         list(run_jobs(os._exit, [(1,)], 1))
 

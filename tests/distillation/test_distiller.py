@@ -26,7 +26,7 @@ from wsd_distill.modeling.checkpoints import CheckpointError
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A teacher with BatchNorm and dropout that has seen some data."""
+    """Checkpoint of a teacher with BatchNorm and dropout after one training step."""
     teacher = make_teacher(norm="BN", dropout=0.5).train()
     teacher([x["teacher"] for x in make_batch()])
     path = tmp_path / "teacher.pth"
@@ -66,8 +66,8 @@ def train(distiller, steps=4):
 
 
 @pytest.mark.parametrize("stage", [1, 2, "hint", "attention"])
-def test_every_parameter_that_is_trained_has_a_gradient(checkpoint, stage):
-    """DistributedDataParallel stops at one that has none."""
+def test_every_trained_parameter_has_a_gradient(checkpoint, stage):
+    """DistributedDataParallel fails otherwise."""
     distiller = build(checkpoint, stage).train()
     sum(distiller(make_batch()).values()).backward()
     named = {name: p for name, p in distiller.named_parameters() if p.requires_grad}
@@ -78,11 +78,11 @@ def test_every_parameter_that_is_trained_has_a_gradient(checkpoint, stage):
 @pytest.mark.parametrize("stage", [1, 2, "hint", "attention"])
 def test_the_teacher_is_bit_identical_after_training(checkpoint, stage):
     distiller = build(checkpoint, stage)
-    wanted = torch.load(checkpoint, weights_only=True)["model"]
+    expected = torch.load(checkpoint, weights_only=True)["model"]
     train(distiller)
     state = distiller.teacher.state_dict()
-    assert "backbone.conv1.0.norm.running_mean" in state  # statistics are among what is compared
-    assert state.keys() == wanted.keys() and all(torch.equal(state[key], wanted[key]) for key in wanted)
+    assert "backbone.conv1.0.norm.running_mean" in state  # BatchNorm statistics are compared, too
+    assert state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in expected)
     assert not any(module.training for module in distiller.teacher.modules())
     assert not any(p.requires_grad or p.grad is not None for p in distiller.teacher.parameters())
 
@@ -94,14 +94,14 @@ def test_the_teacher_has_no_dropout_while_the_student_trains(checkpoint):
     assert torch.equal(first.image_scores, second.image_scores)
 
 
-def test_state_dict_and_parameters_hold_no_teacher(checkpoint):
+def test_state_dict_and_parameters_exclude_the_teacher(checkpoint):
     distiller = build(checkpoint)
     assert {key.split(".")[0] for key in distiller.state_dict()} == {"student", "objectives"}
-    students = sum(p.numel() for p in distiller.student.parameters()) + 2 * K + 7  # and the temperatures
-    assert sum(p.numel() for p in distiller.parameters()) == students
+    expected = sum(p.numel() for p in distiller.student.parameters()) + 2 * K + 7  # with the temperatures
+    assert sum(p.numel() for p in distiller.parameters()) == expected
 
 
-def test_stage_1_moves_convolutions_alone(checkpoint):
+def test_stage_1_trains_convolutions_only(checkpoint):
     distiller = build(checkpoint, stage=1)
     before = copy.deepcopy(distiller.student.state_dict())
     train(distiller)
@@ -110,8 +110,8 @@ def test_stage_1_moves_convolutions_alone(checkpoint):
     assert "backbone.conv1.0.weight" in changed
 
 
-def test_a_frozen_batchnorm_stays_even_after_an_evaluation(checkpoint):
-    """Evaluating sets the student, not the Distiller, back to training mode."""
+def test_a_frozen_batchnorm_stays_frozen_after_an_evaluation(checkpoint):
+    """An evaluation switches the student, not the Distiller, back to training mode."""
     distiller = build(checkpoint, stage=1, frozen=["backbone.conv1"])
     before = copy.deepcopy(distiller.student.state_dict())
     distiller.student.eval()
@@ -122,23 +122,23 @@ def test_a_frozen_batchnorm_stays_even_after_an_evaluation(checkpoint):
     assert changed == {key for key in before if key.startswith("backbone.conv2.")}
 
 
-def test_stage_2_moves_everything_and_the_temperatures(checkpoint):
+def test_stage_2_trains_all_parameters_and_the_temperatures(checkpoint):
     distiller = build(checkpoint)
     before = copy.deepcopy(distiller.state_dict())
     train(distiller)
     changed = {key for key, value in distiller.state_dict().items() if not torch.equal(value, before[key])}
-    pixels = {f"student.{name}" for name in ("pixel_mean", "pixel_std", "channel_order")}
-    assert changed == set(before) - pixels
+    constant = {f"student.{name}" for name in ("pixel_mean", "pixel_std", "channel_order")}
+    assert changed == set(before) - constant
 
 
 def test_losses_by_name_in_training_and_the_student_at_test_time(checkpoint):
     distiller, batch = build(checkpoint), make_batch()
     assert set(distiller.train()(batch)) == {"loss_hard", "loss_class_aware"}
-    for mine, students in zip(distiller.eval()(batch), distiller.student(batch)):
-        assert torch.equal(mine["image_scores"], students["image_scores"])
+    for found, expected in zip(distiller.eval()(batch), distiller.student(batch)):
+        assert torch.equal(found["image_scores"], expected["image_scores"])
 
 
-def test_the_loss_of_a_short_training_falls(checkpoint):
+def test_the_loss_decreases_in_a_short_training(checkpoint):
     distiller, batch = build(checkpoint, stage=1), make_batch()
     optimizer = torch.optim.Adam(distiller.student.backbone.parameters(), lr=0.01)
     values = []
@@ -156,8 +156,8 @@ def trainer_for(distiller, batches):
     return DistillTrainer(distiller, batches, optimizer, teacher_check=lambda teacher: None)
 
 
-def test_a_checkpoint_holds_no_teacher_and_resumes_temperatures_and_optimizer(checkpoint, tmp_path):
-    """As train_net does it: the student is the checkpoint's model, the trainer the rest."""
+def test_a_checkpoint_excludes_the_teacher_and_resumes_temperatures_and_optimizer(checkpoint, tmp_path):
+    """As in train_net: the student is the checkpoint's model, the trainer has the rest."""
     trainer = trainer_for(build(checkpoint), [make_batch(seed=seed) for seed in range(3)])
     trainer.train(0, 3)
     DetectionCheckpointer(trainer.unwrapped_model.student, str(tmp_path), trainer=trainer).save("last")
@@ -168,24 +168,24 @@ def test_a_checkpoint_holds_no_teacher_and_resumes_temperatures_and_optimizer(ch
     assert set(content["trainer"]["objectives"]) == {
         f"loss_class_aware.temperatures.log_t_{name}" for name in ("cls", "det", "student")
     }
-    students = len(list(trainer.unwrapped_model.student.parameters()))
-    assert len(content["trainer"]["optimizer"]["state"]) == students + 3
+    parameters = len(list(trainer.unwrapped_model.student.parameters()))
+    assert len(content["trainer"]["optimizer"]["state"]) == parameters + 3
 
     again = trainer_for(build(checkpoint), [make_batch(seed=3)])
     DetectionCheckpointer(again.unwrapped_model.student, str(tmp_path), trainer=again).resume_or_load("", resume=True)
     assert again.iter == 3
     trainer.data_loader, trainer._batches = [make_batch(seed=3)], None
-    for each in (trainer, again):  # the next step of both is the same only if momentum and temperatures are
+    for each in (trainer, again):  # equal only if momentum and temperatures were restored
         each.train(3, 4)
     ours, theirs = trainer.unwrapped_model.state_dict(), again.unwrapped_model.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def step(checkpoint, record):
-    """Losses and gradients of a step on two pictures that the mapper reads."""
+    """Losses and gradients of a step on two images read by the mapper."""
     torch.manual_seed(0)
     np.random.seed(0)
-    options = {"num_proposals": 7, "sides": [16], "teacher_sizes": [24, 32]}
+    options = {"num_proposals": 7, "sizes": [16], "teacher_sizes": [24, 32]}
     mapper = MultiLabelMapper(is_train=True, num_classes=K, **options)
     distiller = build(checkpoint)
     roi = distiller.objectives["loss_roi"] = RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3)
@@ -195,9 +195,9 @@ def step(checkpoint, record):
     return [*losses.values(), *(p.grad for p in distiller.parameters())]
 
 
-def test_scrambled_ground_truth_changes_nothing_from_the_file_to_the_gradients(checkpoint, tmp_path):
+def test_boxes_of_the_ground_truth_do_not_affect_losses_and_gradients(checkpoint, tmp_path):
     rng = np.random.default_rng(0)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
     corner = rng.random((5, 2), dtype=np.float32) * 20
     record = {
@@ -219,7 +219,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path):
             build(path)
 
 
-def test_a_checkpoint_that_does_not_fit_names_every_key(checkpoint, tmp_path):
+def test_a_checkpoint_of_another_model_is_an_error_that_lists_all_keys(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     del content["model"]["cls_branch.bias"]
     content["model"]["extra"] = torch.zeros(1)
@@ -234,8 +234,10 @@ def test_a_checkpoint_that_does_not_fit_names_every_key(checkpoint, tmp_path):
 
 
 def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
-    whole = Path(checkpoint).read_bytes()
-    for part in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+    content = Path(checkpoint).read_bytes()
+    for part in (content[: len(content) // 2], b"", b"not a checkpoint"):
         Path(checkpoint).write_bytes(part)
-        with pytest.raises(CheckpointError, match=r"teacher.pth is no whole checkpoint \(\w+\): train again, or"):
+        with pytest.raises(
+            CheckpointError, match=r"teacher.pth is truncated or not a valid checkpoint \(\w+\): train again or"
+        ):
             build(checkpoint)

@@ -16,7 +16,7 @@ from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 from wsd_distill.distillation import ClassAware, Distiller, Objectives, RoIAwareTransfer, StaleCacheError, TeacherCache
 
-IMAGES, SIDE = 6, 32
+IMAGES, SIZE = 6, 32
 
 
 def write_proposals(path, seed=0):
@@ -30,7 +30,7 @@ def write_proposals(path, seed=0):
 
 @pytest.fixture
 def folder(tmp_path, restore_catalogs):
-    """Six pictures of noise, registered as "cached", their proposals and a teacher's checkpoint."""
+    """Six noise images, registered as "cached", their proposals and a checkpoint of the teacher."""
     rng = np.random.default_rng(0)
     records = []
     for i in range(IMAGES):
@@ -44,15 +44,15 @@ def folder(tmp_path, restore_catalogs):
     return tmp_path
 
 
-def mapper(**options):
-    settings = {"num_classes": K, "sides": [SIDE], "num_proposals": 7, "fast": False}
+def make_mapper(**options):
+    settings = {"num_classes": K, "sizes": [SIZE], "num_proposals": 7, "fast_decode": False}
     return MultiLabelMapper(**{**settings, **options})
 
 
-def make_cache(folder, sides=(SIDE,), proposals="proposals.arrow", flip_prob=0.5, name="cache"):
-    looks = mapper(is_train=False, sides=list(sides), flip_prob=flip_prob, tta=True)
+def make_cache(folder, sizes=(SIZE,), proposals="proposals.arrow", flip_prob=0.5, name="cache"):
+    mapper = make_mapper(is_train=False, sizes=list(sizes), flip_prob=flip_prob, tta=True)
     return TeacherCache(
-        str(folder / name), dataset="cached", proposals=str(folder / proposals), mapper=looks, batch_size=2
+        str(folder / name), dataset="cached", proposals=str(folder / proposals), mapper=mapper, batch_size=2
     )
 
 
@@ -70,12 +70,12 @@ def make_distiller(folder, **options):
 
 
 def batches(folder, steps=4, **options):
-    """The same images and flips at every call: the training loader, seeded."""
+    """Batches of the seeded training loader: the same images and flips at every call."""
     np.random.seed(0)
-    looks = mapper(is_train=True, sides=[16], teacher_sizes=[SIDE], **options)
+    mapper = make_mapper(is_train=True, sizes=[16], teacher_sizes=[SIZE], **options)
     loader = iter(
         build_train_loader(
-            "cached", mapper=looks, total_batch_size=3, proposals=str(folder / "proposals.arrow"), num_workers=0
+            "cached", mapper=mapper, total_batch_size=3, proposals=str(folder / "proposals.arrow"), num_workers=0
         )
     )
     return [next(loader) for _ in range(steps)]
@@ -94,44 +94,44 @@ def filled(folder, **options):
 
 
 def compare_with_uncached(folder, cached):
-    """Losses and gradients of a filled cache, with those of a Distiller without one; the (image_id, flip) seen."""
+    """Compare losses and gradients with and without the cache; return the (image_id, flip) seen."""
     plain, seen = make_distiller(folder), set()
-    for batch, whole in zip(batches(folder, teacher_cached=True), batches(folder)):
-        assert [(x["image_id"], x["flip"]) for x in batch] == [(x["image_id"], x["flip"]) for x in whole]
-        assert "image" not in batch[0]["teacher"] and "image" in whole[0]["teacher"]
+    for batch, uncached in zip(batches(folder, teacher_cached=True), batches(folder)):
+        assert [(x["image_id"], x["flip"]) for x in batch] == [(x["image_id"], x["flip"]) for x in uncached]
+        assert "image" not in batch[0]["teacher"] and "image" in uncached[0]["teacher"]
         seen |= {(x["image_id"], x["flip"]) for x in batch}
-        found, wanted = losses_and_gradients(cached, batch), losses_and_gradients(plain, whole)
-        for name, value in wanted.items():  # features come back in half precision: 11 bits, also of terms that cancel
+        found, expected = losses_and_gradients(cached, batch), losses_and_gradients(plain, uncached)
+        for name, value in expected.items():  # features are in half precision (11 bits), also in terms that cancel
             torch.testing.assert_close(found[name], value, rtol=2e-3, atol=5e-4 * value.abs().max().item())
     return seen
 
 
-def test_losses_and_gradients_agree_with_the_uncached_run(folder, monkeypatch):
+def test_losses_and_gradients_equal_those_without_the_cache(folder, monkeypatch):
     cached = filled(folder)
-    monkeypatch.setattr(cached.teacher, "compute_outputs", None)  # it is not asked any more
+    monkeypatch.setattr(cached.teacher, "compute_outputs", None)  # the teacher does not run any more
     assert {flip for _, flip in compare_with_uncached(folder, cached)} == {False, True}
 
 
-def test_logits_come_back(folder):
+def test_logits_are_read_as_written(folder):
     distiller = filled(folder)
-    (whole,) = batches(folder, steps=1)
-    views = [x["teacher"] for x in whole]
-    wanted = [distiller.teacher.compute_outputs([view]) for view in views]
+    (batch,) = batches(folder, steps=1)
+    views = [x["teacher"] for x in batch]
+    expected = [distiller.teacher.compute_outputs([view]) for view in views]
     found = distiller.cache.read(views, [], torch.device("cpu"))
-    for i, output in enumerate(wanted):  # rows of one matrix product, of other sizes: the last bits may differ
+    for i, output in enumerate(expected):  # another batch size: the last bits may differ
         torch.testing.assert_close(found.cls_logits[i], output.cls_logits[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found.det_logits[i], output.det_logits[0], rtol=1e-5, atol=1e-6)
     assert found.features == {}
 
 
-def test_it_is_written_once_and_goes_on_after_a_kill(folder, monkeypatch):
-    """What was written before the kill, two of three batches, is not made again."""
+def test_it_is_written_once_and_resumed_after_a_kill(folder, monkeypatch):
+    """The two of three batches written before the kill are not computed again."""
     distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder))
     compute_outputs, seen = distiller.teacher.compute_outputs, []
 
     def count(views):
         seen.append(len(views))
-        if len(seen) == 4:  # one view to learn the shapes, then two batches
+        if len(seen) == 4:  # one view for the shapes, then two batches
             raise KeyboardInterrupt
         return compute_outputs(views)
 
@@ -158,11 +158,11 @@ def test_maps_are_added_to_the_logits_of_another_stage(folder):
     teacher = filled(folder, name="cache").teacher
     assert not (folder / "cache" / "conv1.npy").exists()
     cache.fill(teacher, ["conv1"])
-    assert np.load(folder / "cache" / "conv1.npy").shape == (2 * IMAGES, 4, SIDE, SIDE)
+    assert np.load(folder / "cache" / "conv1.npy").shape == (2 * IMAGES, 4, SIZE, SIZE)
     assert np.load(folder / "cache" / "conv2.npy").dtype == np.float16
 
 
-def test_without_mirroring_one_row_an_image_is_enough(folder):
+def test_without_flips_only_the_first_row_of_an_image_is_written(folder):
     distiller = filled(folder, flip_prob=0.0)
     (batch,) = batches(folder, steps=1, flip_prob=0.0, teacher_cached=True)
     assert all(torch.isfinite(loss) for loss in distiller(batch).values())
@@ -172,7 +172,9 @@ def test_without_mirroring_one_row_an_image_is_enough(folder):
 def test_the_cache_of_another_teacher_is_an_error(folder):
     filled(folder)
     torch.save({"model": make_teacher().state_dict()}, folder / "teacher.pth")
-    with pytest.raises(StaleCacheError, match="cache was made with another teacher \\(key.json\\): delete it"):
+    with pytest.raises(
+        StaleCacheError, match="cache: built with another teacher \\(key.json\\). Delete the folder or set"
+    ):
         filled(folder)
 
 
@@ -185,39 +187,43 @@ def test_other_settings_are_an_error_that_names_them(folder, change, what):
     if change == "scale":
         teacher.score_scale = 4.0
     else:
-        name, value = {"fast": ("fast", True), "side": ("sides", [40]), "proposals": ("num_proposals", 9)}[change]
+        name, value = {"fast": ("fast_decode", True), "side": ("sizes", [40]), "proposals": ("num_proposals", 9)}[
+            change
+        ]
         setattr(cache.mapper, name, value)
     with pytest.raises(StaleCacheError, match=f"another {what} "):
         cache.fill(teacher)
 
 
-def test_ranks_leave_no_row_out_whoever_comes_first(folder, monkeypatch):
-    """The second of two ranks looks for missing rows when the first has written its own."""
+def test_ranks_skip_no_row_in_any_order(folder, monkeypatch):
+    """The second of two ranks lists missing rows after the first has written its own."""
     teacher = make_distiller(folder).teacher
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "synchronize", lambda: None)
     for rank in (0, 1):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
         make_cache(folder).fill(teacher, ["conv2"])
-        rows = np.load(folder / "cache" / "logits.checksums.npy").reshape(-1, 4) != 0  # of an even and an odd image
+        rows = (
+            np.load(folder / "cache" / "logits.checksums.npy").reshape(-1, 4) != 0
+        )  # rows of an even and an odd image
         assert rows[:, :2].all() and (rows[:, 2:] == (rank == 1)).all()
 
 
-def test_mirrored_rows_are_added_where_training_begins_to_mirror(folder):
+def test_mirrored_rows_are_added_when_flips_are_enabled(folder):
     filled(folder, flip_prob=0.0)
     cached = filled(folder)
     assert np.load(folder / "cache" / "logits.checksums.npy").all()
     assert {flip for _, flip in compare_with_uncached(folder, cached)} == {False, True}
 
 
-def test_too_little_room_is_an_error_before_anything_is_written(folder, monkeypatch):
+def test_too_little_disk_space_is_an_error_before_anything_is_written(folder, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match="use_cache=False"):
         filled(folder)
     assert not (folder / "cache" / "logits.npy").exists()
 
 
-def test_reading_before_it_is_filled_says_what_to_do(folder):
+def test_reading_an_empty_cache_is_an_error(folder):
     distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder))
     (batch,) = batches(folder, steps=1, teacher_cached=True)
     with pytest.raises(RuntimeError, match="Distiller.fill_cache"):
@@ -225,7 +231,7 @@ def test_reading_before_it_is_filled_says_what_to_do(folder):
 
 
 @pytest.mark.parametrize("change", ["proposals", "side"])
-def test_other_proposals_or_another_side_are_an_error_that_names_the_image(folder, change):
+def test_other_proposals_or_another_size_are_an_error_that_names_the_image(folder, change):
     distiller = filled(folder)
     if change == "proposals":
         write_proposals(folder / "proposals.arrow", seed=1)
@@ -233,18 +239,18 @@ def test_other_proposals_or_another_side_are_an_error_that_names_the_image(folde
     else:
         (batch,) = batches(folder, steps=1, teacher_cached=True)
         for x in batch:
-            x["teacher"]["proposals"]._image_size = (SIDE + 1, SIDE + 1)
-    with pytest.raises(StaleCacheError, match="other proposals of image '[0-5]'"):
+            x["teacher"]["proposals"]._image_size = (SIZE + 1, SIZE + 1)
+    with pytest.raises(StaleCacheError, match="image '[0-5]', with different proposals for it or at another size"):
         distiller(batch)
 
 
-def test_several_sides_of_the_teacher_are_an_error(folder):
-    with pytest.raises(ValueError, match="one side"):
-        filled(folder, sides=[SIDE, 40])
+def test_several_sizes_of_the_teacher_are_an_error(folder):
+    with pytest.raises(ValueError, match="one size"):
+        filled(folder, sizes=[SIZE, 40])
 
 
-def test_an_image_that_cannot_be_read_is_left_out(folder):
-    (folder / "2.png").write_bytes(b"no picture")
+def test_an_unreadable_image_is_skipped(folder):
+    (folder / "2.png").write_bytes(b"not an image")
     distiller = filled(folder)
     rows = np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy") == 0)
     assert rows.tolist() == [4, 5]
@@ -253,7 +259,7 @@ def test_an_image_that_cannot_be_read_is_left_out(folder):
 
 @pytest.fixture
 def reserved(monkeypatch):
-    """Reserved bytes by the name of the file, one (first, last + 1) for each call."""
+    """Reserved bytes by file name, one (first, last + 1) per call."""
     found, reserve = {}, os.posix_fallocate
 
     def posix_fallocate(descriptor, first, size):
@@ -265,8 +271,8 @@ def reserved(monkeypatch):
     return found
 
 
-def test_room_is_taken_for_the_rows_to_come_and_for_no_others(folder, reserved, monkeypatch):
-    """A row has 2 x 7 x 3 float32 in logits and 6 x 16 x 16 float16 in conv2; NumPy's header 128 bytes."""
+def test_disk_space_is_reserved_for_missing_rows_only(folder, reserved, monkeypatch):
+    """A row is 2 x 7 x 3 float32 in logits and 6 x 16 x 16 float16 in conv2; NumPy's header is 128 bytes."""
     sizes = {"logits": 168, "conv2": 3072}
     filled(folder, flip_prob=0.0)
     for name, size in sizes.items():
@@ -275,7 +281,7 @@ def test_room_is_taken_for_the_rows_to_come_and_for_no_others(folder, reserved, 
     filled(folder, flip_prob=0.0)
     assert reserved == {}
     monkeypatch.setattr(TeacherCache, "_write_missing", lambda *_: None)
-    filled(folder)  # mirrored rows, each after that of the image as it is
+    filled(folder)  # mirrored rows, each after the row of the plain image
     assert reserved["conv2"] == [(128 + (2 * i + 1) * 3072, 128 + (2 * i + 2) * 3072) for i in range(IMAGES)]
     reserved.clear()
     shutil.rmtree(folder / "cache")
@@ -284,8 +290,8 @@ def test_room_is_taken_for_the_rows_to_come_and_for_no_others(folder, reserved, 
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_a_disk_that_is_full_is_an_error_that_says_how_much_is_needed(folder, monkeypatch, old):
-    """Another run took the room after it was looked for; ``old``: files are there, without their mirrored rows."""
+def test_a_full_disk_is_an_error_that_names_the_required_space(folder, monkeypatch, old):
+    """The disk is filled after the check; ``old``: the files exist, without mirrored rows."""
     if old:
         filled(folder, flip_prob=0.0)
 
@@ -294,8 +300,8 @@ def test_a_disk_that_is_full_is_an_error_that_says_how_much_is_needed(folder, mo
 
     before = sorted(path.name for path in (folder / "cache").glob("*"))
     monkeypatch.setattr(os, "posix_fallocate", full)
-    room = "1,008" if old else "2,016"  # 6 or 12 rows of 168 bytes
-    with pytest.raises(OSError, match=f"cache would take {room} bytes .*distiller.cache.folder, or .*use_cache=False"):
+    size = "1,008" if old else "2,016"  # 6 or 12 rows of 168 bytes
+    with pytest.raises(OSError, match=f"cache needs {size} bytes.*distiller.cache.folder .*or .*use_cache=False"):
         filled(folder)
     after = sorted(path.name for path in (folder / "cache").glob("*"))
     assert after == before if old else after == ["key.json", "lock"]

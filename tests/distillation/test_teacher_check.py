@@ -7,8 +7,8 @@ from helpers.builders import K, make_batch, make_teacher
 from wsd_distill.distillation import TeacherCheck, WeakTeacherError
 
 
-class Answers:
-    """A teacher that knows its answers by heart: the scores lie in the input."""
+class FakeTeacher:
+    """Returns the scores that are in the input."""
 
     def compute_outputs(self, batch):
         return type("Output", (), {"image_scores": torch.stack([x["scores"] for x in batch])})
@@ -18,49 +18,51 @@ def loader(scores, labels):
     return [[{"scores": s, "labels": y} for s, y in zip(scores, labels)]]
 
 
-def test_a_good_teacher_passes_and_its_map_is_printed(caplog):
+def test_a_good_teacher_passes_and_its_map_is_logged(caplog):
     labels = torch.eye(K).repeat(20, 1)
     scores = labels * 0.5
     scores[0] = 0.0  # class 0: 19 positives first, the last one tied with 40 negatives: 19/20 + 1/20 * 20/60
     with caplog.at_level(logging.INFO):
-        found = TeacherCheck(loader(scores, labels))(Answers())
+        found = TeacherCheck(loader(scores, labels))(FakeTeacher())
     assert found == pytest.approx(100 * (19 / 20 + 1 / 60 + 2) / 3)
     assert "the teacher's mAP on 60 images is 98.9" in caplog.text
 
 
-def test_labels_that_count_neither_way():
+def test_ignored_labels():
     """As above, but the 20 images of class 1 are ignored for class 0: its last positive is tied with 20, not 40."""
     labels = torch.eye(K).repeat(20, 1)
     scores = labels * 0.5
     scores[0] = 0.0
     labels[1::3, 0] = -1
-    assert TeacherCheck(loader(scores, labels))(Answers()) == pytest.approx(100 * (19 / 20 + 1 / 20 * 20 / 40 + 2) / 3)
+    assert TeacherCheck(loader(scores, labels))(FakeTeacher()) == pytest.approx(
+        100 * (19 / 20 + 1 / 20 * 20 / 40 + 2) / 3
+    )
 
 
-def test_a_teacher_no_better_than_chance_stops_the_run_unless_allowed(caplog):
+def test_a_teacher_at_chance_level_is_an_error_or_a_warning(caplog):
     labels = (torch.rand(100, K) < 0.3).float()
     scores = torch.rand(100, K)
     with pytest.raises(WeakTeacherError, match="trainer.teacher_check.warn_only=True"):
-        TeacherCheck(loader(scores, labels))(Answers())
+        TeacherCheck(loader(scores, labels))(FakeTeacher())
     with caplog.at_level(logging.WARNING):
-        TeacherCheck(loader(scores, labels), warn_only=True)(Answers())
+        TeacherCheck(loader(scores, labels), warn_only=True)(FakeTeacher())
     assert "must be above" in caplog.text
 
 
-def test_constant_scores_are_chance():
+def test_constant_scores_are_at_chance_level():
     labels = (torch.rand(50, K) < 0.3).float()
     with pytest.raises(WeakTeacherError):
-        TeacherCheck(loader(torch.full((50, K), 0.5), labels))(Answers())
+        TeacherCheck(loader(torch.full((50, K), 0.5), labels))(FakeTeacher())
 
 
-def test_scores_that_are_no_numbers_stop_the_run_whatever_is_allowed():
+def test_nan_scores_are_an_error_even_with_warn_only():
     labels = torch.eye(K).repeat(5, 1)
     with pytest.raises(WeakTeacherError, match="not finite. .* distiller.teacher_checkpoint"):
-        TeacherCheck(loader(labels * float("nan"), labels), warn_only=True)(Answers())
+        TeacherCheck(loader(labels * float("nan"), labels), warn_only=True)(FakeTeacher())
 
 
 def colourful_batches(count=5):
-    """Images of noise in which channel k is bright where label k is set."""
+    """Noise images in which channel k is bright if label k is positive."""
     batches = []
     for seed in range(count):
         batch = [record["teacher"] for record in make_batch(6, seed)]
@@ -82,19 +84,19 @@ def test_a_trained_wsddn_passes_and_a_random_one_does_not():
     assert TeacherCheck(colourful_batches())(teacher.eval()) > 90
 
 
-def test_images_without_labels_tell_nothing():
+def test_images_without_positive_labels_are_an_error():
     with pytest.raises(ValueError, match="no positive label. .* dataset.val or trainer.teacher_check.loader.dataset"):
-        TeacherCheck(loader(torch.rand(5, K), -torch.eye(K).repeat(2, 1)[:5]))(Answers())
+        TeacherCheck(loader(torch.rand(5, K), -torch.eye(K).repeat(2, 1)[:5]))(FakeTeacher())
 
 
 @pytest.mark.parametrize(
     "labels", [torch.eye(K)[[0] * 200], torch.eye(K)[[0, 1, 0, 1, 0]], torch.ones(7, 1)], ids=["one", "few", "all"]
 )
-def test_images_on_which_chance_reaches_100_cannot_tell(labels, caplog):
-    """All of one label, as the first 200 of a list that is sorted by label; five images of two; one class for all."""
+def test_too_few_or_too_uniform_images_are_a_warning(labels, caplog):
+    """Images of one class, as in a list sorted by class; five images of two classes; one class for all images."""
     for scores in (labels * 0.5, 1 - labels * 0.5):
         caplog.clear()
-        TeacherCheck(loader(scores, labels))(Answers())
+        TeacherCheck(loader(scores, labels))(FakeTeacher())
         (warning,) = (x.getMessage() for x in caplog.records if x.levelno == logging.WARNING)
         assert "too few or too uniform to judge the teacher" in warning
         assert "trainer.teacher_check.loader.dataset" in warning

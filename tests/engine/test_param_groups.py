@@ -44,7 +44,7 @@ def test_new_layers_that_the_model_does_not_have():
 
 
 def test_the_config_follows_the_learning_rate():
-    cfg = LazyConfig.load_rel("../../configs/common/optim.py").sgd
+    cfg = LazyConfig.load_rel("../../configs/common/train.py").sgd
     cfg.lr, cfg.params.new_lr_factor, cfg.params.bias_lr_factor, cfg.params.weight_decay_bias = 0.01, 10, 2, 0.0
     for model, layer in ((make_teacher(), "det_branch"), (make_student(), "classifier")):
         cfg.params.model = model

@@ -82,7 +82,7 @@ def test_validation_at_each_period_only():
 
 
 def test_a_period_that_is_none():
-    with pytest.raises(ValueError, match="set lr_multiplier.period"):
+    with pytest.raises(ValueError, match="lr_multiplier.period is 0: set it to the iterations of an epoch"):
         ReduceLROnPlateauHook([], period=0)
 
 

@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 @pytest.fixture
 def register(restore_catalogs):
-    """Registers dataset dicts under a new name, returned, until the test ends."""
+    """A function that registers dataset dicts for the test and returns their name."""
     numbers = itertools.count()
 
     def add(records, classes):

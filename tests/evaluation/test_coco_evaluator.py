@@ -1,4 +1,4 @@
-"""T-WDet through Detectron2's own COCOEvaluator, unchanged."""
+"""T-WDet with Detectron2's COCOEvaluator."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ SQUARE, FAR, NOWHERE = [0, 0, 10, 10], [70, 70, 90, 90], [30, 30, 50, 45]
 
 
 class Scripted(nn.Module):
-    """A box head that gives for each image in turn the logarithms of wanted probabilities, [M^c | M^d]."""
+    """A box head that returns the logarithms of given probabilities, [M^c | M^d], one table per image."""
 
     output_size = 4
 
@@ -27,7 +27,7 @@ class Scripted(nn.Module):
 
 
 def scripted_detector(tables):
-    """T-WDet with two classes, whose branches pass on what the head says."""
+    """T-WDet with two classes whose branches return the output of the head."""
     model = WSDDN(
         backbone=SmallConvNet(channels=[2], convs=[1], norm=""),
         in_feature="conv1",
@@ -47,7 +47,7 @@ def record(image_id, *objects):
 
 
 def model_input(image_id, *boxes):
-    """At half the size of the original."""
+    """An input at half the original size."""
     instances = Instances((50, 60), proposal_boxes=Boxes(torch.tensor(boxes) / 2), scores=torch.ones(len(boxes)))
     image = torch.zeros(3, 50, 60, dtype=torch.uint8)
     return {"image_id": image_id, "image": image, "height": 100, "width": 120, "proposals": instances}
@@ -64,7 +64,7 @@ def both_evaluations(register, tmp_path, records, batches, tables):
 
 
 def test_ap_by_hand(register, tmp_path):
-    """Cats by falling S: right 0.45, wrong 0.4, right (IoU 0.62) 0.35, wrong 0.05; 3 cats; no dog."""
+    """Cats by falling S: TP 0.45, FP 0.4, TP (IoU 0.62) 0.35, FP 0.05; 3 cats; no dog."""
     records = [record(1, (0, SQUARE)), record(2, (0, SQUARE), (0, FAR))]
     batches = [[model_input(1, SQUARE, FAR)], [model_input(2, [0, 0, 10, 6.2], NOWHERE)]]
     # P(cat | R), P(dog | R), and how the classes are spread over the proposals
@@ -78,7 +78,7 @@ def test_ap_by_hand(register, tmp_path):
     assert ours["AP"] == pytest.approx(coco["AP"])
 
 
-def test_both_evaluators_agree_on_random_scenes(register, tmp_path):
+def test_both_evaluators_are_equal_on_random_scenes(register, tmp_path):
     """20 images with 12 proposals near 3 objects each; every detection goes to both evaluators."""
     generator = torch.Generator().manual_seed(1)
     records, batches, tables = [], [], []

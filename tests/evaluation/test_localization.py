@@ -19,7 +19,7 @@ FAR = [70, 70, 90, 90]
 
 
 def record(image_id, *objects):
-    """A dataset dict from (class, XYXY box) or (class, XYXY box, "iscrowd" or "difficult")."""
+    """Make a dataset dict from (class, XYXY box) or (class, XYXY box, "iscrowd" or "difficult")."""
     annotations = [
         {"category_id": k, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, **dict.fromkeys(flags, 1)}
         for k, box, *flags in objects
@@ -29,7 +29,7 @@ def record(image_id, *objects):
 
 
 def instances(*found, size=(100, 120)):
-    """Instances from (class, XYXY box, score)."""
+    """Make Instances from (class, XYXY box, score)."""
     return Instances(
         size,
         pred_boxes=Boxes(torch.tensor([box for _, box, _ in found], dtype=torch.float32).reshape(-1, 4)),
@@ -96,15 +96,15 @@ def test_ap_is_the_mean_over_classes_that_occur(register):
     assert (results["AP"], results["AP50"]) == (pytest.approx(50), pytest.approx(50))
 
 
-def test_box_on_a_crowd_is_neither_right_nor_wrong(register):
+def test_a_box_on_a_crowd_is_ignored(register):
     crowd = record(1, (CAT, SQUARE), (CAT, FAR, "iscrowd"))
     outputs = {1: instances((CAT, FAR, 0.9), (CAT, FAR, 0.9), (CAT, SQUARE, 0.8))}
     assert evaluate(register, [crowd], outputs)["AP50"] == pytest.approx(100)
     assert evaluate(register, [record(1, (CAT, SQUARE))], outputs)["AP50"] == pytest.approx(100 / 3)
 
 
-def test_box_on_a_difficult_object_is_neither_right_nor_wrong(register):
-    """VOC's rule: any number of boxes may lie on it. A small part of it is wrong, though it would do for a crowd."""
+def test_a_box_on_a_difficult_object_is_ignored(register):
+    """Any number of boxes, as in VOC. A box on a small part of it is an FP; on a crowd it would be ignored."""
     difficult = record(1, (CAT, SQUARE), (CAT, FAR, "difficult"))
     outputs = {1: instances((CAT, FAR, 0.9), (CAT, FAR, 0.9), (CAT, SQUARE, 0.8))}
     assert evaluate(register, [difficult], outputs)["AP50"] == pytest.approx(100)
@@ -112,7 +112,7 @@ def test_box_on_a_difficult_object_is_neither_right_nor_wrong(register):
     assert evaluate(register, [difficult], outputs)["AP50"] == pytest.approx(50)
 
 
-def test_nothing_found_is_zero(register):
+def test_no_detections_are_zero(register):
     results = evaluate(register, [record(1, (CAT, SQUARE)), record(2)], {1: instances(), 2: instances()})
     assert (results["CorLoc"], results["AP"], results["AP50"]) == (0, 0, 0)
 
@@ -155,10 +155,10 @@ def covers_half(box, objects):
     return bool((overlaps >= 0.5).any())
 
 
-@pytest.mark.parametrize("at_once", [2, 1000])
-def test_the_100_best_boxes_of_a_class_give_pycocotools_ap_and_the_same_corloc(register, monkeypatch, at_once):
-    """150 boxes of a class in an image, with ties; COCOeval and the brute force below see all of them."""
-    monkeypatch.setattr(box_ap, "CHUNK_SIZE", at_once)
+@pytest.mark.parametrize("chunk_size", [2, 1000])
+def test_ap_of_the_100_best_boxes_per_class_equals_pycocotools(register, monkeypatch, chunk_size):
+    """150 boxes per class and image, with ties; COCOeval and the brute force below use all of them."""
+    monkeypatch.setattr(box_ap, "CHUNK_SIZE", chunk_size)
     rng = np.random.default_rng(1)
 
     def boxes(count):
@@ -185,7 +185,7 @@ def test_the_100_best_boxes_of_a_class_give_pycocotools_ap_and_the_same_corloc(r
 
 
 def coco_eval(records, outputs):
-    """AP and AP50 of pycocotools' own summary."""
+    """AP and AP50 of pycocotools' summary."""
     annotations, found = [], []
     for i, each in enumerate(records):
         for a in each["annotations"]:
@@ -218,7 +218,7 @@ def top_box_hits(records, outputs, k):
     return sum(hits) / len(hits)
 
 
-def test_of_each_class_the_best_boxes_are_kept_in_small_arrays():
+def test_the_best_boxes_of_each_class_are_kept_in_compact_arrays():
     boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
     found = ImageDetections.best(boxes, np.array([0.5, 0.25, 0.75], np.float32), np.array([2, 0, 2]), 4)
     assert found.boxes.tolist() == boxes[[1, 2, 0]].tolist() and found.scores.tolist() == [0.25, 0.75, 0.5]
@@ -266,8 +266,8 @@ def test_detections_file(register, tmp_path):
     ("records", "message"),
     [
         ([{"image_id": "a", "labels": [0]}], "'a' .* has no 'annotations'"),
-        ([record("a")], "not one box"),
-        ([record("a", (CAT, SQUARE, "iscrowd"), (CAT, SQUARE, "difficult"))], "not one box"),
+        ([record("a")], "no box that"),
+        ([record("a", (CAT, SQUARE, "iscrowd"), (CAT, SQUARE, "difficult"))], "no box that"),
         ([record("a", (3, SQUARE))], "'a' .* box of class 3, but there are 3 classes"),
     ],
 )
@@ -279,11 +279,11 @@ def test_bad_datasets(register, records, message):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        ({}, "1 of the 1 images .* no prediction, the first being 'a'"),
+        ({}, "1 of the 1 images .* no prediction, first image 'a'"),
         ({"b": instances()}, "'b' is not in dataset"),
         ({"a": instances(size=(50, 60))}, r"'a' are for .*\(50, 60\), but the image is \(100, 120\)"),
-        ({"a": instances((CAT, SQUARE, float("nan")))}, "'a' hold NaN"),
-        ({"a": instances((3, SQUARE, 0.5))}, "'a' hold .* unknown class"),
+        ({"a": instances((CAT, SQUARE, float("nan")))}, "'a' have NaN"),
+        ({"a": instances((3, SQUARE, 0.5))}, "'a' have .* unknown class"),
     ],
 )
 def test_bad_predictions(register, outputs, message):

@@ -12,7 +12,7 @@ from wsd_distill.evaluation.metrics import (
 
 
 def random_case(seed, images=40, classes=6, levels=None):
-    """Scores and labels; with ``levels``, only so many distinct scores, hence ties."""
+    """Random scores and labels; ``levels``: number of distinct scores, for ties."""
     rng = np.random.default_rng(seed)
     labels = rng.random((images, classes)) < np.linspace(0.1, 0.5, classes)
     labels[0] = True
@@ -32,17 +32,17 @@ def test_average_precision_groups_ties():
     assert result == pytest.approx([0.5 * 1 + 0.5 * 2 / 3])
 
 
-def test_average_precision_of_constant_scores_is_the_share_of_positives():
+def test_average_precision_of_constant_scores_is_the_fraction_of_positives():
     assert average_precisions(column(0, 0, 0, 0), column(1, 0, 0, 0)) == pytest.approx([0.25])
 
 
 def test_average_precision_is_not_interpolated():
-    # Precision 1/2 at the first positive, 2/3 at the second; VOC's interpolation would say 2/3.
+    # Precision 1/2 at the first positive, 2/3 at the second; with VOC's interpolation 2/3.
     assert average_precisions(column(0.9, 0.8, 0.7), column(0, 1, 1)) == pytest.approx([(1 / 2 + 2 / 3) / 2])
 
 
 def ap_by_loop(scores, labels):
-    """From the highest distinct score down: precision times what recall has grown by; -1 counts neither way."""
+    """Sum of precision times increase of recall over falling distinct scores; -1 is ignored."""
     area, recall = 0.0, 0.0
     for cut in sorted({s for s, y in zip(scores.tolist(), labels.tolist()) if y >= 0}, reverse=True):
         found = [y for s, y in zip(scores.tolist(), labels.tolist()) if s >= cut and y >= 0]
@@ -59,7 +59,7 @@ def test_average_precision_equals_a_plain_loop_over_distinct_scores(levels):
     assert mean_average_precision(scores, labels) == pytest.approx(sum(expected) / len(expected), abs=1e-12)
 
 
-def test_class_without_positive_is_nan_and_left_out_of_map():
+def test_class_without_positive_is_nan_and_excluded_from_map():
     scores = np.array([[0.9, 0.9, 0.9], [0.1, 0.95, 0.1]])
     labels = np.array([[1, 1, 0], [0, 0, 0]])
     np.testing.assert_array_equal(average_precisions(scores, labels), [1, 0.5, np.nan])
@@ -84,7 +84,7 @@ def test_the_two_cf1_differ():
     }
 
 
-def test_class_without_positive_and_prediction_counts_as_zero():
+def test_class_without_positive_and_prediction_is_zero():
     labels = np.array([[1, 0]], dtype=bool)
     metrics = f1_scores(labels, labels)
     assert metrics == {"CF1": 0.5, "CF1-of-means": 0.5, "OF1": 1, "CP": 0.5, "CR": 0.5, "OP": 1, "OR": 1}
@@ -150,10 +150,10 @@ def test_threshold_by_brute_force(seed, levels, dtype):
     assert objective(tune_threshold(scores, labels)) == pytest.approx(best, abs=1e-12)
 
 
-def ignore_some(labels, seed, share=0.2):
-    """int8 labels of which a share is -1."""
+def ignore_some(labels, seed, fraction=0.2):
+    """Set a fraction of the labels to -1, as int8."""
     rng = np.random.default_rng(100 + seed)
-    return np.where(rng.random(labels.shape) < share, -1, labels).astype(np.int8)
+    return np.where(rng.random(labels.shape) < fraction, -1, labels).astype(np.int8)
 
 
 def test_average_precision_without_the_ignored_images_equals_a_plain_loop():
@@ -178,7 +178,7 @@ def test_f1_equals_scikit_learn_without_the_ignored_images():
     assert [metrics[key] for key in ("OP", "OR", "OF1")] == pytest.approx(overall, abs=1e-12)
 
 
-def test_a_class_with_ignored_images_alone_is_nan():
+def test_a_class_with_ignored_images_only_is_nan():
     np.testing.assert_array_equal(average_precisions(column(0.9, 0.8), column(-1, -1, dtype=np.int8)), [np.nan])
 
 

@@ -32,7 +32,7 @@ def run(evaluator, scores, order=None):
 
 
 def one_class(register, scores, labels):
-    """A dataset of one class, named, and its scores by image."""
+    """Register a dataset of one class; return its name and the scores by image."""
     records = [{"image_id": i, "labels": [0] if label else []} for i, label in enumerate(labels)]
     return register(records, ["cat"]), {i: [score] for i, score in enumerate(scores)}
 
@@ -46,8 +46,8 @@ def test_numbers_by_hand(register):
     assert results == pytest.approx(expected, nan_ok=True)
 
 
-def test_ignored_labels_count_neither_way(register, tmp_path):
-    """Image c's cat is ignored, of all images the one with the highest score for it; its dog is positive."""
+def test_ignored_labels(register, tmp_path):
+    """In image c, cat is ignored, with the highest score of all images; dog is positive."""
     records = [*RECORDS, {"image_id": "c", "labels": [1], "ignore_labels": [0]}]
     scores = {**SCORES, "c": [0.95, 0.9, 0.1, 0.2]}
     evaluator = MultiLabelEvaluator(register(records, CLASSES), output_dir=str(tmp_path))
@@ -87,14 +87,14 @@ def test_order_and_repeated_images_do_not_matter(register):
     assert repeated == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
 
 
-def test_first_prediction_of_an_image_counts(register):
+def test_the_first_prediction_of_an_image_is_used(register):
     evaluator = MultiLabelEvaluator(register(RECORDS, CLASSES))
     evaluator.process([{"image_id": "a"}], [{"image_scores": torch.tensor(SCORES["a"])}])
     results = run(evaluator, {"a": [0.0, 0.0, 0.9, 0.9], "b": SCORES["b"]})
     assert results["multilabel"]["CF1@0.5"] == pytest.approx(AT_THRESHOLD["CF1"])
 
 
-def test_reset_forgets(register):
+def test_reset_clears_predictions(register):
     evaluator = MultiLabelEvaluator(register(RECORDS, CLASSES))
     run(evaluator, {image_id: [0.0, 0.0, 0.9, 0.9] for image_id in SCORES})
     evaluator.reset()
@@ -129,14 +129,14 @@ def test_threshold_split_not_evaluated(register, tmp_path):
     evaluator = MultiLabelEvaluator(name, output_dir=str(tmp_path / "test"), threshold_split="val")
     with pytest.raises(FileNotFoundError, match=r"val.scores\.npz is missing.*'val'.*evaluate that split first"):
         run(evaluator, scores)
-    assert (tmp_path / "test" / "scores.npz").is_file()  # the inference is not lost
+    assert (tmp_path / "test" / "scores.npz").is_file()  # the scores are kept
 
 
 def test_threshold_split_of_other_classes(register, tmp_path):
     name, scores = one_class(register, [0.2], [1])
     run(MultiLabelEvaluator(register(RECORDS, CLASSES), output_dir=str(tmp_path / "val")), SCORES)
     evaluator = MultiLabelEvaluator(name, output_dir=str(tmp_path / "test"), threshold_split="val")
-    with pytest.raises(ValueError, match=r"val.scores\.npz is of other classes"):
+    with pytest.raises(ValueError, match=r"val.scores\.npz has other classes"):
         run(evaluator, scores)
 
 
@@ -147,27 +147,27 @@ def test_threshold_split_needs_a_directory(register):
 
 def test_fewer_images_than_ranks(register, monkeypatch):
     name, scores = one_class(register, [0.2], [1])
-    monkeypatch.setattr(comm, "gather", lambda mine: [{}, mine, {}])
+    monkeypatch.setattr(comm, "gather", lambda predictions: [{}, predictions, {}])
     assert run(MultiLabelEvaluator(name), scores)["multilabel"]["mAP"] == 100
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert run(MultiLabelEvaluator(name), scores) is None
     assert run(MultiLabelEvaluator(name, distributed=False), scores)["multilabel"]["mAP"] == 100
 
 
-def test_image_seen_by_two_ranks_counts_once(register, monkeypatch):
+def test_an_image_processed_by_two_ranks_is_used_once(register, monkeypatch):
     name, scores = one_class(register, [0.9, 0.1], [1, 0])
-    padded = {1: np.array([1.0], dtype=np.float32)}  # the second rank's copy of image 1, told apart by its score
-    monkeypatch.setattr(comm, "gather", lambda mine: [mine, padded])
+    padded = {1: np.array([1.0], dtype=np.float32)}  # image 1 on the second rank, with another score
+    monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, padded])
     assert run(MultiLabelEvaluator(name), scores)["multilabel"]["mAP"] == 100
 
 
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({"a": SCORES["a"]}, "1 of the 2 images .* no prediction, the first being 'b'"),
+        ({"a": SCORES["a"]}, "1 of the 2 images .* no prediction, first image 'b'"),
         ({**SCORES, "c": SCORES["a"]}, "'c' is not in dataset"),
         ({**SCORES, "b": [0.1, float("nan"), 0.1, 0.1]}, "NaN .*'b'"),
-        ({**SCORES, "b": [0.1, 3.5, 0.1, 0.1]}, "'b' .* not logits"),
+        ({**SCORES, "b": [0.1, 3.5, 0.1, 0.1]}, "'b': .* not logits"),
         ({**SCORES, "b": [0.1, 0.2]}, r"'b' has shape \(2,\), but there are 4 classes"),
     ],
 )
@@ -189,7 +189,7 @@ def test_output_without_scores(register):
         ([{"image_id": "a", "labels": [4]}], r"'a' .* has labels \[4\], but there are 4 classes"),
         ([{"image_id": "a", "labels": [-1]}], r"'a' .* has labels \[-1\]"),
         ([{"image_id": "a", "labels": [0], "ignore_labels": [4]}], r"'a' .* has labels \[0, 4\]"),
-        (RECORDS + RECORDS, "two images of one image_id"),
+        (RECORDS + RECORDS, "two images with the same image_id"),
     ],
 )
 def test_bad_datasets(register, records, message):

@@ -16,7 +16,7 @@ def write(path, **changes):
     return path
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_files_are_read(tmp_path):
     found = read_scores(write(tmp_path / "scores.npz", image_ids=np.array(["a", "b"])), ["cat", "dog"])
     np.testing.assert_array_equal(found.scores, GOOD["scores"])
     np.testing.assert_array_equal(found.labels, GOOD["labels"])
@@ -26,35 +26,35 @@ def test_what_is_written_is_read(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"labels": None}, "has no array 'labels': name the scores.npz"),
+        ({"labels": None}, "has no array 'labels': give the scores.npz"),
         ({"labels": np.ones((2, 3), np.int8)}, r"'scores' \(2, 2\), 'labels' \(2, 3\) and 2 'class_names'"),
-        ({"class_names": np.array(["cat"])}, "and 1 'class_names': they have to be"),
+        ({"class_names": np.array(["cat"])}, "and 1 'class_names': they must be"),
         ({"scores": np.ones(2, np.float32)}, r"'scores' \(2,\)"),
-        ({"labels": np.full((2, 2), 2, np.int8)}, r"'labels' other than 1, 0 and -1 \(neither\): \[2\]"),
-        ({"labels": np.full((2, 2), -1, np.int8)}, "'labels' without a positive"),
-        ({"scores": np.array([[0.5, 0.5], [0.5, 3.0]])}, r"no probabilities: row 1 is \[0.5 3. \]"),
-        ({"scores": np.array([[np.nan, 0.5], [0.5, 0.5]])}, "no probabilities: row 0"),
-        ({"class_names": np.array(["cat", None])}, "cannot be read .*: evaluate again"),
+        ({"labels": np.full((2, 2), 2, np.int8)}, r"'labels' other than 1, 0 and -1 \(ignored\): \[2\]"),
+        ({"labels": np.full((2, 2), -1, np.int8)}, "'labels' without positives"),
+        ({"scores": np.array([[0.5, 0.5], [0.5, 3.0]])}, r"not probabilities: row 1 is \[0.5 3. \]"),
+        ({"scores": np.array([[np.nan, 0.5], [0.5, 0.5]])}, "not probabilities: row 0"),
+        ({"class_names": np.array(["cat", None])}, "is truncated or not a valid .npz file .*: evaluate again"),
     ],
 )
-def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, changes, message):
+def test_an_invalid_file_is_an_error_that_names_the_problem(tmp_path, changes, message):
     path = write(tmp_path / "scores.npz", **changes)
     with pytest.raises(ValueError, match=f"scores.npz .*{message}"):
         read_scores(path)
 
 
-def test_a_file_that_is_none(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone.npz is no file: name the scores.npz"):
+def test_missing_and_truncated_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.npz does not exist: give the scores.npz"):
         read_scores(tmp_path / "gone.npz")
     (tmp_path / "a.npz").write_bytes(b"")
-    with pytest.raises(ValueError, match="a.npz is no .npz file"):
+    with pytest.raises(ValueError, match="a.npz is not an .npz file"):
         read_scores(tmp_path / "a.npz")
-    whole = write(tmp_path / "b.npz").read_bytes()
-    (tmp_path / "b.npz").write_bytes(whole.replace(GOOD["scores"].tobytes(), bytes(16)))
-    with pytest.raises(ValueError, match="b.npz cannot be read .*: evaluate again"):
+    content = write(tmp_path / "b.npz").read_bytes()
+    (tmp_path / "b.npz").write_bytes(content.replace(GOOD["scores"].tobytes(), bytes(16)))
+    with pytest.raises(ValueError, match="b.npz is truncated or not a valid .npz file .*: evaluate again"):
         read_scores(tmp_path / "b.npz")
 
 
 def test_other_classes(tmp_path):
-    with pytest.raises(ValueError, match=r"scores.npz is of other classes: \['cat', 'dog'\], not \['dog', 'cat'\]"):
+    with pytest.raises(ValueError, match=r"scores.npz has other classes: \['cat', 'dog'\], expected \['dog', 'cat'\]"):
         read_scores(write(tmp_path / "scores.npz"), ["dog", "cat"])

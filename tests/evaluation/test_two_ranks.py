@@ -1,4 +1,4 @@
-"""Two real processes over gloo: this file is also the program that each of them runs."""
+"""Two processes with gloo; this file is also the program that they run."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers.running import run_two_ranks
 
-import wsd_distill  # noqa: F401  (before Detectron2 0.6, which it mends)
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6)
 
 BOX = [0, 0, 10, 10]
 
@@ -46,7 +46,7 @@ def test_one_image_on_two_ranks(tmp_path):
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     for case in ("one", "padded"):  # rank 1 without an image; both ranks with the same
         assert first[case]["multilabel"]["mAP"] == 100
-        assert first[case]["multilabel"]["CF1@0.5"] == 50  # cat 1, dog neither there nor predicted
+        assert first[case]["multilabel"]["CF1@0.5"] == 50  # cat 1, dog 0: no positive and no prediction
         assert first[case]["localization"]["CorLoc"] == 100
         assert second[case] == {}
 

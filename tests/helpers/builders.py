@@ -1,4 +1,4 @@
-"""Small models, batches and proposers, and overrides of configs, that several tests share."""
+"""Small models, batches, proposers and config overrides used by several tests."""
 
 import wsd_distill  # noqa: F401
 
@@ -16,7 +16,7 @@ PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0], 
 
 
 def own_images(train, val=None, test=None, name: str = "pets") -> list[str]:
-    """Overrides of configs/image_list: a list of images for each split, or one for all."""
+    """Return overrides of configs/image_list: a list of images for each split, or one for all splits."""
     files = {"train": train, "val": val or train, "test": test or train}
     return [f"dataset.name={name}", *(f"dataset.files.{split}={file}" for split, file in files.items())]
 
@@ -47,7 +47,7 @@ def make_pair() -> LayerPair:
 
 
 class OneWeight(nn.Module):
-    """``losses``: a function of the weight, which is 1 at first, and of the batch -> the losses."""
+    """A model with one weight, initially 1; ``losses`` maps the weight and the batch to losses."""
 
     def __init__(self, losses):
         super().__init__()
@@ -59,14 +59,14 @@ class OneWeight(nn.Module):
 
 
 def make_view(generator: torch.Generator, side: int, boxes: torch.Tensor, scores: torch.Tensor) -> dict:
-    """An image of noise with ``boxes``, given as shares of the side."""
+    """Return an input with a noise image; ``boxes`` are relative to its size."""
     proposals = Instances((side, side), proposal_boxes=Boxes(boxes * side), scores=scores)
     image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
     return {"image": image, "proposals": proposals}
 
 
 def make_batch(images: int = 4, seed: int = 0) -> list[dict]:
-    """Inputs of a Distiller: student at 16 pixels, teacher at 32, each image with 4 to 7 proposals of its own."""
+    """Return inputs of a Distiller: student at 16 pixels, teacher at 32, 4 to 7 proposals per image."""
     generator = torch.Generator().manual_seed(seed)
     batch = []
     for i in range(images):
@@ -82,22 +82,22 @@ def make_batch(images: int = 4, seed: int = 0) -> list[dict]:
 
 
 class Proposer:
-    """One box, wide as the image's number and one. Counts calls; ``trouble``: image -> what it raises or gives."""
+    """Returns one box of width image number + 1 and records calls; ``side_effect``: image -> exception or result."""
 
     name = "counting"
     in_workers = True
 
-    def __init__(self, parameters=None, trouble=None):
+    def __init__(self, parameters=None, side_effect=None):
         self.parameters = parameters or {}
-        self.trouble = trouble or {}
+        self.side_effect = side_effect or {}
         self.calls = []
 
     def __call__(self, image):
         number = int(image[0, 0, 0])
         self.calls.append(number)
-        trouble = self.trouble.get(number)
-        if isinstance(trouble, BaseException):
-            raise trouble
-        if trouble is not None:
-            return trouble
+        side_effect = self.side_effect.get(number)
+        if isinstance(side_effect, BaseException):
+            raise side_effect
+        if side_effect is not None:
+            return side_effect
         return np.array([[0, 0, number + 1, 1]], np.float32), np.array([0.5], np.float32)

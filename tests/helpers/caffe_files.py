@@ -1,4 +1,4 @@
-"""Writes caffemodels with protobuf's own encoder; message and field numbers are caffe.proto's."""
+"""Writer of caffemodels with the protobuf library; message and field numbers are from caffe.proto."""
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
@@ -54,7 +54,7 @@ def _net_parameter():
 
 
 def write_caffemodel(path, layers, old: bool) -> None:
-    """``layers``: name -> arrays. ``old``: as in 2014, with V1 layers and four sizes for each blob."""
+    """Write layers, name -> arrays; ``old``: V1 layers and four-dimensional blobs, as in 2014."""
     net = _net_parameter()(name="net", input=["data"])
     for name, arrays in layers.items():
         if old:

@@ -24,7 +24,7 @@ def content(source):
     """Of a ProposalFile, as lists, under the ids of RECORDS."""
     found = {}
     for record in RECORDS:
-        boxes, scores = source[source.display_name(record)]
+        boxes, scores = source[source.image_name(record)]
         assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
         found[str(record["image_id"])] = (boxes.tolist(), scores.tolist())
     assert len(source) == len(found)

@@ -1,4 +1,4 @@
-"""Folders such as tools/train_net.py leaves, with figures that a test can work out by hand."""
+"""Folders like those of tools/train_net.py, with results that can be computed by hand."""
 
 import json
 import math

@@ -22,7 +22,7 @@ def run(*arguments, data, check=True, cwd=TESTS.parent):
     Unless ``check`` is False it has to succeed.
     """
     environment = {**os.environ, **ENVIRONMENT, "DETECTRON2_DATASETS": str(data)}
-    command = [sys.executable, "-W", "ignore", "-m", "helpers.small_scenes", *map(str, arguments)]
+    command = [sys.executable, "-m", "helpers.small_scenes", *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
@@ -38,7 +38,7 @@ def in_process(tool, *arguments):
 
 def run_two_ranks(program, folder):
     """``python <program> <folder> <rank>`` for the ranks 0 and 1 at once; both have to succeed."""
-    command = [sys.executable, "-W", "ignore", program, str(folder)]
+    command = [sys.executable, program, str(folder)]
     ranks = [subprocess.Popen([*command, str(rank)], env={**os.environ, **ENVIRONMENT}) for rank in (0, 1)]
     try:
         assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]

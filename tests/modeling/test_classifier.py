@@ -20,7 +20,7 @@ def test_is_registered():
     assert META_ARCH_REGISTRY.get("MultiLabelClassifier") is MultiLabelClassifier
 
 
-def test_training_gives_eq10_and_test_gives_sigmoids():
+def test_loss_is_eq10_and_predictions_are_sigmoids():
     model, batch = make_student(), make_batch(2)
     logits = model.logits(model.features(batch))
     labels = torch.stack([x["labels"] for x in batch])
@@ -30,11 +30,11 @@ def test_training_gives_eq10_and_test_gives_sigmoids():
     torch.testing.assert_close(scores, logits.sigmoid())
 
 
-def test_pixels_are_normalised_by_channel():
+def test_images_are_normalized_per_channel():
     model = make_student()
     image = torch.tensor([150, 60, 120], dtype=torch.uint8)[:, None, None].expand(3, 4, 4)
-    normalised = model.preprocess_image([{"image": image}]).tensor
-    assert normalised[0, :, 0, 0].tolist() == [1, -1, 0]  # (150 - 100) / 50, (60 - 110) / 50, (120 - 120) / 50
+    normalized = model.preprocess_image([{"image": image}]).tensor
+    assert normalized[0, :, 0, 0].tolist() == [1, -1, 0]  # (150 - 100) / 50, (60 - 110) / 50, (120 - 120) / 50
 
 
 def test_backbone_strides_and_channels():
@@ -52,7 +52,7 @@ def test_backbone_strides_and_channels():
     }
 
 
-def test_backbone_with_lists_that_do_not_fit():
+def test_backbone_with_lists_of_different_length():
     with pytest.raises(ValueError, match="channels has 2 blocks but convs has 1"):
         SmallConvNet(channels=[4, 6], convs=[1])
 
@@ -70,7 +70,7 @@ def test_heads_by_hand():
     normed = FCHead(input_shape=(1, 1, 1), dims=[1], dropout=0.0, batch_norm=True)
     with torch.no_grad():
         normed.fc6.weight.fill_(3.0)
-    out = normed(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))  # fc6 gives -3 and 3, normalised -1 and 1, then the ReLU
+    out = normed(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))  # fc6 outputs -3 and 3, normalized -1 and 1, then ReLU
     torch.testing.assert_close(out, torch.tensor([[0.0], [1.0]]), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match='"avg" or "max"'):
         GlobalPoolHead(channels=1, mode="sum")
@@ -78,8 +78,8 @@ def test_heads_by_hand():
 
 @pytest.mark.parametrize("suffix, shape", [("png", (300, 420)), ("jpg", (300, 420)), ("png", (40, 30))])
 @pytest.mark.parametrize("kind", ["vgg16", "resnet50_c4"])
-def test_default_predictor_gives_what_the_mapper_path_gives(kind, suffix, shape, tmp_path):
-    """configs/yaml's students, with a small network instead of theirs."""
+def test_default_predictor_equals_the_mapper_path(kind, suffix, shape, tmp_path):
+    """The YAML configs of S-Cls with a small network."""
     cfg = get_cfg()
     add_wsd_distill_config(cfg)
     cfg.merge_from_file(str(Path(__file__).parents[2] / "configs" / "yaml" / f"student_{kind}.yaml"))
@@ -91,14 +91,14 @@ def test_default_predictor_gives_what_the_mapper_path_gives(kind, suffix, shape,
     path = str(tmp_path / f"a.{suffix}")
     Image.fromarray((np.stack([x, y, x], axis=2) + noise).astype(np.uint8)).save(path)
     predictor = DefaultPredictor(cfg)
-    mapper = MultiLabelMapper(is_train=False, num_classes=3, sides=[224], image_format=cfg.INPUT.FORMAT)
+    mapper = MultiLabelMapper(is_train=False, num_classes=3, sizes=[224], image_format=cfg.INPUT.FORMAT)
     view = mapper({"file_name": path, "image_id": 0, "labels": []})
     with torch.no_grad():
         (expected,) = predictor.model([view])
         other = predictor.model([{"image": view["image"].flip(1)}])[0]["image_scores"]
     found = predictor(cv2.imread(path))["image_scores"]
-    describe_mismatch = (found - expected["image_scores"]).abs().max()
-    assert describe_mismatch < 1e-3 and 10 * describe_mismatch < (other - found).abs().max()
+    difference = (found - expected["image_scores"]).abs().max()
+    assert difference < 1e-3 and 10 * difference < (other - found).abs().max()
 
 
 def test_sigmoids_are_averaged_over_views():

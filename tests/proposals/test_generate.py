@@ -26,7 +26,7 @@ def dataset(count):
 
 
 def read_image(file_name):
-    """A picture whose pixels all say which it is."""
+    """Return an image whose pixels have the number of the image."""
     return np.full((20, 30, 3), int(file_name.removesuffix(".png")), np.uint8)
 
 
@@ -43,7 +43,7 @@ def widths(store):
     return {image_id: boxes[0, 2] - 1 for image_id, (boxes, _) in store.items()}
 
 
-def test_every_image_gets_its_own_boxes_and_the_parts_go(tmp_path):
+def test_every_image_gets_its_own_boxes_and_the_parts_are_removed(tmp_path):
     store = run(tmp_path / "s.arrow", 11, Proposer({"sizes": (1, 2)}))
     assert widths(store) == {str(i): i for i in range(11)}
     assert list(store) == ["0", "1", "10", "2", "3", "4", "5", "6", "7", "8", "9"]
@@ -52,14 +52,14 @@ def test_every_image_gets_its_own_boxes_and_the_parts_go(tmp_path):
     assert os.listdir(tmp_path) == ["s.arrow"]
 
 
-def test_no_images_make_an_empty_store(tmp_path):
+def test_empty_dataset_gives_an_empty_store(tmp_path):
     assert len(run(tmp_path / "s.arrow", 0, Proposer())) == 0
 
 
 @pytest.mark.parametrize("kill", [KeyboardInterrupt, SystemExit])
-def test_killed_run_goes_on_after_its_last_finished_part(tmp_path, kill):
+def test_killed_run_resumes_after_its_last_finished_part(tmp_path, kill):
     with pytest.raises(kill):
-        run(tmp_path / "s.arrow", 7, Proposer(trouble={5: kill()}))  # parts 01 23 45 6
+        run(tmp_path / "s.arrow", 7, Proposer(side_effect={5: kill()}))  # parts 01 23 45 6
     assert not (tmp_path / "s.arrow").exists()
     second = Proposer()
     store = run(tmp_path / "s.arrow", 7, second)
@@ -68,39 +68,39 @@ def test_killed_run_goes_on_after_its_last_finished_part(tmp_path, kill):
     assert os.listdir(tmp_path) == ["s.arrow"]
 
 
-def test_finished_store_is_not_made_again(tmp_path, caplog):
+def test_finished_store_is_reused(tmp_path, caplog):
     run(tmp_path / "s.arrow", 3, Proposer({"k": (1,)}))
     again = Proposer({"k": (1,)})
     with caplog.at_level(logging.INFO):
         store = run(tmp_path / "s.arrow", 3, again)
     assert again.calls == []
     assert widths(store) == {"0": 0, "1": 1, "2": 2}
-    assert "s.arrow is already there, with 3 images" in caplog.text
+    assert "s.arrow already exists, with 3 images" in caplog.text
     assert "--overwrite" not in caplog.text
 
 
-def test_finished_store_with_bad_images_names_them_and_says_how_to_make_it_again(tmp_path, caplog):
-    run(tmp_path / "s.arrow", 3, Proposer(trouble={1: ValueError("cut short")}))
+def test_reused_store_logs_its_failures_and_how_to_fix_them(tmp_path, caplog):
+    run(tmp_path / "s.arrow", 3, Proposer(side_effect={1: ValueError("truncated")}))
     caplog.clear()
-    mended = Proposer()
-    run(tmp_path / "s.arrow", 3, mended)
-    assert mended.calls == []
-    failure = "image 1 has no proposals, T-WDet gets the whole image: 1.png: ValueError: cut short"
-    hint = f"{tmp_path}/s.arrow keeps these as they were: if they are mended since, give --overwrite"
+    fixed = Proposer()
+    run(tmp_path / "s.arrow", 3, fixed)
+    assert fixed.calls == []
+    failure = "image 1 has no proposals, T-WDet gets the whole image: 1.png: ValueError: truncated"
+    hint = f"{tmp_path}/s.arrow is reused with these failures: once they are fixed, use --overwrite"
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [failure, hint]
-    assert widths(run(tmp_path / "s.arrow", 3, mended, overwrite=True)) == {"0": 0, "1": 1, "2": 2}
+    assert widths(run(tmp_path / "s.arrow", 3, fixed, overwrite=True)) == {"0": 0, "1": 1, "2": 2}
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"proposer": {"k": 2}}, "k 1, not 2"),
-        ({"proposer": {"k": 1, "new": 3}}, "new None, not 3"),
-        ({"name": "other"}, "dataset_name d, not other"),
+        ({"proposer": {"k": 2}}, "k is 1, expected 2"),
+        ({"proposer": {"k": 1, "new": 3}}, "new is None, expected 3"),
+        ({"name": "other"}, "dataset_name is d, expected other"),
         ({"count": 6}, "image ids"),
     ],
 )
-def test_other_settings_are_refused_by_store_and_parts(tmp_path, change, message):
+def test_other_settings_raise_for_store_and_parts(tmp_path, change, message):
     def other(output, **more):
         proposer = Proposer(change.get("proposer", {"k": 1}))
         return run(output, change.get("count", 7), proposer, change.get("name", "d"), **more)
@@ -116,90 +116,90 @@ def test_other_settings_are_refused_by_store_and_parts(tmp_path, change, message
         other(tmp_path / "cut.arrow")
 
 
-def test_other_pictures_of_the_same_ids_are_refused_by_store_and_parts(tmp_path):
-    def images(folder, width):
+def test_other_images_with_the_same_ids_raise_for_store_and_parts(tmp_path):
+    def write_images(folder, width):
         (tmp_path / folder).mkdir()
         for i in range(5):
             Image.new("RGB", (width, 20)).save(tmp_path / folder / f"{i}.bmp")
         return [{"image_id": i, "file_name": str(tmp_path / folder / f"{i}.bmp")} for i in range(5)]
 
     def make(dicts, output, trouble=None):
-        proposer = Proposer(trouble=trouble)
+        proposer = Proposer(side_effect=trouble)
         options = {"num_workers": 0, "images_per_part": 2, "read_image": lambda file: read_image(file[-5:-4])}
         generate(dicts, "d", proposer, tmp_path / output, **options)
         return proposer.calls
 
-    first, moved, others = images("first", 30), images("moved", 30), images("others", 31)
+    first, moved, others = write_images("first", 30), write_images("moved", 30), write_images("others", 31)
     make(first, "s.arrow")
     assert make(moved, "s.arrow") == []
-    with pytest.raises(FileExistsError, match=r"s\.arrow has other settings \(other pictures, .*\): give --overwrite"):
+    with pytest.raises(FileExistsError, match=r"s\.arrow has other settings \(other images, .*\): use --overwrite"):
         make(others, "s.arrow")
     with pytest.raises(KeyboardInterrupt):
         make(first, "cut.arrow", {3: KeyboardInterrupt()})
-    with pytest.raises(FileExistsError, match=r"cut\.arrow\.parts has .* \(other pictures, .*\): delete that folder"):
+    with pytest.raises(FileExistsError, match=r"cut\.arrow\.parts has .* \(other images, .*\): delete that folder"):
         make(others, "cut.arrow")
     assert make(moved, "cut.arrow") == [2, 3, 4]
 
 
-def test_a_store_of_an_older_version_is_refused_here_and_read_by_trainings(tmp_path):
+def test_store_without_image_fingerprint_can_be_read_but_not_reused(tmp_path):
     metadata = StoreMetadata("d", "counting", {})
     with ProposalStoreWriter(tmp_path / "s.arrow", metadata) as writer:
         for i in range(3):
             writer.write(i, np.zeros((0, 4)), np.zeros(0))
-    with pytest.raises(FileExistsError, match=r"made by an older version, .*not note.*give --overwrite"):
+    with pytest.raises(FileExistsError, match=r"created by an older version without a record.*use --overwrite"):
         run(tmp_path / "s.arrow", 3, Proposer())
     assert len(DatasetWithProposals(dataset(3), ProposalStore(tmp_path / "s.arrow", "d"))[2]["proposal_boxes"]) == 0
 
 
-def test_a_few_file_sizes_are_asked_for_of_many_images(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(os.path, "getsize", lambda file: asked.append(file) or 7)
-    for count, wanted in ((0, 0), (1, 1), (100, 100), (101, 51), (120_000, 100)):
-        asked.clear()
+def test_only_some_file_sizes_are_read(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(os.path, "getsize", lambda file: read.append(file) or 7)
+    for count, expected in ((0, 0), (1, 1), (100, 100), (101, 51), (120_000, 100)):
+        read.clear()
         sharding.image_fingerprint([f"{i}.jpg" for i in range(count)])
-        assert len(set(asked)) == len(asked) == wanted
+        assert len(set(read)) == len(read) == expected
 
 
-def test_two_processes_do_not_share_a_folder_of_parts(tmp_path, no_lock_timeout):
+def test_two_processes_cannot_run_the_same_shard(tmp_path, no_lock_timeout):
     (tmp_path / "s.arrow.parts").mkdir()
     with open(tmp_path / "s.arrow.parts" / "shard1.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(RuntimeError, match=r"another process is at work in .*s\.arrow\.parts"):
+        with pytest.raises(RuntimeError, match=r"another process is using .*s\.arrow\.parts"):
             run(tmp_path / "s.arrow", 3, Proposer())
 
 
-def test_bad_images_get_no_box_and_are_named_also_after_a_restart(tmp_path, caplog):
-    trouble = {1: ValueError("cut short"), 5: KeyboardInterrupt()}
+def test_bad_images_get_no_box_and_are_logged_also_after_a_restart(tmp_path, caplog):
+    trouble = {1: ValueError("truncated"), 5: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "s.arrow", 7, Proposer(trouble=trouble))
+        run(tmp_path / "s.arrow", 7, Proposer(side_effect=trouble))
     with caplog.at_level(logging.INFO):
         store = run(tmp_path / "s.arrow", 7, Proposer())
     assert [values.shape for values in store[1]] == [(0, 4), (0,)]
-    assert store.metadata.failures == {"1": "1.png: ValueError: cut short"}
-    assert "image 1 has no proposals, T-WDet gets the whole image: 1.png: ValueError: cut short" in caplog.text
+    assert store.metadata.failures == {"1": "1.png: ValueError: truncated"}
+    assert "image 1 has no proposals, T-WDet gets the whole image: 1.png: ValueError: truncated" in caplog.text
     assert [store[i][0][0, 2] for i in (0, 2, 3, 4, 5, 6)] == [1, 3, 4, 5, 6, 7]
 
 
-def test_picture_of_another_size_than_its_dict_says_is_a_bad_image(tmp_path):
-    def turned(file_name):
+def test_image_of_another_size_than_its_dataset_dict_is_a_failure(tmp_path):
+    def read_rotated(file_name):
         return read_image(file_name).transpose(1, 0, 2) if file_name == "2.png" else read_image(file_name)
 
-    store = run(tmp_path / "s.arrow", 3, Proposer(), read_image=turned)
-    assert "the picture is 20 x 30, its dataset dict says 30 x 20" in store.metadata.failures["2"]
+    store = run(tmp_path / "s.arrow", 3, Proposer(), read_image=read_rotated)
+    assert "the image is 20 x 30, its dataset dict has 30 x 20" in store.metadata.failures["2"]
 
 
-def test_dicts_without_a_size(tmp_path):
+def test_dataset_dicts_without_a_size(tmp_path):
     dicts = [{"image_id": i, "file_name": f"{i}.png"} for i in range(3)]
-    proposer = Proposer(trouble={1: ValueError("cut short")})
+    proposer = Proposer(side_effect={1: ValueError("truncated")})
     store = generate(dicts, "d", proposer, tmp_path / "s.arrow", num_workers=0, read_image=read_image)
     assert [store[i][0].tolist() for i in range(3)] == [[[0, 0, 1, 1]], [], [[0, 0, 3, 1]]]
-    assert store.metadata.failures == {"1": "1.png: ValueError: cut short"}
+    assert store.metadata.failures == {"1": "1.png: ValueError: truncated"}
 
 
-def test_nothing_but_bad_images_is_an_error_that_leaves_nothing(tmp_path):
+def test_failure_of_every_image_raises_and_leaves_nothing(tmp_path):
     trouble = {i: ValueError("no model") for i in range(3)}
-    with pytest.raises(RuntimeError, match=r"not one image .*, beginning with 0\.png: ValueError: no model"):
-        run(tmp_path / "s.arrow", 3, Proposer(trouble=trouble))
+    with pytest.raises(RuntimeError, match=r"every image failed, the first with 0\.png: ValueError: no model"):
+        run(tmp_path / "s.arrow", 3, Proposer(side_effect=trouble))
     assert os.listdir(tmp_path) == []
 
 
@@ -209,36 +209,36 @@ def test_nothing_but_bad_images_is_an_error_that_leaves_nothing(tmp_path):
         ([{"image_id": 7, "file_name": "7.png", "width": 3}], r"image 7: its .* lacks \['height'\]"),
         ([{"image_id": 7}], r"image 7: its .* lacks \['file_name'\]"),
         ([{"file_name": "7.png", **SIZE}], r"image 7\.png: its dataset dict lacks \['image_id'\]"),
-        (dataset(2) + [{"image_id": "1", "file_name": "b.png", **SIZE}], "two images have the id '1'"),
+        ([*dataset(2), {"image_id": "1", "file_name": "b.png", **SIZE}], "duplicate image id '1'"),
     ],
 )
-def test_unusable_dataset_dicts_are_named(tmp_path, dicts, message):
+def test_invalid_dataset_dicts_raise(tmp_path, dicts, message):
     with pytest.raises(ValueError, match=message):
         generate(dicts, "d", Proposer(), tmp_path / "s.arrow", num_workers=0)
 
 
-def test_values_that_are_not_finite_make_a_bad_image(tmp_path):
+def test_values_that_are_not_finite_are_a_failure(tmp_path):
     nan_score = found([[0, 0, 5, 5], [1, 1, 2, 2]], [np.nan, 0.1])
-    endless_box = found([[0, 0, np.inf, 5]], [0.2])
-    store = run(tmp_path / "s.arrow", 3, Proposer(trouble={0: nan_score, 2: endless_box}))
-    message = "ValueError: counting gives boxes or scores that are not finite"
+    infinite_box = found([[0, 0, np.inf, 5]], [0.2])
+    store = run(tmp_path / "s.arrow", 3, Proposer(side_effect={0: nan_score, 2: infinite_box}))
+    message = "ValueError: counting returned boxes or scores that are not finite"
     assert store.metadata.failures == {"0": f"0.png: {message}", "2": f"2.png: {message}"}
     assert [len(store[i][0]) for i in range(3)] == [0, 1, 0]
 
 
 def test_boxes_are_clipped_and_those_without_area_dropped_and_counted(tmp_path, caplog):
-    """Images are 30 x 20. One box sticks out, one lies outside, one is a line, one is upside down."""
+    """Boxes that cross the edges, are outside, have no width, or are upside down."""
     boxes = [[-5, -5, 10, 99], [30, 0, 40, 5], [3, 3, 3, 9], [8, 9, 10, 7]]
     trouble = {0: found(boxes, [0.4, 0.3, 0.2, 0.1]), 4: found([[-9, 0, -2, 5]], [0.7])}
     with caplog.at_level(logging.INFO):
-        store = run(tmp_path / "s.arrow", 5, Proposer(trouble=trouble))
+        store = run(tmp_path / "s.arrow", 5, Proposer(side_effect=trouble))
     assert (store[0][0].tolist(), store[0][1].tolist()) == ([[0, 0, 10, 20]], [np.float32(0.4)])
     assert len(store[4][0]) == 0
     assert (store.metadata.failures, store.metadata.dropped_boxes) == ({}, 4)
-    assert "4 boxes had no area within their image and were dropped" in caplog.text
+    assert "4 boxes without area inside their image were dropped" in caplog.text
 
 
-def test_proposer_that_must_not_be_copied_works_in_this_process(tmp_path):
+def test_proposer_with_in_workers_false_runs_in_this_process(tmp_path):
     proposer = Proposer()
     proposer.in_workers = False
     run(tmp_path / "s.arrow", 5, proposer, num_workers=2)
@@ -255,18 +255,20 @@ def test_summary_counts_boxes_and_recall(tmp_path, caplog):
     many = found([[10, 10, 11, 11]] * 500 + [[0, 0, 4, 1]], np.arange(501, 0, -1))
     dicts += [{**dicts[0], "image_id": 5, "file_name": "5.png"}]
     with caplog.at_level(logging.INFO):
-        generate(dicts, "d", Proposer(trouble={5: many}), tmp_path / "s.arrow", num_workers=0, read_image=read_image)
+        generate(
+            dicts, "d", Proposer(side_effect={5: many}), tmp_path / "s.arrow", num_workers=0, read_image=read_image
+        )
     assert "boxes per image: min 1, mean 84.3, max 501" in caplog.text
     assert "recall at IoU 0.5: 0.667 with 100 boxes, 0.667 with 500" in caplog.text
     assert "recall at IoU 0.7: 0.500 with 100 boxes, 0.500 with 500" in caplog.text
-    assert "6 images, 6 of them now, " in caplog.text
+    assert "6 images, 6 of them in this run, " in caplog.text
 
 
-def test_objects_of_a_bad_image_count_as_not_found(tmp_path, caplog):
+def test_objects_of_a_failed_image_count_as_missed(tmp_path, caplog):
     dicts = dataset(2)
     dicts[0]["annotations"] = [{"bbox": [0, 0, 1, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]
     dicts[1]["annotations"] = [{"bbox": [0, 0, 30, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}]
-    proposer = Proposer(trouble={1: ValueError("cut short")})
+    proposer = Proposer(side_effect={1: ValueError("truncated")})
     with caplog.at_level(logging.INFO):
         generate(dicts, "d", proposer, tmp_path / "s.arrow", num_workers=0, read_image=read_image)
     assert "boxes per image: min 0, mean 0.5, max 1" in caplog.text
@@ -274,8 +276,8 @@ def test_objects_of_a_bad_image_count_as_not_found(tmp_path, caplog):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Six PNG files with noise in blocks, the fourth cut short, and their dataset dicts."""
+def images(tmp_path):
+    """Dataset dicts of six PNG files with noise in blocks, the fourth truncated."""
     rng, dicts = np.random.default_rng(0), []
     for number in range(6):
         path = tmp_path / f"{number}.png"
@@ -287,10 +289,10 @@ def pictures(tmp_path):
     return dicts
 
 
-def test_two_worker_processes_make_what_one_does(tmp_path, pictures):
+def test_two_worker_processes_give_the_same_store(tmp_path, images):
     proposer = EdgeBoxes(max_boxes=20)
     stores = [
-        generate(pictures, "d", proposer, tmp_path / f"{n}.arrow", num_workers=n, images_per_part=2) for n in (0, 2)
+        generate(images, "d", proposer, tmp_path / f"{n}.arrow", num_workers=n, images_per_part=2) for n in (0, 2)
     ]
     assert list(stores[0]) == list(stores[1]) == ["0", "1", "2", "3", "4", "5"]
     assert list(stores[1].metadata.failures) == ["3"]

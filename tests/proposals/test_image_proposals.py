@@ -11,12 +11,12 @@ from PIL import Image
 from wsd_distill.config import add_wsd_distill_config
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.proposals.generate import generate
-from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
+from wsd_distill.proposals.generators import EdgeBoxes
 from wsd_distill.proposals.image_proposals import ImageProposals
 
 
 class Spy:
-    """Two boxes of whatever image it is shown, and a copy of that image."""
+    """Returns two boxes for any image and records the images."""
 
     def __init__(self, boxes=((0, 0, 8, 4), (4, 2, 16, 8))):
         self.boxes, self.seen = np.array(boxes, np.float32).reshape(-1, 4), []
@@ -30,19 +30,19 @@ def tensor(pixels):
     return torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def test_boxes_are_found_on_the_original_size_and_given_on_the_models():
+def test_proposals_are_computed_at_the_original_size_and_scaled_to_the_input():
     spy = Spy()
     found = ImageProposals(proposer=spy, num_proposals=3)({"image": torch.zeros(3, 20, 20), "height": 10, "width": 40})
     assert spy.seen[0].shape == (10, 40, 3) and spy.seen[0].dtype == np.uint8
     assert found.image_size == (20, 20)
-    # x by 20 / 40, y by 20 / 10; the third is the best again
+    # x by 20 / 40, y by 20 / 10; the third repeats the best
     assert found.proposal_boxes.tensor.tolist() == [[0, 0, 4, 8], [2, 4, 8, 16], [0, 0, 4, 8]]
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.5, 0.9]))
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_the_proposer_sees_rgb(order, dtype):
+def test_the_proposer_receives_rgb(order, dtype):
     spy = Spy()
     image = torch.zeros(3, 8, 16, dtype=dtype)
     image[order.index("R")] = 250
@@ -51,26 +51,26 @@ def test_the_proposer_sees_rgb(order, dtype):
     assert spy.seen[0].flags.c_contiguous
 
 
-def test_nothing_found_is_the_whole_image():
+def test_no_proposals_give_the_whole_image():
     found = ImageProposals(proposer=Spy(()), num_proposals=1)(
         {"image": torch.zeros(3, 20, 30), "height": 10, "width": 40}
     )
     assert found.proposal_boxes.tensor.tolist() == [[0, 0, 30, 20]] and found.scores.tolist() == [1]
 
 
-def test_an_unknown_channel_order_is_an_error():
-    with pytest.raises(ValueError, match='"RGB" or "BGR", not \'YUV\''):
+def test_unknown_channel_order_raises():
+    with pytest.raises(ValueError, match="image_format is 'YUV': use 'RGB' or 'BGR'"):
         ImageProposals(proposer=Spy(), image_format="YUV")
 
 
-def test_of_a_file_the_boxes_are_the_stores_in_pixels_of_the_squashed_input(tmp_path):
+def test_proposals_of_a_file_equal_the_stores_scaled_to_the_input(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (12, 20, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
     proposer, record = EdgeBoxes(max_boxes=60), {"file_name": str(path), "image_id": "a", "labels": []}
     boxes, scores = generate([record], "d", proposer, tmp_path / "s.arrow", num_workers=0)["a"]
-    mapper = MultiLabelMapper(is_train=False, num_classes=1, sides=[96], num_proposals=60)
+    mapper = MultiLabelMapper(is_train=False, num_classes=1, sizes=[96], num_proposals=60)
     stored = {"proposal_boxes": boxes, "proposal_objectness_logits": scores, "proposal_bbox_mode": BoxMode.XYXY_ABS}
     expected = mapper({**record, **stored})["proposals"]
     assert len(boxes) > 20
@@ -78,11 +78,11 @@ def test_of_a_file_the_boxes_are_the_stores_in_pixels_of_the_squashed_input(tmp_
     found = image_proposals(view)
     torch.testing.assert_close(found.proposal_boxes.tensor, expected.proposal_boxes.tensor, rtol=0, atol=1e-3)
     torch.testing.assert_close(found.scores, expected.scores)
-    view["image"] = torch.zeros_like(view["image"])  # the file is searched, not this
+    view["image"] = torch.zeros_like(view["image"])  # the file is searched, not the input
     assert torch.equal(image_proposals(view).proposal_boxes.tensor, found.proposal_boxes.tensor)
 
 
-def test_a_file_of_another_size_is_not_the_inputs(tmp_path):
+def test_file_of_another_size_is_not_used(tmp_path):
     Image.new("RGB", (40, 12)).save(tmp_path / "a.png")
     spy, x = Spy(), {"image": torch.full((3, 20, 20), 7.0), "file_name": str(tmp_path / "a.png"), "width": 40}
     ImageProposals(proposer=spy)({**x, "height": 10})
@@ -92,7 +92,7 @@ def test_a_file_of_another_size_is_not_the_inputs(tmp_path):
 
 @pytest.fixture
 def cfg():
-    """T-WDet for YAML users, with EdgeBoxes for photos without proposals."""
+    """T-WDet from a YAML config, with EdgeBoxes for inputs without proposals."""
     cfg = get_cfg()
     add_wsd_distill_config(cfg)
     settings = {
@@ -119,8 +119,8 @@ def photo():
     return pixels
 
 
-def test_default_predictor_gives_what_the_model_gives_on_edge_boxes(cfg, photo):
-    """The photo already has the wanted size, so that nothing is resized."""
+def test_default_predictor_equals_the_model_on_edge_boxes(cfg, photo):
+    """The photo has the size of the input, so nothing is resized."""
     predictor = DefaultPredictor(cfg)
     output = predictor(photo[..., ::-1])  # as cv2.imread gives it
     boxes, scores = (torch.as_tensor(a[:20]) for a in EdgeBoxes(max_boxes=30)(photo))
@@ -140,7 +140,7 @@ def test_default_predictor_resizes_and_visualizer_draws(cfg, photo):
     cfg.TEST.DETECTIONS_PER_IMAGE = 7
     found = DefaultPredictor(cfg)(photo[..., ::-1])["instances"]
     assert found.image_size == (96, 160) and len(found) == 7
-    assert found.pred_boxes.tensor[:, 2:].max() > 100  # in pixels of the photo, twice those of half of it
+    assert found.pred_boxes.tensor[:, 2:].max() > 100  # in pixels of the photo, not of the input
     metadata = MetadataCatalog.get("on_image_test").set(thing_classes=["cat", "dog", "bus"])
     drawn = Visualizer(photo, metadata).draw_instance_predictions(found.to("cpu")).get_image()
     assert drawn.shape == photo.shape and (drawn != photo).any(axis=2).sum() > 100
@@ -154,7 +154,7 @@ def test_detections_per_image_is_detectron2s_key(cfg, photo, limit, kept):
     assert len(DefaultPredictor(cfg)(photo)["instances"]) == kept
 
 
-def test_without_a_proposer_the_predictor_says_what_is_missing(cfg, photo):
+def test_predictor_without_a_proposer_raises(cfg, photo):
     cfg.MODEL.WSDDN.PROPOSER = ""
     with pytest.raises(ValueError, match="has no proposals, .* give the model a proposer"):
         DefaultPredictor(cfg)(photo)

@@ -5,7 +5,7 @@ import sys
 from wsd_distill.proposals.progress import progress_bar
 
 
-def test_a_log_file_gets_lines_now_and_then(monkeypatch, caplog):
+def test_log_lines_at_intervals(monkeypatch, caplog):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with caplog.at_level(logging.INFO), progress_bar(10, 2, seconds=0) as bar:
         bar.update(3)
@@ -13,7 +13,7 @@ def test_a_log_file_gets_lines_now_and_then(monkeypatch, caplog):
     assert lines[0].startswith("proposals: 2 of 10 images, ")
     assert lines[1].startswith("proposals: 5 of 10 images, ")
     assert "images/s" in lines[1] and lines[1].endswith(" left")
-    assert sys.stderr.getvalue() == ""  # no redrawing there
+    assert sys.stderr.getvalue() == ""  # nothing is redrawn
 
     now = [0.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
@@ -23,10 +23,10 @@ def test_a_log_file_gets_lines_now_and_then(monkeypatch, caplog):
             now[0] += 1
             bar.update(1)
     counts = [int(record.getMessage().split()[1]) for record in caplog.records]
-    assert counts == [*range(0, 999, 60), 999]  # at the end, too
+    assert counts == [*range(0, 999, 60), 999]  # and at the end
 
 
-def test_a_terminal_gets_a_bar(monkeypatch, caplog):
+def test_bar_on_a_terminal(monkeypatch, caplog):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -6,15 +6,7 @@ import pytest
 from detectron2.structures import BoxMode
 
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
-from wsd_distill.proposals.recall import pairwise_iou, proposal_recall
-
-
-def test_pairwise_iou_by_hand():
-    first = np.array([[0.0, 0, 4, 4], [1, 1, 1, 1]])
-    second = np.array([[2.0, 0, 6, 4], [0, 0, 4, 4], [8, 8, 9, 9], [1, 1, 1, 1]])
-    # 8 of 24 shared; the same box; apart; an empty box, inside the first and equal to the second
-    np.testing.assert_array_equal(pairwise_iou(first, second), [[8 / 24, 1, 0, 0], [0, 0, 0, 0]])
-    assert pairwise_iou(first, np.zeros((0, 4))).shape == (2, 0)
+from wsd_distill.proposals.recall import proposal_recall
 
 
 def annotation(x, y, width, height, **more):
@@ -35,7 +27,7 @@ def store(tmp_path):
     return ProposalStore(tmp_path / "s.arrow")
 
 
-def test_recall_by_hand(store):
+def test_recall(store):
     dicts = [
         {
             "image_id": "c",
@@ -47,12 +39,28 @@ def test_recall_by_hand(store):
         },
         {"image_id": "a", "annotations": [annotation(0, 0, 10, 10), annotation(100, 100, 10, 10)]},
         {"image_id": "b", "annotations": [annotation(0, 0, 10, 10)]},
-        {"image_id": "not in the store, nor asked for", "annotations": []},
+        {"image_id": "not in the store and without annotations", "annotations": []},
     ]
     # Best IoU of the four objects with one / two / all proposals:
     # c .5 .5 .5 (exactly); a .6 .6 1 and 0 .8 .8; b 0 0 0.
-    got = proposal_recall(store, dicts, tops=(1, 2, None), thresholds=(0.5, 0.7, 0.9))
+    got = proposal_recall(store, dicts, limits=(1, 2, None), thresholds=(0.5, 0.7, 0.9))
     np.testing.assert_array_equal(got, [[2 / 4, 0, 0], [3 / 4, 1 / 4, 0], [3 / 4, 2 / 4, 1 / 4]])
+
+
+def test_empty_boxes_are_not_covered(tmp_path):
+    """An empty object is inside the first proposal and equal to the second."""
+    with ProposalStoreWriter(tmp_path / "s.arrow", StoreMetadata("d", "g")) as writer:
+        writer.write("a", [[0, 0, 4, 4], [1, 1, 1, 1]], [0.9, 0.8])
+    dicts = [{"image_id": "a", "annotations": [annotation(1, 1, 0, 0)]}]
+    assert proposal_recall(ProposalStore(tmp_path / "s.arrow"), dicts, thresholds=(0.1,)).tolist() == [[0], [0]]
+
+
+def test_iou_at_the_threshold_is_covered(tmp_path):
+    """7 of 10 is 0.7, in the precision of the threshold."""
+    with ProposalStoreWriter(tmp_path / "s.arrow", StoreMetadata("d", "g")) as writer:
+        writer.write("a", [[0, 0, 7, 1]], [0.9])
+    dicts = [{"image_id": "a", "annotations": [annotation(0, 0, 10, 1)]}]
+    assert proposal_recall(ProposalStore(tmp_path / "s.arrow"), dicts, thresholds=(0.7, 0.71)).tolist() == [[1, 0]] * 2
 
 
 def test_no_annotated_box_no_recall(store):

@@ -36,18 +36,18 @@ def widths(store):
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", "1/2/3"])
-def test_no_such_shard(text):
-    with pytest.raises(ValueError, match=f"{text} is no shard: the second of eight is 2/8"):
+def test_invalid_shard_raises(text):
+    with pytest.raises(ValueError, match=f"{text} is not a shard: write 2/8 for the second of eight"):
         Shard.parse(text)
 
 
-def test_shards_share_the_parts_and_the_last_makes_the_store(tmp_path, caplog):
+def test_shards_share_the_parts_and_the_last_merges_them(tmp_path, caplog):
     output, proposers = tmp_path / "s.arrow", [Proposer() for _ in range(3)]
     with caplog.at_level(logging.INFO):
         assert run(output, "3/3", proposers[2]) is None
         assert run(output, "1/3", proposers[0]) is None
-    assert "3 of 4 parts are still to come from other shards" in caplog.text
-    assert "1 of 4 parts are still to come from other shards" in caplog.text
+    assert "3 of 4 parts are missing" in caplog.text
+    assert "1 of 4 parts are missing" in caplog.text
     store = run(output, "2/3", proposers[1])
     assert [proposer.calls for proposer in proposers] == [[0, 1, 6], [2, 3], [4, 5]]
     assert widths(store) == [0, 1, 2, 3, 4, 5, 6]
@@ -57,17 +57,17 @@ def test_shards_share_the_parts_and_the_last_makes_the_store(tmp_path, caplog):
     assert late.calls == []
 
 
-def test_killed_shard_goes_on_alone_and_the_others_stay(tmp_path):
+def test_killed_shard_resumes_and_the_others_keep_their_parts(tmp_path):
     output = tmp_path / "s.arrow"
     with pytest.raises(KeyboardInterrupt):
-        run(output, "1/2", Proposer(trouble={4: KeyboardInterrupt()}))  # its parts are 01 and 45
+        run(output, "1/2", Proposer(side_effect={4: KeyboardInterrupt()}))  # its parts are 01 and 45
     assert run(output, "2/2") is None
     again = Proposer()
     assert widths(run(output, "1/2", again)) == [0, 1, 2, 3, 4, 5, 6]
     assert again.calls == [4, 5]
 
 
-def test_shard_killed_while_it_puts_the_store_together(tmp_path, monkeypatch):
+def test_shard_killed_during_the_merge(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
@@ -78,20 +78,20 @@ def test_shard_killed_while_it_puts_the_store_together(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run(output, "2/2")
     assert not output.exists()
-    nothing_to_do = Proposer()
-    assert widths(run(output, "1/2", nothing_to_do)) == [0, 1, 2, 3, 4, 5, 6]
-    assert nothing_to_do.calls == []
+    unused = Proposer()
+    assert widths(run(output, "1/2", unused)) == [0, 1, 2, 3, 4, 5, 6]
+    assert unused.calls == []
 
 
-def test_two_that_finish_at_once_make_one_store(tmp_path, monkeypatch):
-    """The second one wants to put the store together while the first one does, and waits."""
+def test_two_shards_that_finish_together_merge_once(tmp_path, monkeypatch):
+    """The second shard waits while the first one merges."""
     output, merging, merges = tmp_path / "s.arrow", threading.Event(), []
     merge = sharding._merge
 
     def slow_merge(*arguments):
         merges.append(1)
         merging.set()
-        other.join(timeout=0.5)  # it cannot finish before this one does
+        other.join(timeout=0.5)  # it cannot finish before this merge
         assert other.is_alive()
         return merge(*arguments)
 
@@ -113,7 +113,7 @@ def test_two_that_finish_at_once_make_one_store(tmp_path, monkeypatch):
 
 
 class Nested(Proposer):
-    """At its first image, tries what other processes might."""
+    """Calls ``attempt`` at its first image."""
 
     def __init__(self, attempt):
         super().__init__()
@@ -125,25 +125,25 @@ class Nested(Proposer):
         return super().__call__(image)
 
 
-def test_a_shard_at_work_keeps_out_its_double_but_not_the_others(tmp_path, no_lock_timeout):
+def test_running_shard_locks_out_the_same_shard_only(tmp_path, no_lock_timeout):
     output = tmp_path / "s.arrow"
 
     def attempt():
-        with pytest.raises(RuntimeError, match=r"another process is at work in .*s\.arrow\.parts"):
+        with pytest.raises(RuntimeError, match=r"another process is using .*s\.arrow\.parts"):
             run(output, "1/2")
         assert run(output, "2/2") is None
 
     assert widths(run(output, "1/2", Nested(attempt))) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_another_number_of_shards_is_refused(tmp_path):
+def test_another_number_of_shards_raises(tmp_path):
     run(tmp_path / "s.arrow", "1/2")
-    with pytest.raises(FileExistsError, match=r"other settings \(shards 2, not 3\): delete that folder"):
+    with pytest.raises(FileExistsError, match=r"other settings \(shards is 2, expected 3\): delete that folder"):
         run(tmp_path / "s.arrow", "2/3")
 
 
-def test_what_is_left_of_a_removed_folder_is_no_part_of_another_run(tmp_path, monkeypatch):
-    """Killed while the folder was removed: the parts went before what says whose they are."""
+def test_partly_removed_folder_does_not_affect_another_run(tmp_path, monkeypatch):
+    """Killed while the folder is removed: the parts go before their fingerprint."""
 
     def killed(_):
         raise KeyboardInterrupt

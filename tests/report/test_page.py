@@ -1,4 +1,4 @@
-"""The page as a browser would read it, of folders that a test has written."""
+"""The page as a browser parses it, from folders that the test writes."""
 
 import math
 import re
@@ -9,13 +9,13 @@ from helpers import run_folders
 from PIL import Image
 
 from wsd_distill.report.page import write_report
-from wsd_distill.report.table import Row, Table
+from wsd_distill.report.tables import Row, Table
 
 VOID = {"meta", "img", "br", "input", "link"}
 
 
 class Reader(HTMLParser):
-    """Checks that each element is closed where it should be; keeps texts and attributes."""
+    """Checks that elements are nested and closed; keeps texts and attributes."""
 
     def __init__(self, page):
         super().__init__()
@@ -43,7 +43,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Two seeds of all but the teacher, whose second run is under way, and SoftLabels's, which learns no temperatures."""
+    """Two seeds each; the teacher's second run is unfinished, SoftLabels learns no temperatures."""
     folder = tmp_path_factory.mktemp("report")
     for seed, ap in enumerate([60.0, 64.0]):
         run_folders.write_run(folder / f"seed{seed}/student", seed, [50.0, 30.0, math.nan])
@@ -53,7 +53,7 @@ def page(tmp_path_factory):
     run_folders.write_entries(folder / "seed1/teacher", {"iteration": 19, "loss_image": 3.0})
     Image.new("RGB", (4, 4)).save(folder / "scenes.png")
     rows = [
-        Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0}, {}, {"mAP": 82.0}]),  # the second seed is under way
+        Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0}, {}, {"mAP": 82.0}]),  # the second seed is unfinished
         Row("RLSD <2017>", {"mAP": 68.2}, None, note="published & alone"),
     ]
     names = {"T-WDet": "teacher", "w/o": "student", "w/": "stage2", "SoftLabels": "soft_labels"}
@@ -64,8 +64,8 @@ def page(tmp_path_factory):
         methods={method: [folder / f"seed{seed}" / name for seed in range(2)] for method, name in names.items()},
         plain="w/o",
         distilled="w/",
-        pictures=[folder / "scenes.png", folder / "absent.png"],
-        pictures_caption="Boxes & labels",
+        figures=[folder / "scenes.png", folder / "absent.png"],
+        figures_caption="Boxes & labels",
     )
     return path.read_text(encoding="utf-8")
 
@@ -76,15 +76,15 @@ def texts(page):
 
 
 def test_gains_by_hand(page, texts):
-    """cat: +10 and +14; <b>&: -1 twice, but first, for it has 6 images and cat has 4; dog has none."""
+    """cat: +10 and +14; <b>&: -1 twice, but first, because it has 6 images and cat has 4; dog has none."""
     bars = texts[texts.index("Gain of each class", texts.index("Results") + 1) : texts.index("Boxes & labels")]
     assert [t for t in bars if re.fullmatch(r"[+-][\d.]+", t)] == ["-1.0", "+12.0"]
     assert [t for t in bars if re.fullmatch(r".+ \(\d+\)", t)] == ["<b>& (6)", "cat (4)"]
-    assert "Left out, for no test image holds it: dog." in bars
+    assert "Left out, because no test image has it: dog." in bars
     assert "largest gain cat +12.0, smallest &lt;b&gt;&amp; -1.0; 1 of 2 classes gain." in page
 
 
-def test_tables_have_both_our_figures_and_those_of_the_paper(texts):
+def test_tables_have_published_results_and_ours(texts):
     results = texts[texts.index("Table 1") :]
     assert "As <published>" in results
     row = results[results.index("T-WDet") :]
@@ -93,18 +93,18 @@ def test_tables_have_both_our_figures_and_those_of_the_paper(texts):
 
 
 def test_temperatures_by_hand(page):
-    """t^c of cat is 2 and 4: 3 in the mean; that of dog 1/2 twice."""
+    """t^c of cat is 2 and 4, mean 3; of dog 1/2 twice."""
     assert "tᶜ, teacher&#39;s classes from 0.500 (dog) to 3.000 (cat)" in page
     assert "tᵈ, teacher&#39;s proposals ends at 2." in page
     assert page.count("Temperatures of ") == 2 and "Temperatures of SoftLabels" not in page
 
 
-def test_what_is_missing_is_said(texts):
-    assert "T-WDet, seed1/teacher: not finished, its last logged iteration is 19." in texts
-    assert "The picture absent.png has not been drawn." in texts
+def test_missing_results_are_listed(texts):
+    assert "T-WDet, seed1/teacher: not finished, last logged iteration 19." in texts
+    assert "The figure absent.png is not drawn yet." in texts
 
 
-def test_every_text_is_escaped_and_the_structure_is_whole(page):
+def test_text_is_escaped_and_elements_are_closed(page):
     reader = Reader(page)
     assert not {"b", "i", "digits", "published"} & set(reader.tags)
     assert "Scenes & <digits>" in reader.texts
@@ -114,24 +114,24 @@ def test_every_text_is_escaped_and_the_structure_is_whole(page):
     assert ("name", "viewport") in reader.attributes and reader.tags.count("img") == 1
 
 
-def test_nothing_is_asked_of_a_network(page):
+def test_the_page_loads_nothing(page):
     links = [value for name, value in Reader(page).attributes if name in ("src", "href", "xlink:href")]
     assert links and all(re.match(r"#|data:image/png;base64,", link) for link in links)
     assert not re.search(r"url\((?!#)|@import|<script", page)
 
 
-def test_charts_take_the_colour_of_the_page(page):
+def test_charts_take_the_color_of_the_page(page):
     assert "prefers-color-scheme: dark" in page
     assert "fill: currentColor" in page and "stroke: currentColor" in page and "#010203" not in page
 
 
 def test_ticks_are_plain_numbers(page, texts):
-    """The losses of S-Cls lie between 0.5 and 3, on a log scale."""
+    """The losses of S-Cls are between 0.5 and 3, on a logarithmic scale."""
     losses = texts[texts.index("Losses of w/o") :]
     assert "mathdefault" not in page and {"0.5", "1", "2"} < set(losses[: losses.index("iteration") + 8])
 
 
-def test_a_page_of_nothing_but_plans(tmp_path):
+def test_a_page_without_results(tmp_path):
     methods = {"w/o": [tmp_path / "seed0/student"], "w/": [tmp_path / "seed0/stage2"]}
     path = write_report(
         tmp_path / "new" / "report",
@@ -140,10 +140,10 @@ def test_a_page_of_nothing_but_plans(tmp_path):
         methods=methods,
         plain="w/o",
         distilled="w/",
-        pictures=[],
-        pictures_caption="",
+        figures=[],
+        figures_caption="",
     )
     texts = Reader(path.read_text(encoding="utf-8")).texts
-    assert "w/, seed0/stage2: not finished, it has logged nothing yet." in texts
-    assert "The gain of each class needs both runs of a seed to be finished: there is none yet." in texts
+    assert "w/, seed0/stage2: not finished, nothing logged yet." in texts
+    assert "Per-class gains need a seed with both runs finished: there is none yet." in texts
     assert "No finished run has learned temperatures." in texts and "There is no table yet." in texts

@@ -6,7 +6,7 @@ from PIL import Image
 CHECK = ["tools/check_dataset.py", "--config-file", "configs/image_list/data.py", "--num-workers", "0"]
 
 
-def test_a_users_own_images(tmp_path):
+def test_own_images(tmp_path):
     for number in range(3):
         Image.new("RGB", (30, 20), (number, 0, 0)).save(tmp_path / f"{number}.png")
         (tmp_path / f"{number}.csv").write_text(f"file,labels\n{number}.png,cat\n")
@@ -15,21 +15,21 @@ def test_a_users_own_images(tmp_path):
     done = run(*CHECK, *own, data=tmp_path, check=False)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "pets_train: 1 images, 1 labels" in done.stdout
-    assert f"FAULT {tmp_path}/2.png of pets_test is in pets_val too, as {tmp_path}/1.png" in done.stdout
-    assert done.stdout.endswith("1 faults\n")
+    assert f"ERROR {tmp_path}/2.png of pets_test is also in pets_val, as {tmp_path}/1.png" in done.stdout
+    assert done.stdout.endswith("1 errors\n")
     done = run(*CHECK, "--dataset", "pets_train", "pets_val", *own, data=tmp_path)
-    assert done.stdout.endswith("all is well\n")
+    assert done.stdout.endswith("OK\n")
 
 
 @pytest.mark.parametrize(
     "files, message",
     [
         ([], "Missing mandatory value: dataset.files.train"),
-        (["dataset.files.train=gone.csv"], "gone.csv is missing: datasets/README.md shows"),
-        (["dataset.files.train={}/empty.txt"], "empty.txt are none"),
+        (["dataset.files.train=gone.csv"], "gone.csv is missing: see datasets/README.md"),
+        (["dataset.files.train={}/empty.txt"], "empty.txt: the list of classes is empty"),
     ],
 )
-def test_a_training_list_that_is_left_out_or_wrong_is_an_error(tmp_path, files, message, capsys, restore_catalogs):
+def test_missing_or_invalid_training_list_is_reported(tmp_path, files, message, capsys, restore_catalogs):
     (tmp_path / "empty.txt").write_text("")
     files = [file.format(tmp_path) for file in files]
     with pytest.raises(SystemExit) as caught:

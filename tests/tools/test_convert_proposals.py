@@ -13,12 +13,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from wsd_distill.data.proposal_store import ProposalStore
-from wsd_distill.proposals.convert import read
+from wsd_distill.proposals.convert import read_proposals
 
 
 @pytest.fixture
 def convert(restore_catalogs):
-    """A function: runs the tool for three registered images."""
+    """Function that runs the tool for three registered images."""
     DatasetCatalog.register("convert_three", lambda: RECORDS)
 
     def run(*arguments, dataset="convert_three"):
@@ -37,7 +37,7 @@ def test_mat_to_store_to_pickle(convert, tmp_path):
     assert [part.tolist() for part in store[10]] == [[[0, 0, 40, 30], [2, 1, 9, 8]], [1, 0.5]]
     assert store[100][0].shape == (0, 4)
     convert(tmp_path / "p.arrow", tmp_path / "detectron2.file", "--to", "detectron2", "--top", 1)
-    found = read(str(tmp_path / "detectron2.file"), "convert_three", "detectron2")
+    found = read_proposals(str(tmp_path / "detectron2.file"), "convert_three", "detectron2")
     assert content(found)["10"] == ([[0, 0, 40, 30]], [1])
 
 
@@ -46,12 +46,12 @@ def test_options_reach_the_files(convert, tmp_path):
     table[:] = [np.float64([[2, 3, 4, 5]])] * 3
     savemat(tmp_path / "p.mat", {"images": np.array(["ten", "nine", "x"], dtype=object), "boxes": table})
     convert(tmp_path / "p.mat", tmp_path / "p.pkl", "--mat-order", "xywh", "--missing", "empty", "--sigmoid")
-    found = content(read(str(tmp_path / "p.pkl"), "convert_three"))
+    found = content(read_proposals(str(tmp_path / "p.pkl"), "convert_three"))
     assert found["10"] == ([[1, 2, 5, 7]], [pytest.approx(1 / (1 + np.exp(-1)))])
     assert found["100"] == ([], [])
 
 
-def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path):
+def test_images_registered_by_a_config(convert, tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
     result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 20, 5], "score": 0.5}
@@ -63,8 +63,8 @@ def test_a_users_own_images_that_only_a_config_registers(convert, tmp_path):
     assert [part.tolist() for part in store["a.png"]] == [[[30, 20, 40, 25]], [0.5]]
 
 
-def test_a_part_is_read_and_written_as_its_whole(convert, tmp_path):
-    """So that a training on the part takes the store."""
+def test_part_uses_the_store_of_its_source(convert, tmp_path):
+    """A training on the part reads that store."""
     MetadataCatalog.get("one_of_three").set(source="convert_three")
     DatasetCatalog.register("one_of_three", lambda: RECORDS[:1])
     results = [{"image_id": i, "bbox": [1, 2, 3, 4], "score": 0.5} for i in (9, 10, 100)]
@@ -74,15 +74,15 @@ def test_a_part_is_read_and_written_as_its_whole(convert, tmp_path):
     assert len(ProposalStore(tmp_path / "again.arrow", "convert_three")) == 3
 
 
-def test_unknown_data_sets_and_files_that_are_there_are_refused(convert, tmp_path, capsys):
-    (tmp_path / "p.pkl").write_text("dear")
+def test_unknown_datasets_and_existing_files_are_errors(convert, tmp_path, capsys):
+    (tmp_path / "p.pkl").write_text("keep")
     for arguments, more, message in (
-        (("a.mat", tmp_path / "p.pkl"), {}, "p.pkl is there already: give --overwrite"),
+        (("a.mat", tmp_path / "p.pkl"), {}, "p.pkl already exists: use --overwrite"),
         (("a.mat", tmp_path / "q.pkl"), {"dataset": "nobody"}, "not registered: nobody; there are"),
         (("a.mat", tmp_path / "q.pkl", "dataset.name=x"), {}, "dataset.name=x: without --config-file there is nothing"),
-        (("a.mat", tmp_path / "q.pkl", "--top", 0), {}, "--top 0: has to be 1 or more"),
+        (("a.mat", tmp_path / "q.pkl", "--top", 0), {}, "--top 0: must be 1 or more"),
     ):
         with pytest.raises(SystemExit):
             convert(*arguments, **more)
         assert message in capsys.readouterr().err
-    assert (tmp_path / "p.pkl").read_text() == "dear"
+    assert (tmp_path / "p.pkl").read_text() == "keep"

@@ -45,11 +45,8 @@ def cells(lines):
 
 def test_all_protocols_side_by_side(tool, test_split):
     lines = tool(test_split)
-    assert lines[1] == (
-        f"{test_split}: 2 images, 4 classes, 2 labels; without a positive: dog, eel; "
-        "neither positive nor negative: 1 labels"
-    )
-    assert "tuned on this very file" in lines[2] and "optimistic" in lines[2]
+    assert lines[1] == (f"{test_split}: 2 images, 4 classes, 2 labels; without positives: dog, eel; ignored: 1 labels")
+    assert "tuned on this file" in lines[2] and "optimistic" in lines[2]
     table = cells(lines)
     assert table[""] == ["paper", "srn", "ml-gcn", "asl", "ml-decoder", "sklearn"]
     assert table["predicted if"] == ["> 0.3", "> 0.5", "\u2265 0.5", "> 0.8", "> 0.75", "> 0.5"]
@@ -57,23 +54,23 @@ def test_all_protocols_side_by_side(tool, test_split):
     assert table["mAP"] == ["100.00"] * 3 + ["50.00"] * 3
     assert table["OP"][1:] == ["50.00", "50.00", "100.00", "100.00", "50.00"]
     assert table["OR"][1:] == ["50.00"] * 5
-    # The three best: cat, fox and eel of the first, dog, fox (neither; wrong for SRN) and cat of the second.
+    # Top 3: cat, fox and eel of the first, dog, fox (ignored; wrong for SRN) and cat of the second.
     assert table["OP-top3"] == ["40.00", "33.33", "-", "-", "-", "-"]
     assert table["OP-top3-above"] == ["-", "50.00", "50.00", "-", "-", "-"]
     assert len(table) == 1 + 1 + 1 + 19  # names, the rule below them, thresholds, metrics
 
 
 def test_protocols_by_name_on_several_files(tool, test_split, val_split, tmp_path):
-    lines = tool(test_split, "--protocol", "asl", val_split, "--protocol", "srn", "--json", tmp_path / "figures.json")
+    lines = tool(test_split, "--protocol", "asl", val_split, "--protocol", "srn", "--json", tmp_path / "results.json")
     assert sum(line.split() == "| | asl | srn |".split() for line in lines) == 2
     assert not any("tuned" in line for line in lines)
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert list(figures) == [str(test_split), str(val_split)]
-    assert list(figures[str(val_split)]) == ["asl", "srn"]
-    assert figures[str(val_split)]["srn"]["OF1"] == pytest.approx(100)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results) == [str(test_split), str(val_split)]
+    assert list(results[str(val_split)]) == ["asl", "srn"]
+    assert results[str(val_split)]["srn"]["OF1"] == pytest.approx(100)
     # asl is above 0.8: one of the two.
-    assert figures[str(val_split)]["asl"]["OR"] == pytest.approx(50)
-    assert figures[str(val_split)]["asl"]["threshold"] == 0.8
+    assert results[str(val_split)]["asl"]["OR"] == pytest.approx(50)
+    assert results[str(val_split)]["asl"]["threshold"] == 0.8
 
 
 def test_threshold_of_another_split(tool, test_split, val_split):
@@ -87,10 +84,10 @@ def test_errors_are_one_line_that_names_the_file(tool, test_split, save, tmp_pat
     other = save("other.npz", [[0.9]], [[1]], ["cat"])
     (tmp_path / "photo.jpg").write_bytes(b"no scores")
     for arguments, message in (
-        ([tmp_path / "gone.npz"], "gone.npz is no file: name the scores.npz"),
-        ([tmp_path / "photo.jpg"], "photo.jpg is no .npz file"),
-        ([test_split, "--threshold-file", other], "other.npz is of other classes: ['cat']"),
-        ([test_split, "--json", tmp_path / "no" / "folder.json"], "there is no folder"),
+        ([tmp_path / "gone.npz"], "gone.npz does not exist: give the scores.npz"),
+        ([tmp_path / "photo.jpg"], "photo.jpg is not an .npz file"),
+        ([test_split, "--threshold-file", other], "other.npz has other classes: ['cat']"),
+        ([test_split, "--json", tmp_path / "no" / "folder.json"], f"folder {tmp_path / 'no'} does not exist"),
     ):
         with pytest.raises(SystemExit) as caught:
             tool(*arguments)

@@ -1,8 +1,8 @@
-"""Image files to pixels: upright, three channels of 8 bits. What cannot be read is an ImageError that names the file.
+"""Read image files: upright, RGB, 8 bits per channel.
 
-Exif orientation, palettes, greyscale and CMYK come out as from Detectron2's ``read_image``; transparency is dropped, as
-there. Other than there, 16-bit greyscale is scaled to 8 bits instead of clipped. JPEGs are decoded by OpenCV, whose
-pixels are Pillow's in less time; anything else, and any JPEG that OpenCV refuses, by Pillow.
+Exif orientation, palettes, greyscale and CMYK are converted as in Detectron2's ``read_image``, which also drops
+transparency. Unlike there, 16-bit greyscale is scaled to 8 bits instead of clipped. OpenCV decodes JPEGs, to the same
+pixels as Pillow in less time; Pillow decodes other formats and any JPEG that OpenCV cannot read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from torch.nn.functional import interpolate
 
-ORIENTATION = 274  # the Exif tag
-EXIF_TRANSFORMS = {  # its value -> whether rows and columns change places, then the steps through rows and through columns
+ORIENTATION = 274  # Exif tag
+EXIF_TRANSFORMS = {  # orientation -> swap rows and columns first?, step along rows, step along columns
     2: (False, 1, -1),
     3: (False, -1, -1),
     4: (False, -1, 1),
@@ -29,7 +29,8 @@ EXIF_TRANSFORMS = {  # its value -> whether rows and columns change places, then
     7: (True, -1, -1),
     8: (True, -1, 1),
 }
-REDUCED = {  # the sizes that a JPEG's blocks of 8 x 8 are cheaply decoded to: 1 / key
+_UPRIGHT = (False, 1, 1)
+JPEG_REDUCTIONS = {  # JPEG's blocks of 8 x 8 decode cheaply to 1/key of their size
     8: cv2.IMREAD_REDUCED_COLOR_8,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -38,21 +39,24 @@ REDUCED = {  # the sizes that a JPEG's blocks of 8 x 8 are cheaply decoded to: 1
 
 
 class ImageError(ValueError):
-    """A file that is no readable image: missing, empty, truncated, of a kind that nothing here decodes."""
+    """A file is missing, empty, truncated, or not an image in a supported format."""
 
     def __init__(self, file_name: str, error: Exception):
         self.file_name = file_name
         super().__init__(
-            f"{file_name} cannot be read as an image ({type(error).__name__}: {error}): mend it, or take it out of the "
-            "dataset; tools/check_dataset.py finds all such files beforehand"
+            f"{file_name} cannot be read as an image ({type(error).__name__}: {error}): fix it or remove it from the "
+            "dataset; tools/check_dataset.py lists all such files"
         )
 
 
 class ImageFile:
-    """An image file of which the header has been read. ``shape`` is (height, width) of the upright image.
+    """An image file, opened by reading its header.
+
+    Attributes:
+        shape: (height, width) of the upright image, in pixels.
 
     Raises:
-        ImageError: from here or from ``pixels``.
+        ImageError: the file cannot be read; also raised by :meth:`pixels`.
     """
 
     def __init__(self, file_name: str):
@@ -65,37 +69,40 @@ class ImageFile:
                 raise EOFError("the file is empty")
             header = Image.open(io.BytesIO(self._data))
             if header.format == "TIFF" and _orientation(header) in EXIF_TRANSFORMS:
-                header.load()  # newer Pillows turn it then, and take the tag away
+                header.load()  # newer Pillow versions rotate it here and remove the tag
             self._is_jpeg = header.format in ("JPEG", "MPO")
-            self._opencv_reads = self._is_jpeg and header.mode in ("RGB", "L")
-            self._exif_transform = EXIF_TRANSFORMS.get(_orientation(header), (False, 1, 1))
+            self._use_opencv = self._is_jpeg and header.mode in ("RGB", "L")
+            self._exif_transform = EXIF_TRANSFORMS.get(_orientation(header), _UPRIGHT)
             width, height = header.size
             self.shape = (width, height) if self._exif_transform[0] else (height, width)
 
     @property
     def digest(self) -> bytes:
-        """Hash of the file's bytes, the same for copies."""
+        """Hash of the file's bytes."""
         return hashlib.blake2b(self._data, digest_size=16).digest()
 
-    def pixels(self, at_least: int | None = None) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, to be read only.
+    def pixels(self, min_size: int | None = None) -> np.ndarray:
+        """Decode the image.
 
         Args:
-            at_least: lets a JPEG be decoded to 1/2, 1/4 or 1/8 of its size, the smallest of which neither side is
-                below so many pixels. What comes out depends on the file and on this number alone.
+            min_size: decode a JPEG at 1/2, 1/4 or 1/8 of its size, the smallest at which both sides have at least
+                this many pixels; None decodes at full size. Other formats are always decoded at full size.
+
+        Returns:
+            (H, W, 3) uint8 RGB; cached, do not modify.
         """
-        reduction = next((r for r in REDUCED if at_least and min(self.shape) // r >= at_least), 1)
-        if not self._is_jpeg:
-            reduction = 1
+        reduction = 1
+        if self._is_jpeg and min_size:
+            reduction = next((r for r in JPEG_REDUCTIONS if min(self.shape) // r >= min_size), 1)
         if reduction not in self._decoded:
             with self._wrap_errors():
                 self._decoded[reduction] = self._decode(reduction)
         return self._decoded[reduction]
 
     def _decode(self, reduction: int) -> np.ndarray:
-        pixels = _by_opencv(self._data, reduction) if self._opencv_reads else None
-        if pixels is None:
-            pixels = _by_pillow(self._data, reduction)
+        pixels = _decode_with_opencv(self._data, reduction) if self._use_opencv else None
+        if pixels is None:  # Pillow reads it, or raises a precise error
+            pixels = _decode_with_pillow(self._data, reduction)
         swap, rows, columns = self._exif_transform
         return np.ascontiguousarray((pixels.swapaxes(0, 1) if swap else pixels)[::rows, ::columns])
 
@@ -103,31 +110,31 @@ class ImageFile:
     def _wrap_errors(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Pillow's plugins raise anything on broken files, from SyntaxError to struct.error
+        except Exception as error:  # on broken files, Pillow's plugins raise anything from SyntaxError to struct.error
             raise ImageError(self.file_name, error) from error
 
 
 def read_rgb(file_name: str) -> np.ndarray:
-    """(H, W, 3) uint8, the upright image in full size. Raises ImageError."""
+    """Read an image file at full size: (H, W, 3) uint8 RGB, upright."""
     return ImageFile(file_name).pixels()
 
 
-def resize_to_square(pixels: np.ndarray, side: int) -> torch.Tensor:
-    """(H, W, 3) uint8 to (3, side, side): PyTorch's antialiased bilinear filter, Pillow's within rounding."""
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    return interpolate(images, (side, side), mode="bilinear", antialias=True)[0]
+def resize_to_square(pixels: np.ndarray, size: int) -> torch.Tensor:
+    """Resize (H, W, 3) uint8 to (3, size, size), bilinear with antialiasing."""
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # the result is Pillow's up to rounding
+    return interpolate(images, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def _orientation(header: Image.Image) -> int | None:
+def _orientation(header: Image.Image) -> int:
     try:
-        return header.getexif().get(ORIENTATION)
-    except Exception:  # broken Exif data, of which there is a lot: the image counts as upright, as in Detectron2
-        return None
+        return header.getexif().get(ORIENTATION, 1)
+    except Exception:  # broken Exif data is frequent; treated as upright, as in Detectron2
+        return 1
 
 
-def _by_opencv(data: bytes, reduction: int) -> np.ndarray | None:
-    """None where OpenCV gives up; Pillow then reads the file, or says what is wrong with it."""
-    flags = REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+def _decode_with_opencv(data: bytes, reduction: int) -> np.ndarray | None:
+    """Return None if OpenCV cannot decode the file."""
+    flags = JPEG_REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -135,13 +142,13 @@ def _by_opencv(data: bytes, reduction: int) -> np.ndarray | None:
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _by_pillow(data: bytes, reduction: int) -> np.ndarray:
+def _decode_with_pillow(data: bytes, reduction: int) -> np.ndarray:
     image = Image.open(io.BytesIO(data))
     if reduction > 1:
         image.draft(None, (image.width // reduction, image.height // reduction))
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # I: older Pillows
-        grey = (np.asarray(image) >> 8).astype(np.uint8)  # 65535 to 255, as Pillow itself does with 16-bit colour
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # I: older Pillow versions
+        grey = (np.asarray(image) >> 8).astype(np.uint8)  # as Pillow converts 16-bit colour
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no known range, save it with 8 bits")
+        raise ValueError(f"32-bit pixels (mode {image.mode}) have no known value range: save it with 8 bits")
     return np.array(image.convert("RGB"))

@@ -1,9 +1,10 @@
-"""Dataset dicts to what T-WDet, S-Cls and their distillation see."""
+"""Mapper from dataset dicts to the inputs of T-WDet, S-Cls and their distillation."""
 
 from __future__ import annotations
 
 import copy
 import logging
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,36 +14,37 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.logger import log_first_n
 
 from .image import ImageFile, resize_to_square
+from .types import DatasetDict, MappedImage, View
 
 
 class MultiLabelMapper:
-    """Reads an image, squashes it to a square and gives it with its labels, for two views where two are asked for.
+    """Read an image, resize it to a square and return it with its labels.
 
-    The output has ``image`` (3, H, W) uint8, ``labels`` (K,) float32 (1, 0, or -1 for what is neither: the dict's
-    ``ignore_labels``), ``proposals`` where the dataset dict has Detectron2's ``proposal_boxes`` and
-    ``proposal_objectness_logits`` (the best first; the loader puts them there), and the dataset dict's file_name,
-    image_id, height and width, and ``flip``, whether it is mirrored. With ``teacher_sizes`` it also has ``teacher``, a
-    dict of the same image at the teacher's side, with its own ``proposals``. One flip holds for both views. With
-    ``tta`` it also has ``views``, over which a model averages: dicts with an ``image`` and the same
-    ``proposals``, each made from the file's pixels (resized again, a resized image would blur). No annotation gets out.
+    Takes a :class:`DatasetDict` and returns a :class:`MappedImage`:
 
-    ValueErrors, which name the file: an image that cannot be read (ImageError) or is not of its dict's size; a label
-    that is no class index; ``teacher_sizes`` and no proposals.
+    - ``image``, ``flip``, ``labels``, and ``file_name``, ``image_id``, ``height``, ``width`` of the dataset dict;
+    - ``proposals`` if the dataset dict has Detectron2's ``proposal_boxes``;
+    - ``teacher`` with ``teacher_sizes``: the same image, flip and proposals at the teacher's size;
+    - ``views`` with ``tta``: every view to average over, each resized from the original pixels.
+
+    Annotations never reach the output.
 
     Args:
-        is_train: flips happen only in training.
+        is_train: draw a flip and a size at random; otherwise no flip, and the first size.
         num_classes: K.
-        sides: sides in pixels of the square; in training one is drawn for each image, at test time the first is taken.
-        image_format: channel order, RGB or BGR.
+        sizes: sizes of the square in pixels.
+        image_format: channel order, "RGB" or "BGR".
         flip_prob: probability of a horizontal flip.
-        num_proposals: how many an image gets: the best of them, recycled from the best where there are fewer.
-        teacher_sizes: as ``sides``, for the teacher's view.
-        teacher_cached: the teacher's view comes without its ``image``, for a Distiller that reads a teacher cache.
-        fast: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where neither side gets below the view's, and PyTorch
-            resizes; False gives the pixels of Detectron2's own mapper (docs/data_loading.md). Has to be the same in
-            training and at test time.
-        tta: at test time the image comes in every view of training: at each of ``sides``, as it is and, where
-            ``flip_prob`` is not 0, mirrored.
+        num_proposals: proposals per image: the best ones, padded by repeating from the top.
+        teacher_sizes: as ``sizes``, for the teacher's view; None for no such view.
+        teacher_cached: leave out the pixels of the teacher's view, because its outputs are read from a cache.
+        fast_decode: decode JPEGs at a reduced size that is not below the view's, and resize with PyTorch. False gives
+            the pixels of Detectron2's mapper (docs/data_loading.md). Use the same value in training and testing.
+        tta: at test time, also return the image at each of ``sizes``, plain and, unless ``flip_prob`` is 0, mirrored.
+
+    Raises:
+        ValueError: names the file; it cannot be read (ImageError) or its size differs from the dataset dict's, a label
+            is out of range, or ``teacher_sizes`` is set and there are no proposals.
     """
 
     def __init__(
@@ -50,116 +52,122 @@ class MultiLabelMapper:
         *,
         is_train: bool,
         num_classes: int,
-        sides: list[int],
+        sizes: list[int],
         image_format: str = "RGB",
         flip_prob: float = 0.5,
         num_proposals: int = 500,
         teacher_sizes: list[int] | None = None,
         teacher_cached: bool = False,
-        fast: bool = True,
+        fast_decode: bool = True,
         tta: bool = False,
     ):
         if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"image_format is RGB or BGR, not {image_format!r}")
+            raise ValueError(f"image_format is {image_format!r}: use 'RGB' or 'BGR'")
         self.is_train = is_train
         self.num_classes = num_classes
-        self.sides = list(sides)
+        self.sizes = list(sizes)
         self.image_format = image_format
         self.flip_prob = flip_prob
         self.num_proposals = num_proposals
         self.teacher_sizes = list(teacher_sizes) if teacher_sizes else None
         self.teacher_cached = teacher_cached
-        self.fast = fast
+        self.fast_decode = fast_decode
         self.tta = tta
 
-    def __call__(self, dataset_dict: dict) -> dict:
-        kept = ("file_name", "image_id", "height", "width")
-        output = {key: copy.copy(dataset_dict[key]) for key in kept if key in dataset_dict}
+    def __call__(self, dataset_dict: DatasetDict) -> MappedImage:
+        copied_keys = ("file_name", "image_id", "height", "width")
+        output: dict[str, Any] = {key: copy.copy(value) for key, value in dataset_dict.items() if key in copied_keys}
         file = ImageFile(dataset_dict["file_name"])
         utils.check_image_size(output, file)
         flip = bool(self.is_train and np.random.rand() < self.flip_prob)
-        boxes_and_scores = self._chosen_proposals(dataset_dict, file.shape)
-        output.update(self._view(file, boxes_and_scores, self._side(self.sides), flip))
+        boxes_and_scores = self._select_proposals(dataset_dict, file.shape)
+        output.update(self._make_view(file, boxes_and_scores, self._choose_size(self.sizes), flip))
         if self.teacher_sizes:
-            view = self._view(file, boxes_and_scores, self._side(self.teacher_sizes), flip, not self.teacher_cached)
+            size = self._choose_size(self.teacher_sizes)
+            view = self._make_view(file, boxes_and_scores, size, flip, with_image=not self.teacher_cached)
             output["teacher"] = {**view, "image_id": output["image_id"]}
         if self.tta and not self.is_train:
             flips = (False, True) if self.flip_prob else (False,)
-            output["views"] = [self._view(file, boxes_and_scores, s, f) for s in self.sides for f in flips]
-        output["labels"] = self._labels(dataset_dict)
-        return output
+            output["views"] = [self._make_view(file, boxes_and_scores, s, f) for s in self.sizes for f in flips]
+        output["labels"] = self._encode_labels(dataset_dict)
+        return cast(MappedImage, output)
 
-    def _labels(self, dataset_dict: dict) -> torch.Tensor:
+    def _encode_labels(self, dataset_dict: DatasetDict) -> torch.Tensor:
         positive, ignored = dataset_dict["labels"], dataset_dict.get("ignore_labels", [])
-        wrong = [k for k in [*positive, *ignored] if not 0 <= k < self.num_classes]
-        if wrong:
-            file, last = dataset_dict["file_name"], self.num_classes - 1
-            raise ValueError(
-                f"{file}: labels {wrong} are no class indices, which go from 0 to {last} (num_classes - 1)"
-            )
+        invalid = [k for k in [*positive, *ignored] if not 0 <= k < self.num_classes]
+        if invalid:
+            valid = f"0 to {self.num_classes - 1} (num_classes - 1)"
+            raise ValueError(f"{dataset_dict['file_name']}: labels {invalid} are not class indices, which are {valid}")
         labels = torch.zeros(self.num_classes)
         labels[ignored] = -1
         labels[positive] = 1
         return labels
 
-    def _chosen_proposals(self, dataset_dict: dict, image_size: tuple[int, int]) -> tuple | None:
-        """(R, 4) boxes and (R,) scores, R being num_proposals; the whole image with score 1 where there is none."""
+    def _select_proposals(self, dataset_dict: DatasetDict, image_size: tuple[int, int]) -> tuple | None:
+        """Return boxes (num_proposals, 4) and scores of the original image, or None."""
         if "proposal_boxes" not in dataset_dict:
             if self.teacher_sizes:
                 file = dataset_dict["file_name"]
-                raise ValueError(f"{file}: there are no proposals for the teacher, set dataloader.train.proposals")
+                raise ValueError(f"{file}: no proposals for the teacher, set dataloader.train.proposals")
             return None
         mode = dataset_dict["proposal_bbox_mode"]
         boxes = BoxMode.convert(dataset_dict["proposal_boxes"], mode, BoxMode.XYXY_ABS)
         scores = dataset_dict["proposal_objectness_logits"]
         return top_proposals(boxes, scores, self.num_proposals, image_size, dataset_dict["file_name"])
 
-    def _side(self, sides: list[int]) -> int:
-        return int(np.random.choice(sides)) if self.is_train else sides[0]
+    def _choose_size(self, sizes: list[int]) -> int:
+        return int(np.random.choice(sizes)) if self.is_train else sizes[0]
 
-    def _view(
-        self, file: ImageFile, boxes_and_scores: tuple | None, side: int, flip: bool, with_image: bool = True
-    ) -> dict[str, torch.Tensor | Instances | bool]:
-        view = {"flip": flip}
+    def _make_view(
+        self, file: ImageFile, boxes_and_scores: tuple | None, size: int, flip: bool, with_image: bool = True
+    ) -> View:
+        view: View = {"flip": flip}
         if with_image:
-            view["image"] = self._pixels(file, side, flip)
+            view["image"] = self._read_pixels(file, size, flip)
         if boxes_and_scores is not None:
             boxes, scores = boxes_and_scores
-            steps = [T.ResizeTransform(*file.shape, side, side)]
+            steps: list[T.Transform] = [T.ResizeTransform(*file.shape, size, size)]
             if flip:
-                steps.append(T.HFlipTransform(side))
-            instances = Instances((side, side))
+                steps.append(T.HFlipTransform(size))
+            instances = Instances((size, size))
             boxes = T.TransformList(steps).apply_box(boxes)
             instances.proposal_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
-            instances.proposal_boxes.clip((side, side))
+            instances.proposal_boxes.clip((size, size))
             instances.scores = torch.as_tensor(scores, dtype=torch.float32)
             view["proposals"] = instances
         return view
 
-    def _pixels(self, file: ImageFile, side: int, flip: bool) -> torch.Tensor:
-        """(3, side, side) uint8, of the size's own decoding: what a view shows does not depend on the other view."""
-        if self.fast:
-            pixels = resize_to_square(file.pixels(at_least=side), side)
+    def _read_pixels(self, file: ImageFile, size: int, flip: bool) -> torch.Tensor:
+        """Return (3, size, size) uint8, independent of other views."""
+        if self.fast_decode:
+            pixels = resize_to_square(file.pixels(min_size=size), size)
         else:
-            resized = T.ResizeTransform(*file.shape, side, side).apply_image(file.pixels())
+            resized = T.ResizeTransform(*file.shape, size, size).apply_image(file.pixels())
             pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
-        turned = [axis for axis, wanted in ((0, self.image_format == "BGR"), (2, flip)) if wanted]
-        return pixels.flip(turned).contiguous()
+        flipped_axes = [axis for axis, flipped in ((0, self.image_format == "BGR"), (2, flip)) if flipped]
+        return pixels.flip(flipped_axes).contiguous()
 
 
 def top_proposals(
-    boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], name: str
+    boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], image_name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best ``num_proposals`` of an image, recycled from the best where there are fewer.
+    """Select the best proposals of an image, padded by repeating from the top.
 
-    Where there is none it is the whole image with score 1; a warning says so once and names the image.
+    An image without proposals gets the whole image with score 1, and the first such image is logged.
 
     Args:
-        boxes: (R, 4) XYXY_ABS, the best first. scores: (R,). image_size: (height, width). name: of the image.
+        boxes: (R, 4) XYXY_ABS, best first.
+        scores: (R,).
+        num_proposals: number of proposals to return.
+        image_size: (height, width).
+        image_name: for the log.
+
+    Returns:
+        Boxes (num_proposals, 4) and scores (num_proposals,).
     """
     if len(boxes) == 0:
-        text = "%s has no proposals and gets the whole image with score 1 (said once; others may follow)"
-        log_first_n(logging.WARNING, text % name)
+        text = "%s has no proposals and gets the whole image with score 1 (logged for the first such image only)"
+        log_first_n(logging.WARNING, text % image_name)
         boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
         scores = np.ones(1, dtype=np.float32)
     chosen = np.arange(num_proposals) % len(boxes)

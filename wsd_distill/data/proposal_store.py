@@ -1,10 +1,11 @@
 """Proposal store: the object proposals of one dataset split in one Arrow IPC file.
 
-One row per image, sorted by ``str(image_id)``: ``image_id`` (string), ``proposals`` (list of 5 float32: a box, XYXY_ABS
-in pixels of the original image, and its score; scores descend). To open it is to map the file, note the ids and where
-the proposals of each image begin, some 80 bytes an image, and unmap it. They are then read from their place when they
-are asked for, in one system call: pages of a mapping that stays would count as memory of every worker, and the first
-touch of a page takes longer than a read.
+The file has one row per image, sorted by ``str(image_id)``, with the columns ``image_id`` (string) and ``proposals``
+(list of 5 float32: a box XYXY_ABS in pixels of the original image and its score; scores descend).
+
+Opening a store maps the file, reads the ids and the byte offset of each row (about 80 bytes per image), and unmaps it.
+Proposals are then read on demand with one system call per image: the pages of a permanent mapping would count as
+memory of every worker, and the first access to a page takes longer than a read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +28,7 @@ from .root import datasets_root
 
 FORMAT_VERSION = 2
 _METADATA_KEY = b"wsd_distill.proposals"
+_JSON_KEYS = {"image_fingerprint": "pictures"}  # fields of StoreMetadata with another name in the file format
 _COLUMNS = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -35,56 +38,63 @@ _COLUMNS = pa.schema(
 
 
 def default_store_path(dataset_name: str, method: str = "edge_boxes") -> str:
-    """Where the proposals of a dataset live unless told otherwise; configs and tools both ask here."""
+    """Return the default path of a dataset's proposal store, for configs and tools."""
     return os.path.join(datasets_root(), "proposals", f"{dataset_name}_{method}.arrow")
 
 
 @dataclass(frozen=True)
 class StoreMetadata:
-    """What the schema of a store says about it; all JSON.
+    """Description of a store, saved as JSON in its schema.
 
-    ``failures``: image id -> reason, of images that no proposals could be made for: they have no box, or, converted
-    with ``--missing whole-image``, the whole image. ``dropped_boxes``: how many boxes, of all images, were left out
-    since they had no area within their image; converted stores have 0, and their conversion logs the number.
-    ``pictures``: which files the proposals were made of, by ``proposals.parts.image_fingerprint``; empty where that is not
-    known.
+    ``failures`` are images whose proposals could not be computed; they have no box or, converted with
+    ``--missing whole-image``, the whole image.
     """
 
     dataset_name: str
-    generator: str
-    parameters: dict = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    dropped_boxes: int = 0
-    pictures: str = ""
+    generator: str  # name of the proposer, or "converted"
+    parameters: dict = field(default_factory=dict)  # everything the proposals depend on
+    failures: dict[str, str] = field(default_factory=dict)  # image id -> reason
+    dropped_boxes: int = 0  # without area inside their image; 0 in converted stores, whose conversion logs the number
+    image_fingerprint: str = ""  # proposals.sharding.image_fingerprint; empty if unknown
     box_mode: str = "XYXY_ABS"
-    chunk_rows: int = 1024
+    chunk_rows: int = 1024  # images per Arrow record batch
     format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Serialize for the schema of a store."""
+        return json.dumps({_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> StoreMetadata:
+        """Inverse of :meth:`to_json`."""
+        names = {key: name for name, key in _JSON_KEYS.items()}
+        return cls(**{names.get(key, key): value for key, value in json.loads(text).items()})
 
 
 class ProposalStore:
-    """Read access to a proposal store, also from several threads or forked processes. Pickles as its path.
+    """Read access to a proposal store; safe in threads and forks, pickled as a path.
 
     Args:
-        path: a file that :class:`ProposalStoreWriter` wrote.
-        dataset_name: if given, the dataset that the store has to be for.
+        path: file written by :class:`ProposalStoreWriter`.
+        dataset_name: dataset that the store must belong to; None accepts any.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a (whole) proposal store, or that of another dataset.
+        FileNotFoundError: the file is missing.
+        ValueError: the file is truncated or not a proposal store, or belongs to another dataset.
     """
 
     def __init__(self, path: str | os.PathLike, dataset_name: str | None = None) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self._dataset_name = dataset_name
         if not os.path.isfile(self.path):
-            raise FileNotFoundError(f"no proposal store {self.path}: make it with {_tools(dataset_name)}")
+            raise FileNotFoundError(f"no proposal store {self.path}: create it with {_describe_tools(dataset_name)}")
         self._file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
-        self._ids, self._places, self.metadata = _contents(self.path, self._file)
+        self._ids, self._rows, self.metadata = _read_index(self.path, self._file)
         if dataset_name is not None and self.metadata.dataset_name != dataset_name:
             raise ValueError(
-                f"{self.path} holds proposals of '{self.metadata.dataset_name}', not of '{dataset_name}'. "
-                f"Make them with {_tools(dataset_name)}"
+                f"{self.path} contains proposals for '{self.metadata.dataset_name}', not for '{dataset_name}'. "
+                f"Create a store with {_describe_tools(dataset_name)}"
             )
 
     def __reduce__(self) -> tuple:
@@ -97,40 +107,42 @@ class ProposalStore:
         return self._find(str(image_id)) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """Image ids in the order of the file."""
+        """Iterate over the image ids in file order."""
         return iter(self._ids)
 
     def __getitem__(self, image_id: int | str) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (R, 4) float32, XYXY_ABS, and scores (R,) float32, descending; R may be 0. Both are views
-        of one copy.
+        """Read the proposals of an image.
+
+        Returns:
+            Boxes (R, 4) float32 XYXY_ABS and scores (R,) float32, descending; R may be 0. The arrays are writable.
 
         Raises:
             KeyError: the image is not in the store.
         """
-        return self.read(self.row_of(image_id))
+        return self.read_row(self.row_index(image_id))
 
-    def row_of(self, image_id: int | str) -> int:
-        """Where an image is in the file, for ``read``; raises as above."""
+    def row_index(self, image_id: int | str) -> int:
+        """Return the row of an image; raise KeyError if it is not in the store."""
         row = self._find(str(image_id))
         if row is None:
             raise KeyError(
-                f"no proposals for image '{image_id}' in {self.path}: make them again for the present "
-                f"images, --overwrite, with {_tools(self.metadata.dataset_name)}"
+                f"no proposals for image '{image_id}' in {self.path}: create the store again (--overwrite) with "
+                f"{_describe_tools(self.metadata.dataset_name)}"
             )
         return row
 
-    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and scores of a row, as above."""
-        count, place = self._places[row].tolist()
+    def read_row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read boxes and scores of a row, as ``__getitem__`` returns them."""
+        count, offset = self._rows[row].tolist()
         table = np.empty((count, 5), np.float32)
-        if os.preadv(self._file, [table], place) != table.nbytes:
-            raise ValueError(f"{self.path} has been cut since it was opened: make it again")
+        if os.preadv(self._file, [table.data], offset) != table.nbytes:
+            raise ValueError(f"{self.path} was truncated while open: create it again")
         return table[:, :4], table[:, 4]
 
     def items(self) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-        """``(image_id, (boxes, scores))`` of every image, in one pass through the file."""
+        """Iterate over ``(image_id, (boxes, scores))`` in file order."""
         for row, image_id in enumerate(self._ids):
-            yield image_id, self.read(row)
+            yield image_id, self.read_row(row)
 
     def _find(self, image_id: str) -> int | None:
         row = bisect_left(self._ids, image_id)
@@ -138,9 +150,9 @@ class ProposalStore:
 
 
 class ProposalStoreWriter:
-    """Streams a proposal store to ``path``; the file appears when the ``with`` block ends without an error.
+    """Context manager that writes a proposal store image by image.
 
-    Memory holds ``metadata.chunk_rows`` images at most.
+    Memory holds at most ``metadata.chunk_rows`` images; ``path`` appears when the block ends without an error.
     """
 
     def __init__(self, path: str | os.PathLike, metadata: StoreMetadata) -> None:
@@ -150,7 +162,7 @@ class ProposalStoreWriter:
         self._last_id: str | None = None
 
     def __enter__(self) -> ProposalStoreWriter:
-        self._schema = _COLUMNS.with_metadata({_METADATA_KEY: json.dumps(asdict(self.metadata))})
+        self._schema = _COLUMNS.with_metadata({_METADATA_KEY: self.metadata.to_json()})
         with ExitStack() as stack:
             file = stack.enter_context(open(stack.enter_context(atomic_write(self.path)), "wb"))
             self._writer = pa.ipc.new_file(file, self._schema)
@@ -158,7 +170,7 @@ class ProposalStoreWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
     def _finish(self, error_type: type | None, *_: object) -> None:
@@ -167,22 +179,23 @@ class ProposalStoreWriter:
             self._writer.close()
 
     def write(self, image_id: int | str, boxes: np.ndarray, scores: np.ndarray) -> None:
-        """Add an image; images come in ascending order of ``str(image_id)``, boxes of an image in any order.
+        """Add an image; images must come in ascending order of ``str(image_id)``.
 
         Args:
-            boxes: (R, 4) XYXY_ABS in pixels of the original image; R may be 0.
+            image_id: unique id.
+            boxes: (R, 4) XYXY_ABS in pixels of the original image, in any order; R may be 0.
             scores: (R,).
 
         Raises:
-            ValueError: wrong shape, order, or a value that is no box; the message names the image.
+            ValueError: wrong shape or order, or invalid boxes or scores; names the image.
         """
         image_id = str(image_id)
         if self._last_id is not None and image_id <= self._last_id:
             raise ValueError(
                 f"{self.path}: image '{image_id}' comes after '{self._last_id}'; "
-                "ids have to be unique and ascend as strings"
+                "ids have to be unique and ascending as strings"
             )
-        self._rows.append((image_id, _checked(image_id, boxes, scores)))
+        self._rows.append((image_id, _sort_and_check(image_id, boxes, scores)))
         self._last_id = image_id
         if len(self._rows) == self.metadata.chunk_rows:
             self._flush()
@@ -198,54 +211,56 @@ class ProposalStoreWriter:
         self._rows.clear()
 
 
-def _tools(dataset_name: str | None) -> str:
-    """What makes a store, for messages."""
-    config = f" (with the --config-file that registers '{dataset_name}', if one does)" if dataset_name else ""
+def _describe_tools(dataset_name: str | None) -> str:
+    """Return the commands that create a store, for error messages."""
+    config = f" (with the --config-file that registers '{dataset_name}', if needed)" if dataset_name else ""
     return f"tools/generate_proposals.py{config} or tools/convert_proposals.py"
 
 
-def _contents(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:
-    """Ids and places of the rows, and what the schema says, of an open file."""
+def _read_index(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:
+    """Read ids, rows (see ``_read_rows``) and metadata of an open file."""
     try:
-        whole = pa.py_buffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # pa.memory_map would read ahead
-        reader = pa.ipc.open_file(whole)
+        content = pa.py_buffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # pa.memory_map would read ahead
+        reader = pa.ipc.open_file(content)
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no whole Arrow file ({error}): delete it and make it again") from error
-    content: Mapping = reader.schema.metadata or {}
-    if _METADATA_KEY not in content:
-        raise ValueError(f"{path} is an Arrow file but no proposal store; tools/generate_proposals.py makes those")
-    metadata = json.loads(content[_METADATA_KEY])
-    if metadata["format_version"] != FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format {metadata['format_version']}, this program reads {FORMAT_VERSION}: "
-            "make it again with tools/generate_proposals.py"
+            f"{path} is truncated or not an Arrow file ({error}): delete it and create it again"
+        ) from error
+    schema_metadata: Mapping = reader.schema.metadata or {}
+    if _METADATA_KEY not in schema_metadata:
+        raise ValueError(f"{path} is an Arrow file but not a proposal store: create one with {_describe_tools(None)}")
+    version = json.loads(schema_metadata[_METADATA_KEY])["format_version"]
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, expected {FORMAT_VERSION}: create it again with "
+            "tools/generate_proposals.py"
         )
-    return *_ids_and_places(batches, whole.address), StoreMetadata(**metadata)
+    return *_read_rows(batches, content.address), StoreMetadata.from_json(schema_metadata[_METADATA_KEY])
 
 
-def _ids_and_places(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], np.ndarray]:
-    """Ids, and (N, 2) int64: number of proposals, and where they begin, in bytes of the file.
+def _read_rows(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], np.ndarray]:
+    """Return ids, and (N, 2) int64: number of proposals and byte offset in the file.
 
-    ``address``: of the first byte of the mapped file.
+    ``address`` is the memory address of the mapped file.
     """
-    ids, places = [], [np.zeros((0, 2), np.int64)]
+    ids, rows = [], [np.zeros((0, 2), np.int64)]
     for batch in batches:
         names, proposals = batch.columns
         begins = proposals.offsets.to_numpy().astype(np.int64)
-        places.append(np.stack([np.diff(begins), _position(proposals, address) + 20 * begins[:-1]], axis=1))
+        rows.append(np.stack([np.diff(begins), _byte_offset(proposals, address) + 20 * begins[:-1]], axis=1))
         ids += names.to_pylist()
-    return ids, np.concatenate(places)
+    return ids, np.concatenate(rows)
 
 
-def _position(proposals: pa.ListArray, address: int) -> int:
-    """Of the first value in the file; an array without values may lie anywhere, and nothing is read from it."""
+def _byte_offset(proposals: pa.ListArray, address: int) -> int:
+    """Return the offset of the first value in the file; 0 if there are no values."""
     floats = proposals.values.values
     return floats.buffers()[1].address - address if len(floats) else 0
 
 
-def _checked(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(R, 5) float32, box and score, the best first (equal scores keep their order)."""
+def _sort_and_check(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return (R, 5) float32, box and score, best first; equal scores keep their order."""
     boxes, scores = np.asarray(boxes, dtype=np.float32), np.asarray(scores, dtype=np.float32)
     if boxes.size == 0 and scores.size == 0:
         return np.zeros((0, 5), np.float32)

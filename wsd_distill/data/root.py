@@ -1,4 +1,4 @@
-"""Where datasets live."""
+"""Root folder of the datasets."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def datasets_root() -> str:
-    """``$DETECTRON2_DATASETS``, or ``datasets`` where that is not set, as in Detectron2."""
+    """Return ``$DETECTRON2_DATASETS``, by default ``datasets``, as Detectron2 does."""
     return os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))

@@ -1,4 +1,4 @@
-"""Independent jobs in worker processes that stop when the parent stops."""
+"""Independent jobs in worker processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
+from typing import Any
 
 import cv2
 
-_stop = None  # in a worker: the event by which the parent says that nobody waits for results any more
+_stop: Event | None = None  # in a worker: event that the parent sets to cancel the remaining work
 
 
 class Cancelled(BaseException):
-    """Raised in a worker whose parent was interrupted. No Exception: handlers of bad images let it pass."""
+    """Raised in a worker whose parent was interrupted.
+
+    Derives from BaseException so that handlers of bad images do not catch it.
+    """
 
 
 def raise_if_cancelled() -> None:
-    """To be called between the steps of a long job.
-
-    Raises:
-        Cancelled: the parent does not want the result any more.
-    """
+    """Raise Cancelled in a worker whose parent was interrupted."""
     if _stop is not None and _stop.is_set():
         raise Cancelled
 
 
-def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Iterator:
-    """Yield ``function(*job)`` of all jobs, in the order in which they finish.
+def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Generator[Any, None, None]:
+    """Yield ``function(*job)`` for all jobs, in the order of completion.
 
-    Args:
-        num_workers: processes; 0 runs the jobs in this one. They are not forks of this one, since threads of PyTorch
-            and OpenCV do not survive that, but of a server that imports what they need once. Everything passed on has
-            to be picklable.
+    Workers come from a fork server, because threads of PyTorch and OpenCV do not survive a fork of this process.
+    Functions, arguments and results must be picklable.
+
+    With ``num_workers=0`` the jobs run in this process.
 
     Raises:
         RuntimeError: a worker was killed.
@@ -51,22 +52,24 @@ def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Iterato
             for finished in as_completed([pool.submit(function, *job) for job in jobs]):
                 yield finished.result()
         except BrokenProcessPool as error:
-            message = "a worker process was killed (out of memory?): run again, maybe with fewer workers"
+            message = "a worker process was killed (out of memory?): run again, if needed with fewer workers"
             raise RuntimeError(message) from error
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(stop: threading.Event) -> None:
+def _start_worker(stop: Event) -> None:
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent alone answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; only the parent handles it
     cv2.setNumThreads(1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
-    """A worker that waits for jobs of a killed parent would wait for ever."""
-    multiprocessing.parent_process().join()
+    """Exit with a killed parent, instead of waiting for jobs forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing.util
 import os
 import socket
 import sys
@@ -49,6 +51,9 @@ def exit_gloo_worker() -> None:
     exception"), after all its work is done.
     """
     dist.barrier()
+    # os._exit skips the end of a multiprocessing child: stop loader workers, then release their semaphores.
+    gc.collect()
+    multiprocessing.util._exit_function()  # type: ignore[attr-defined]
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -113,7 +113,7 @@ def _has_key(node, name: str) -> bool:
         return name.isdigit() and int(name) < len(node)
     if not isinstance(node, DictConfig):
         return False
-    return name in node or name in _parameters(node.get("_target_"))
+    return name in OmegaConf.to_container(node) or name in _parameters(node.get("_target_"))  # "in node": no "???"
 
 
 def _parameters(target) -> set[str]:

@@ -1,4 +1,4 @@
-"""COCO's average precision of one class, its boxes matched to objects by pycocotools."""
+"""COCO average precision of one class, with the matching of pycocotools."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from .detections import MAX_PER_CLASS, Detections, GroundTruth
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-CHUNK_SIZE = 1000  # images: pycocotools wants a Python dict for each box
+CHUNK_SIZE = 1000  # images at once: pycocotools needs a Python dict for each box
 TP, FP, IGNORED = 1, 0, -1
 
 
 def coco_average_precisions(found: Detections, objects: GroundTruth) -> np.ndarray:
-    """(10,) AP at IoU 0.50, 0.55 .. 0.95, all areas, from unrounded floats.
+    """Compute (10,) AP at IoU 0.50, 0.55 .. 0.95, all areas, without rounding scores.
 
-    What COCOeval says of ``found`` and ``objects``, of one class, one of which at least counts. Most images have no
-    object of a class: their boxes are wrong without being matched. The curve takes NumPy a fraction of the memory.
+    The result is that of COCOeval, with less memory: boxes in images without objects are false positives and are not
+    passed to pycocotools, and NumPy computes the precision-recall curve.
+
+    Args:
+        found: detections of the class.
+        objects: annotated boxes of the class, at least one of them valid.
     """
     outcomes = _match(found, objects)
     order = np.argsort(-found.scores, kind="stable")
-    num_objects = objects.counted.sum()
+    num_objects = objects.valid.sum()
     return np.array([_interpolated_ap(row[order], num_objects) for row in outcomes])
 
 
 def _match(found: Detections, objects: GroundTruth) -> np.ndarray:
-    """(10, M) int8: TP, FP or IGNORED at each IoU."""
+    """Return (10, M) int8: TP, FP or IGNORED at each IoU."""
     outcomes = np.full((len(IOUS), len(found.scores)), FP, np.int8)
-    seen = np.unique(objects.images)
-    for first in range(0, len(seen), CHUNK_SIZE):
-        images = seen[first : first + CHUNK_SIZE]
+    with_objects = np.unique(objects.images)
+    for first in range(0, len(with_objects), CHUNK_SIZE):
+        images = with_objects[first : first + CHUNK_SIZE]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
             evaluation = _COCOeval(_as_coco(objects, images), _as_coco(found, images), "bbox")
             evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, float("inf")]], ["all"]
@@ -47,16 +51,15 @@ def _match(found: Detections, objects: GroundTruth) -> np.ndarray:
 
 
 def _interpolated_ap(outcomes: np.ndarray, num_objects: int) -> float:
-    """Mean over COCO's 101 recalls of the best precision at that recall or a higher one; the best box first."""
-    right = outcomes[outcomes != IGNORED] == TP
-    hits = right.cumsum()
+    """Average the best precision at each of COCO's 101 recalls or above; outcomes are sorted by falling score."""
+    hits = (outcomes[outcomes != IGNORED] == TP).cumsum()
     precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
     reached = np.searchsorted(hits / num_objects, RECALLS)
     return float(np.append(precision, 0)[reached].mean())
 
 
 class _COCOeval(COCOeval):
-    """Difficult objects are crowds to it, save that their overlap is the usual IoU, not the covered share of a box."""
+    """COCOeval in which difficult objects are crowds, except that their overlap is the usual IoU."""
 
     def computeIoU(self, imgId, catId):
         objects = [o for o in self._gts[imgId, catId] if o["difficult"]]
@@ -69,7 +72,7 @@ class _COCOeval(COCOeval):
 
 
 def _as_coco(table: Detections | GroundTruth, images: np.ndarray) -> COCO:
-    """The boxes of these images; ids are positions in ``table``, from 1: pycocotools takes 0 for "not matched"."""
+    """Convert the boxes of some images; ids are rows of ``table`` plus 1: to pycocotools, 0 means "not matched"."""
     rows = np.flatnonzero(np.isin(table.images, images))
     boxes = table.boxes[rows].astype(np.float64)
     sizes = boxes[:, 2:] - boxes[:, :2]
@@ -82,7 +85,7 @@ def _as_coco(table: Detections | GroundTruth, images: np.ndarray) -> COCO:
     if isinstance(table, Detections):
         columns["score"] = table.scores[rows]
     else:
-        columns.update(iscrowd=~table.counted[rows], difficult=table.difficult[rows])
+        columns.update(iscrowd=~table.valid[rows], difficult=table.difficult[rows])
     values = zip(*(column.tolist() for column in columns.values()))
     coco = COCO()
     coco.dataset = {

@@ -1,4 +1,4 @@
-"""Boxes that are found in a dataset and those of its objects, as compact arrays: on COCO the former are 10^8."""
+"""Detections and ground truth of a dataset as compact arrays; COCO has up to 10^8 detections."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from detectron2.structures import BoxMode
 
 from wsd_distill.io import atomic_write
 
-MAX_PER_CLASS = 100  # COCO's, of a class in an image; CorLoc needs one
+MAX_PER_CLASS = 100  # boxes per class and image, as in COCO; CorLoc needs one
 
 
 class ImageDetections(NamedTuple):
-    """m boxes found in one image, those of class 0 first, and the best of a class first."""
+    """m detections in one image, sorted by class and falling score."""
 
     boxes: np.ndarray  # (m, 4) float32, XYXY_ABS
     scores: np.ndarray  # (m,) float32
-    starts: np.ndarray  # (K + 1,) int32: class k has starts[k] to starts[k + 1]
+    starts: np.ndarray  # (K + 1,) int32: class k is starts[k]:starts[k + 1]
 
     @classmethod
     def best(cls, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, num_classes: int) -> ImageDetections:
-        """The ``MAX_PER_CLASS`` best of each class; of equally good ones the first."""
+        """Keep the ``MAX_PER_CLASS`` best detections of each class; ties go to the first."""
         order = np.lexsort((-scores, classes))
         starts = np.searchsorted(classes[order], np.arange(num_classes + 1))
         rank = np.arange(len(order)) - np.repeat(starts[:-1], np.diff(starts))
@@ -39,14 +39,15 @@ class ImageDetections(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """M boxes found of one class, grouped by image, the best of an image first, at most ``MAX_PER_CLASS``."""
+    """M detections of one class, sorted by image and falling score, at most ``MAX_PER_CLASS`` per image."""
 
-    images: np.ndarray  # (M,) int32, positions in the dataset
+    images: np.ndarray  # (M,) int32, indices in the dataset
     boxes: np.ndarray  # (M, 4) float32, XYXY_ABS
     scores: np.ndarray  # (M,) float32
 
     @classmethod
     def of_class(cls, k: int, found: Sequence[ImageDetections]) -> Detections:
+        """Collect the detections of class k in all images."""
         parts = [slice(*image.starts[k : k + 2]) for image in found]
         images = np.repeat(np.arange(len(found), dtype=np.int32), [part.stop - part.start for part in parts])
         boxes, scores = (
@@ -56,56 +57,58 @@ class Detections(NamedTuple):
 
 
 class GroundTruth(NamedTuple):
-    """G boxes of the objects of a dataset, grouped by image."""
+    """G annotated boxes of a dataset, sorted by image."""
 
-    images: np.ndarray  # (G,) int64, positions in the dataset
+    images: np.ndarray  # (G,) int64, indices in the dataset
     boxes: np.ndarray  # (G, 4) float64, XYXY_ABS
     classes: np.ndarray  # (G,) int64
     crowd: np.ndarray  # (G,) bool
     difficult: np.ndarray  # (G,) bool
 
     @property
-    def counted(self) -> np.ndarray:
-        """(G,) bool: objects that are to be found; boxes on the others are neither right nor wrong."""
+    def valid(self) -> np.ndarray:
+        """(G,) bool: objects to detect; detections on the others are ignored."""
         return ~(self.crowd | self.difficult)
 
-    def where(self, which: np.ndarray) -> GroundTruth:
-        return GroundTruth(*(column[which] for column in self))
+    def select(self, rows: np.ndarray) -> GroundTruth:
+        """Return the boxes of the given rows, (G,) bool or indices."""
+        return GroundTruth(*(column[rows] for column in self))
 
 
 def read_ground_truth(dataset: list[dict], dataset_name: str, num_classes: int) -> GroundTruth:
-    """From the ``annotations`` of dataset dicts.
+    """Read the ``annotations`` of dataset dicts.
 
     Raises:
-        ValueError: an image without the key, a box of an unknown class, or not one box that counts.
+        ValueError: An image has no ``annotations``, a box has an unknown class, or there is no box to detect.
     """
     rows, flags = [], ("iscrowd", "difficult")
     for i, record in enumerate(dataset):
         if "annotations" not in record:
             raise ValueError(
-                f"Image {record['image_id']!r} of {dataset_name!r} has no 'annotations': without boxes, "
-                "evaluate with MultiLabelEvaluator only."
+                f"Image {record['image_id']!r} of {dataset_name!r} has no 'annotations': use MultiLabelEvaluator only."
             )
         for annotation in record["annotations"]:
             if not 0 <= annotation["category_id"] < num_classes:
                 raise ValueError(
                     f"Image {record['image_id']!r} of {dataset_name!r} has a box of class "
-                    f"{annotation['category_id']}, but there are {num_classes} classes, counted from 0."
+                    f"{annotation['category_id']}, but there are {num_classes} classes (0 to {num_classes - 1})."
                 )
             box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
             rows.append((i, *box, annotation["category_id"], *(annotation.get(flag, 0) for flag in flags)))
     table = np.array(rows, dtype=np.float64).reshape(-1, 8)
     crowd, difficult = table[:, 6] > 0, table[:, 7] > 0
     truth = GroundTruth(table[:, 0].astype(int), table[:, 1:5], table[:, 5].astype(int), crowd, difficult)
-    if not truth.counted.any():
-        raise ValueError(f"Dataset {dataset_name!r} has not one box, hence neither CorLoc nor AP.")
+    if not truth.valid.any():
+        raise ValueError(
+            f"Dataset {dataset_name!r} has no box that is not crowd or difficult: CorLoc and AP are undefined."
+        )
     return truth
 
 
 def save_detections(
     path: Path, image_ids: Sequence, class_names: Sequence[str], found: Sequence[ImageDetections]
 ) -> None:
-    """An .npz file as :class:`.LocalizationEvaluator` describes it; no column is in memory as a whole."""
+    """Write the .npz file of :class:`.LocalizationEvaluator` without holding a whole column in memory."""
     total = sum(len(image.scores) for image in found)
     columns = {
         "images": ("<i4", (total,), lambda i: np.full(len(found[i].scores), i)),

@@ -1,4 +1,4 @@
-"""How well a model that has seen no box finds the objects: CorLoc, and COCO's AP through pycocotools."""
+"""Evaluator of localization: CorLoc and COCO AP."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ logger = logging.getLogger(__name__)
 
 
 class LocalizationEvaluator(PerImageEvaluator):
-    """Localization metrics, from ``"instances"`` in the output of each image.
+    """Localization metrics from ``"instances"`` of each output, in pixels of the original image.
 
-    They are Detectron2's, on the original image: ``pred_boxes`` (XYXY_ABS), ``scores``, ``pred_classes``.
-    ``evaluate`` returns ``{"localization": ...}``, in percent:
+    Instances have ``pred_boxes`` (XYXY_ABS), ``scores`` and ``pred_classes``. ``evaluate`` returns
+    ``{"localization": ...}``, in percent:
 
-    - ``CorLoc``, ``CorLoc-<class>`` (nan where no image has the class): see :func:`corloc`;
-    - ``AP``, ``AP50``: COCO's, mean over the classes that occur, all areas, the 100 best boxes of a class in
-      an image.
+    - ``CorLoc``, ``CorLoc-<class>`` (nan for a class without objects): see :func:`corloc`;
+    - ``AP``, ``AP50``: COCO's, mean over classes with objects, all areas.
 
-    Of a class in an image the 100 best boxes are kept. With ``output_dir``, ``detections.npz`` there holds
-    ``image_ids`` (N,), ``class_names`` (K,) and of the M boxes that are kept, by image, by class in it, the best first:
-    ``images`` (M,), positions in the dataset, ``boxes`` (M, 4) XYXY_ABS, ``classes`` (M,) and ``scores`` (M,).
+    Only the 100 best boxes per class and image are used. With ``output_dir``, ``detections.npz`` in it has
+    ``image_ids`` (N,), ``class_names`` (K,) and the M boxes, sorted by image, class and falling score: ``images`` (M,)
+    indices in the dataset, ``boxes`` (M, 4) XYXY_ABS, ``classes`` (M,) and ``scores`` (M,).
 
-    ``evaluate`` raises ValueError for an image without a prediction. Finding no box in it is a prediction.
+    ``evaluate`` raises ValueError if an image has no prediction; instances may be empty.
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str | None = None, distributed: bool = True):
-        """
+        """Read the boxes of the dataset.
+
         Args:
-            dataset_name: a registered dataset whose dicts have ``annotations``; boxes with ``iscrowd`` or
-                VOC's ``difficult`` are left out of CorLoc, and neither hit nor miss for AP, as COCO and VOC have it.
-            output_dir: where to write the detections; None writes nothing.
+            dataset_name: a registered dataset whose dicts have ``annotations``. Boxes with ``iscrowd`` or VOC's
+                ``difficult`` are not used for CorLoc and are ignored for AP, as in COCO and VOC.
+            output_dir: folder for the detections; None writes nothing.
             distributed: gather the predictions of all ranks.
 
         Raises:
-            ValueError: the dataset has no boxes, or one of an unknown class.
+            ValueError: The dataset has no boxes, or a box of an unknown class.
         """
         super().__init__(dataset_name, output_dir, distributed)
         self._truth = read_ground_truth(self._dataset, dataset_name, len(self.class_names))
@@ -57,22 +57,22 @@ class LocalizationEvaluator(PerImageEvaluator):
         size = (record.get("height"), record.get("width"))
         if None not in size and tuple(instances.image_size) != size:
             raise ValueError(
-                f"The instances of image {image_id!r} are for (height, width) {instances.image_size}, but "
-                f"the image is {size}; rescale them to it (detectron2's detector_postprocess)."
+                f"The instances of image {image_id!r} are for (height, width) {instances.image_size}, but the image is "
+                f"{size}: rescale them with detectron2's detector_postprocess."
             )
         boxes, scores = (x.detach().float().cpu().numpy() for x in (instances.pred_boxes.tensor, instances.scores))
         classes = instances.pred_classes.cpu().numpy()
-        known = ((classes >= 0) & (classes < len(self.class_names))).all()
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all() and known):
-            raise ValueError(f"The instances of image {image_id!r} hold NaN, infinity or an unknown class.")
+        valid = ((classes >= 0) & (classes < len(self.class_names))).all()
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all() and valid):
+            raise ValueError(f"The instances of image {image_id!r} have NaN, infinity or an unknown class.")
         return ImageDetections.best(boxes, scores, classes, len(self.class_names))
 
     def summarize(self, predictions: list[ImageDetections]) -> OrderedDict[str, dict[str, float]]:
         if self._output_dir is not None:
             save_detections(self._output_dir / "detections.npz", self.image_ids, self.class_names, predictions)
         per_class, precisions = np.full(len(self.class_names), np.nan), []
-        for k in np.unique(self._truth.classes[self._truth.counted]):
-            found, objects = Detections.of_class(k, predictions), self._truth.where(self._truth.classes == k)
+        for k in np.unique(self._truth.classes[self._truth.valid]):
+            found, objects = Detections.of_class(k, predictions), self._truth.select(self._truth.classes == k)
             per_class[k] = 100 * corloc(found, objects)
             precisions.append(100 * coco_average_precisions(found, objects))
         precisions = np.stack(precisions)
@@ -88,16 +88,15 @@ class LocalizationEvaluator(PerImageEvaluator):
 
 
 def corloc(found: Detections, objects: GroundTruth) -> float:
-    """Correct localization (Deselaers et al., 2012) of one class.
+    """Compute correct localization (Deselaers et al., 2012) of one class.
 
-    Over the images that hold the class, the fraction whose top-scoring box of that class has an IoU of at
-    least 0.5 with an object of that class. An image without such a box is a miss; of equally good boxes, the
-    first counts.
+    CorLoc is the fraction of images with the class whose top-scoring box has an IoU of at least 0.5 with an object of
+    the class. An image without detections is a miss. Of boxes with equal scores the first is used.
     """
-    objects = objects.where(objects.counted)
+    objects = objects.select(objects.valid)
     images, first = np.unique(found.images, return_index=True)
-    seen = objects.where(np.isin(objects.images, images))
-    top = found.boxes[first[np.searchsorted(images, seen.images)]]  # one per object
-    pair = (Boxes(torch.as_tensor(side, dtype=torch.float32)) for side in (top, seen.boxes))
-    hits = seen.images[matched_pairwise_iou(*pair).numpy() >= 0.5]
+    detected = objects.select(np.isin(objects.images, images))
+    top = found.boxes[first[np.searchsorted(images, detected.images)]]  # one per object
+    pair = (Boxes(torch.as_tensor(boxes, dtype=torch.float32)) for boxes in (top, detected.boxes))
+    hits = detected.images[matched_pairwise_iou(*pair).numpy() >= 0.5]
     return len(np.unique(hits)) / len(np.unique(objects.images))

@@ -1,8 +1,7 @@
-"""Multi-label classification metrics, as pure functions of arrays. Every result is a fraction in [0, 1].
+"""Multi-label classification metrics as pure functions of arrays; all results are fractions in [0, 1].
 
-N images, K classes. ``scores`` is (N, K), floating point and finite; ``labels`` is (N, K), 1 or True where
-the image has the class, 0 or False where it has not, -1 where it counts neither way. Wrong shapes and scores that
-are not finite raise ValueError.
+N images, K classes. ``scores`` is (N, K), floating point and finite. ``labels`` is (N, K): 1 = positive, 0 = negative,
+-1 = ignored; booleans are allowed. Other shapes and scores that are not finite raise ValueError.
 """
 
 from __future__ import annotations
@@ -12,30 +11,33 @@ from sklearn.metrics import average_precision_score
 
 
 def average_precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Average precision of each class by scikit-learn: not interpolated, equal scores counted as one rank.
+    """Compute the AP of each class with scikit-learn: not interpolated, equal scores share one rank.
 
     Returns:
-        (K,) float64, nan for a class without a positive.
+        (K,) float64, nan for a class without positives.
     """
-    scores, positive, known = _checked(scores, labels)
-    columns = [(y[k], s[k]) for y, s, k in zip(positive.T, scores.T, known.T)]
+    scores, positive, valid = _checked(scores, labels)
+    columns = [(y[v], s[v]) for y, s, v in zip(positive.T, scores.T, valid.T)]
     return np.array([average_precision_score(y, s) if y.any() else np.nan for y, s in columns], dtype=float)
 
 
 def ranked_average_precisions(scores: np.ndarray, labels: np.ndarray, *, interpolated: bool) -> np.ndarray:
-    """Average precision of each class, images ranked one by one: equal scores keep the order of the rows.
+    """Compute the AP of each class with one rank per image: equal scores keep the order of the rows.
 
-    The mean, over the positives, of the precision at their rank (of all images up to it). ``interpolated``: of the best
-    precision at this or any later rank, the area under PASCAL VOC's curve since 2010.
+    AP is the mean precision at the ranks of the positives.
+
+    Args:
+        scores, labels: (N, K).
+        interpolated: use the best precision at the same or any later rank, as PASCAL VOC since 2010.
 
     Returns:
-        (K,) float64, nan for a class without a positive.
+        (K,) float64, nan for a class without positives.
     """
-    scores, positive, known = _checked(scores, labels)
+    scores, positive, valid = _checked(scores, labels)
     precisions = np.full(scores.shape[1], np.nan)
     for k in np.flatnonzero(positive.any(0)):
-        order = np.argsort(-scores[known[:, k], k], kind="stable")
-        hits = positive[known[:, k], k][order]
+        order = np.argsort(-scores[valid[:, k], k], kind="stable")
+        hits = positive[valid[:, k], k][order]
         precision = hits.cumsum() / np.arange(1, hits.size + 1)
         if interpolated:
             precision = np.maximum.accumulate(precision[::-1])[::-1]
@@ -44,35 +46,34 @@ def ranked_average_precisions(scores: np.ndarray, labels: np.ndarray, *, interpo
 
 
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """mAP: mean of :func:`average_precisions` over the classes that have a positive. None has: ValueError."""
+    """Compute mAP, the mean of :func:`average_precisions` over classes with positives; ValueError if there are none."""
     return mean_of_classes(average_precisions(scores, labels))
 
 
 def mean_of_classes(precisions: np.ndarray) -> float:
-    """Mean of (K,) average precisions over the classes that have a positive, not nan. None has: ValueError."""
+    """Average (K,) APs over classes with positives (not nan); ValueError if there are none."""
     if np.isnan(precisions).all():
         raise ValueError("mAP is undefined: no class has a positive label.")
     return float(np.nanmean(precisions))
 
 
 def f1_scores(predictions: np.ndarray, labels: np.ndarray, *, zero_division: float = 0.0) -> dict[str, float]:
-    """Precision, recall and F1 of yes/no predictions, over classes (C) and overall (O).
+    """Compute precision, recall and F1 of binary predictions, per class (C) and overall (O).
 
-    ``CF1`` is the mean of the classes' F1, the paper's macro F1; ``CF1-of-means`` is the F1 of ``CP`` and
-    ``CR``, which many repositories call CF1. Means run over all K classes, and 0/0 is 0, scikit-learn's
-    ``zero_division=0``: a class that is never predicted has precision 0, one without a positive recall 0, one
-    with neither F1 0.
+    ``CF1`` is the mean F1 of the classes, the paper's macro F1. ``CF1-of-means`` is the F1 of ``CP`` and ``CR``, which
+    many repositories call CF1. Means are over all K classes. By default 0/0 is 0: a class that is never predicted has
+    precision 0, a class without positives has recall 0, a class with neither has F1 0.
 
     Args:
         predictions: (N, K) bool.
-        labels: (N, K); where they are -1, a prediction is neither right nor wrong.
-        zero_division: what 0/0 is instead, as scikit-learn's option of that name.
+        labels: (N, K); predictions for labels of -1 are ignored.
+        zero_division: value of 0/0, as in scikit-learn.
 
     Returns:
-        Fractions under ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR``.
+        ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP`` and ``OR``.
     """
-    predictions, positive, known = _checked(predictions, labels)
-    predictions = predictions.astype(bool) & known
+    predictions, positive, valid = _checked(predictions, labels)
+    predictions = predictions.astype(bool) & valid
     hits = (predictions & positive).sum(0)  # (K,)
     predicted, positives = predictions.sum(0), positive.sum(0)
     cp = _ratio(hits, predicted, zero_division).mean()
@@ -90,7 +91,7 @@ def f1_scores(predictions: np.ndarray, labels: np.ndarray, *, zero_division: flo
 
 
 def top_k_predictions(scores: np.ndarray, k: int = 3) -> np.ndarray:
-    """(N, K) bool: the min(k, K) best classes of each image; of equal scores, the lower class index wins."""
+    """Return (N, K) bool: the min(k, K) best classes of each image; ties go to the lower class index."""
     best = np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k]
     predictions = np.zeros(np.shape(scores), dtype=bool)
     np.put_along_axis(predictions, best, True, axis=1)
@@ -98,22 +99,25 @@ def top_k_predictions(scores: np.ndarray, k: int = 3) -> np.ndarray:
 
 
 def tune_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The one threshold for all classes that maximises CF1 + OF1; a class is predicted if score > threshold.
+    """Find the threshold, the same for all classes, that maximizes CF1 + OF1; scores above it are predicted.
 
-    The paper tunes "a class-independent confidence threshold" and does not say for what; CF1 and OF1 are what
-    it reports, so they count equally. The search is exact: every cut between two distinct scores is tried.
-    The threshold is the largest score left out (just under the lowest if all are in), which the dtype of the
-    scores represents exactly; of equally good cuts, the highest. No positive label at all: ValueError.
+    The paper tunes "a class-independent confidence threshold" without giving the criterion; CF1 and OF1 are the
+    metrics it reports. The search is exact: it tries every cut between two distinct scores. The threshold is the
+    largest score below the cut (just below the lowest score if all are predicted), in the dtype of the scores. Of
+    equally good cuts the highest is used.
+
+    Raises:
+        ValueError: There is no positive label.
     """
-    scores, positive, known = _checked(scores, labels)
+    scores, positive, valid = _checked(scores, labels)
     positives = positive.sum(0)  # (K,)
     if not positives.any():
-        raise ValueError("No threshold can be tuned: no class has a positive label.")
+        raise ValueError("The threshold cannot be tuned: no class has a positive label.")
     order = np.argsort(-scores, axis=0, kind="stable")  # (N, K): best image first, per class
-    ranked, hits, counted = (np.take_along_axis(x, order, axis=0) for x in (scores, positive, known))
-    class_f1 = _ratio(2 * hits.cumsum(0), counted.cumsum(0) + positives)  # (N, K)
-    # Lowering the threshold past a score changes one class's F1: running sums of the changes give every CF1.
-    changes, hits, ranked = (x[counted] for x in (np.diff(class_f1, axis=0, prepend=0), hits, ranked))  # (known,)
+    ranked, hits, valid = (np.take_along_axis(x, order, axis=0) for x in (scores, positive, valid))
+    class_f1 = _ratio(2 * hits.cumsum(0), valid.cumsum(0) + positives)  # (N, K)
+    # Lowering the threshold past a score changes the F1 of one class: cumulative sums of the changes give every CF1.
+    changes, hits, ranked = (x[valid] for x in (np.diff(class_f1, axis=0, prepend=0), hits, ranked))  # (valid,)
     sweep = np.argsort(-ranked, kind="stable")
     cf1 = changes[sweep].cumsum() / scores.shape[1]
     of1 = 2 * hits[sweep].cumsum() / (np.arange(1, sweep.size + 1) + positives.sum())
@@ -128,10 +132,10 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, zero_division: float 
 
 
 def _checked(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``values``, and where labels are positive and where they are known, both (N, K) bool."""
+    """Return ``values`` and (N, K) booleans: positive labels, and labels that are not ignored."""
     values, labels = np.asarray(values), np.asarray(labels).astype(np.int8)
     if values.ndim != 2 or values.shape != labels.shape:
         raise ValueError(f"Expected one shape (N, K), got {values.shape} and labels {labels.shape}.")
     if not np.isfinite(values).all():
-        raise ValueError("The scores hold NaN or infinity.")
+        raise ValueError("The scores have NaN or infinity.")
     return values, labels == 1, labels >= 0

@@ -1,4 +1,4 @@
-"""How well a model tells which classes an image holds: mAP, F1 over classes and overall, top-3."""
+"""Evaluator of multi-label classification: mAP, per-class and overall F1, top-3."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ logger = logging.getLogger(__name__)
 
 
 class MultiLabelEvaluator(PerImageEvaluator):
-    """Multi-label classification metrics, from ``"image_scores"`` in each output: (K,) probabilities.
+    """Multi-label classification metrics from ``"image_scores"`` of each output, (K,) probabilities.
 
-    ``evaluate`` returns ``{"multilabel": ...}``, in percent save for ``threshold``:
+    ``evaluate`` returns ``{"multilabel": ...}``, in percent except ``threshold``:
 
-    - ``mAP``, ``AP-<class>`` (nan where the class has no positive);
-    - ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR`` at ``threshold``: one for all classes
-      that maximises CF1 + OF1 on ``threshold_split``; a class is predicted if its score is above it;
-    - the same at threshold 0.5 (``CF1@0.5``, ...) and for the three best classes of an image
-      (``CF1-top3``, ...).
+    - ``mAP``, ``AP-<class>`` (nan for a class without positives);
+    - ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR`` for scores above ``threshold``, the same for
+      all classes, which maximizes CF1 + OF1 on ``threshold_split``;
+    - the same at threshold 0.5 (``CF1@0.5``, ...) and for the top 3 classes of each image (``CF1-top3``, ...).
 
-    :mod:`.metrics` defines each. With ``output_dir``, ``scores.npz`` there holds ``image_ids`` (N,),
+    The metrics are defined in :mod:`.metrics`. With ``output_dir``, ``scores.npz`` in it has ``image_ids`` (N,),
     ``scores`` (N, K) float32, ``labels`` (N, K) int8 and ``class_names`` (K,).
 
-    ``evaluate`` raises ValueError, naming the image, for one without a prediction or with scores that are NaN
-    or no probabilities, and FileNotFoundError if ``threshold_split`` has not been evaluated.
+    ``evaluate`` raises ValueError if an image has no prediction, or scores that are not probabilities, and
+    FileNotFoundError if ``threshold_split`` has not been evaluated.
     """
 
     def __init__(
@@ -42,27 +41,28 @@ class MultiLabelEvaluator(PerImageEvaluator):
         threshold_split: str | None = None,
         distributed: bool = True,
     ):
-        """
+        """Read the labels of the dataset.
+
         Args:
-            dataset_name: a registered dataset whose dicts have ``labels``, contiguous class indices, and, where some
-                are neither positive nor negative, ``ignore_labels``.
-            output_dir: where to write the scores; None writes nothing.
-            threshold_split: the split to tune the threshold on. Its own evaluator must have written its
-                scores before, to the directory of this name beside ``output_dir``. None: this very split.
+            dataset_name: a registered dataset whose dicts have ``labels`` and, optionally, ``ignore_labels``, both
+                contiguous class indices.
+            output_dir: folder for the scores; None writes nothing.
+            threshold_split: split to tune the threshold on. Its evaluator must have written its scores to the folder
+                of this name next to ``output_dir``. None: the dataset itself.
             distributed: gather the predictions of all ranks.
 
         Raises:
-            ValueError: labels missing or out of range, or a ``threshold_split`` without an ``output_dir``.
+            ValueError: Labels are missing or out of range, or ``threshold_split`` is given without ``output_dir``.
         """
         super().__init__(dataset_name, output_dir, distributed)
         if threshold_split is not None and output_dir is None:
-            raise ValueError("threshold_split needs output_dir: the split's scores are looked for beside it.")
+            raise ValueError("threshold_split needs output_dir: the scores of the split are read from next to it.")
         self._threshold_split = threshold_split
         self._labels = self._label_matrix()
 
     def read_output(self, image_id: Any, output: dict) -> np.ndarray:
         if "image_scores" not in output:
-            raise ValueError(f"The output for image {image_id!r} has no 'image_scores': {sorted(output)}.")
+            raise ValueError(f"The output for image {image_id!r} has no 'image_scores', only {sorted(output)}.")
         scores = output["image_scores"].detach().float().cpu().numpy()
         if scores.shape != (len(self.class_names),):
             raise ValueError(
@@ -88,8 +88,8 @@ class MultiLabelEvaluator(PerImageEvaluator):
 
     def _log(self, results: dict[str, float]) -> None:
         names = ["CF1", "CF1-of-means", "OF1", "CP", "CR", "OP", "OR"]
-        ways = {f"score > {results['threshold']:.4f}": "", "score > 0.5": "@0.5", "top-3": "-top3"}
-        rows = [[way, *(results[name + suffix] for name in names)] for way, suffix in ways.items()]
+        modes = {f"score > {results['threshold']:.4f}": "", "score > 0.5": "@0.5", "top-3": "-top3"}
+        rows = [[mode, *(results[name + suffix] for name in names)] for mode, suffix in modes.items()]
         table = tabulate(rows, headers=["predicted", *names], tablefmt="pipe", floatfmt=".2f")
         logger.info(f"{self.dataset_name}: mAP {results['mAP']:.2f}\n{table}")
 
@@ -106,7 +106,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
             if not all(0 <= label < len(row) for label in [*present, *ignored]):
                 raise ValueError(
                     f"Image {record['image_id']!r} of {self.dataset_name!r} has labels {present + ignored}, "
-                    f"but there are {len(row)} classes, counted from 0."
+                    f"but there are {len(row)} classes (0 to {len(row) - 1})."
                 )
             row[ignored] = -1
             row[present] = 1
@@ -116,8 +116,8 @@ class MultiLabelEvaluator(PerImageEvaluator):
         bad = invalid_rows(scores)
         if len(bad):
             raise ValueError(
-                f"{len(bad)} images have 'image_scores' that are NaN or no probabilities, the first being "
-                f"{self.image_ids[bad[0]]!r} with {scores[bad[0]]}; return probabilities, not logits."
+                f"'image_scores' of {len(bad)} images are NaN or outside [0, 1], first those of image "
+                f"{self.image_ids[bad[0]]!r}: {scores[bad[0]]}. Return probabilities, not logits."
             )
 
     def _save(self, scores: np.ndarray) -> None:
@@ -128,14 +128,14 @@ class MultiLabelEvaluator(PerImageEvaluator):
 
     def _tuned_threshold(self, scores: np.ndarray) -> float:
         if self._threshold_split is None:
-            logger.info(f"Threshold tuned on {self.dataset_name} itself, so F1 at it is optimistic.")
+            logger.info(f"Threshold tuned on {self.dataset_name} itself: F1 is optimistic.")
             return tune_threshold(scores, self._labels)
         path = self._output_dir.parent / self._threshold_split / SCORES_FILE
         logger.info(f"Threshold tuned on {path}.")
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing: the threshold is tuned on {path.parent.name!r}, so evaluate that split "
-                f"first, with output_dir {path.parent}."
+                f"{path} is missing: the threshold is tuned on {path.parent.name!r}; evaluate that split first, with "
+                f"output_dir {path.parent}."
             )
         tuning = read_scores(path, self.class_names)
         return tune_threshold(tuning.scores, tuning.labels)

@@ -1,4 +1,4 @@
-"""What the evaluators share: one prediction per image of a dataset, gathered over ranks, in order."""
+"""Base class of the evaluators: gathers one prediction per image, in the order of the dataset."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from wsd_distill.io import atomic_write
 
 
 class PerImageEvaluator(DatasetEvaluator, ABC):
-    """Keeps what ``read_output`` takes from the model's output for each image; ``summarize`` gets all of it.
+    """Keeps the result of ``read_output`` for each image and passes all of them to ``summarize``.
 
-    An image that comes twice (a distributed sampler may pad) counts once, its first prediction. ``process``
-    raises ValueError for an image that is not of the dataset, ``evaluate`` for one that was never processed.
-    With ``distributed``, ``evaluate`` returns None on every rank but the first.
+    If an image is processed twice (a distributed sampler may pad), its first prediction is used. ``process`` raises
+    ValueError for an image that is not in the dataset, ``evaluate`` for an image that was not processed. With
+    ``distributed``, ``evaluate`` returns None on all ranks but the first.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None, distributed: bool):
-        """``dataset_name``: registered in DatasetCatalog, with ``thing_classes`` in MetadataCatalog."""
+        """Load the dataset; it must have ``thing_classes`` in MetadataCatalog."""
         self.dataset_name = dataset_name
         self.class_names: list[str] = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._dataset: list[dict] = DatasetCatalog.get(dataset_name)
@@ -35,7 +35,7 @@ class PerImageEvaluator(DatasetEvaluator, ABC):
         self.image_ids = [record["image_id"] for record in self._dataset]
         self._index = {image_id: i for i, image_id in enumerate(self.image_ids)}
         if len(self._index) != len(self.image_ids):
-            raise ValueError(f"Dataset {dataset_name!r} has two images of one image_id; make them unique.")
+            raise ValueError(f"Dataset {dataset_name!r} has two images with the same image_id: make them unique.")
         self.reset()
 
     def reset(self) -> None:
@@ -56,32 +56,33 @@ class PerImageEvaluator(DatasetEvaluator, ABC):
             if not comm.is_main_process():
                 return None
         merged: dict[Any, Any] = {}
-        for part in reversed(parts):  # so that the lowest rank's prediction stays
+        for part in reversed(parts):  # the prediction of the lowest rank is kept
             merged.update(part)
         missing = [image_id for image_id in self.image_ids if image_id not in merged]
         if missing:
             raise ValueError(
                 f"{len(missing)} of the {len(self.image_ids)} images of {self.dataset_name!r} have no "
-                f"prediction, the first being {missing[0]!r}; run the model over the whole dataset."
+                f"prediction, first image {missing[0]!r}: run the model on the whole dataset."
             )
         return self.summarize([merged[image_id] for image_id in self.image_ids])
 
     @abstractmethod
     def read_output(self, image_id: Any, output: dict) -> Any:
-        """What to keep of one image's output, as NumPy arrays."""
+        """Convert one image's output to NumPy arrays to keep."""
 
     @abstractmethod
     def summarize(self, predictions: list) -> dict[str, dict[str, float]]:
-        """Detectron2's {task: {metric: value}} from what ``read_output`` gave, in the dataset's order."""
+        """Compute {task: {metric: value}} from the results of ``read_output``, in the order of the dataset."""
 
 
 def save_npz(path: Path, **arrays: Any) -> None:
-    with atomic_write(path) as tmp_path, open(tmp_path, "wb") as file:  # given a name, NumPy would change it
+    """Write an .npz file atomically."""
+    with atomic_write(path) as tmp_path, open(tmp_path, "wb") as file:  # NumPy appends .npz to a path
         np.savez(file, **arrays)
 
 
 def per_class_table(class_names: Sequence[str], values: Sequence[float], metric: str) -> str:
-    """A text table of one value per class, three classes a line."""
+    """Format a text table of one value per class, three classes per line."""
     cells = [cell for pair in zip(class_names, values) for cell in pair]
     rows = itertools.zip_longest(*[iter(cells)] * 6)
     return tabulate(rows, headers=["class", metric] * 3, tablefmt="pipe", floatfmt=".2f", numalign="right")

@@ -1,10 +1,10 @@
-"""T-WDet and S-Cls; importing this module puts both into Detectron2's META_ARCH_REGISTRY."""
+"""T-WDet and S-Cls; importing this module registers both in Detectron2's META_ARCH_REGISTRY."""
 
 from .backbones.resnet import make_res5, make_stages
 from .backbones.small import SmallConvNet
 from .backbones.timm import TimmBackbone, TimmHead
 from .backbones.vgg import VGG16
-from .checkpoints import pretrained  # noqa: F401  (makes pretrained:// known to Detectron2's PathManager)
+from .checkpoints import pretrained  # noqa: F401  (registers pretrained:// in Detectron2's PathManager)
 from .classifier import MultiLabelClassifier
 from .heads import FCHead, GlobalPoolHead, StageHead
 from .normalization import CAFFE_BGR, IMAGENET_RGB, INCEPTION_RGB, NormalizedImageModel
@@ -18,8 +18,8 @@ __all__ = [
     "WSDDN",
     "FCHead",
     "GlobalPoolHead",
-    "NormalizedImageModel",
     "MultiLabelClassifier",
+    "NormalizedImageModel",
     "SmallConvNet",
     "StageHead",
     "TimmBackbone",

@@ -1,4 +1,4 @@
-"""What turns a feature map, an RoI's or the whole image's, into a feature vector."""
+"""Heads: from the feature map of an RoI or of the whole image to a feature vector."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from .backbones.timm import TimmHead
 
 
 class FCHead(nn.Sequential):
-    """Fully connected layers fc6, fc7, ... with ReLU and dropout, as in VGG16; (M, C, h, w) -> (M, ``output_size``).
+    """Fully connected layers fc6, fc7, ... with ReLU and dropout, as in VGG16.
+
+    The input is (M, C, h, w), the output (M, ``output_size``).
 
     Args:
-        input_shape: (C, h, w) of one feature map. dims: widths of the layers. dropout: probability, after each layer.
-        pool: the map is first max-pooled in squares of this side, as pool5 does for a whole image; 1 does nothing.
-        batch_norm: normalise before each ReLU, for training from scratch.
+        input_shape: (C, h, w) of the feature map.
+        dims: width of each layer.
+        dropout: dropout probability after each layer.
+        pool: kernel size and stride of max pooling before fc6, as pool5 for a whole image; 1 for none.
+        batch_norm: use BatchNorm before each ReLU, for training from scratch.
     """
 
     def __init__(
@@ -44,28 +48,30 @@ class FCHead(nn.Sequential):
 
 
 class GlobalPoolHead(nn.Module):
-    """Mean or maximum over the map.
+    """Global average or max pooling.
 
     Args:
-        channels: C. mode: "avg" or "max".
+        channels: C.
+        mode: "avg" or "max".
     """
 
     def __init__(self, *, channels: int, mode: str = "avg"):
         super().__init__()
         if mode not in ("avg", "max"):
-            raise ValueError(f'mode is "avg" or "max", not {mode!r}')
+            raise ValueError(f'mode must be "avg" or "max", got {mode!r}')
         self.mode, self.output_size = mode, channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, C, h, w) -> (M, C)."""
+        """Map (M, C, h, w) to (M, C)."""
         return x.mean((2, 3)) if self.mode == "avg" else x.amax((2, 3))
 
 
 class StageHead(nn.Module):
-    """A network's last stage, then the mean over its map.
+    """The last stage of a network, followed by global average pooling.
 
     Args:
         stage: (M, C, h, w) -> (M, ``output_size``, h', w').
+        output_size: output channels of the stage.
     """
 
     def __init__(self, *, stage: nn.Module, output_size: int):
@@ -73,22 +79,25 @@ class StageHead(nn.Module):
         self.stage, self.output_size = stage, output_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, C, h, w) -> (M, output_size)."""
+        """Map (M, C, h, w) to (M, output_size)."""
         return self.stage(x).mean((2, 3))
 
 
-def build_head(cfg, shape: ShapeSpec, side: int, pool: int = 1) -> nn.Module:
-    """The head that ``cfg.MODEL.IMAGE_LEVEL.HEAD`` names, for YAML users.
+def build_head(cfg, shape: ShapeSpec, size: int, pool: int = 1) -> nn.Module:
+    """Build the head ``cfg.MODEL.IMAGE_LEVEL.HEAD`` of a YAML config.
 
-    "fc", "avg" or "max"; "res5" after a ResNet's res4; "timm" for what follows IN_FEATURE in ``cfg.MODEL.TIMM``.
+    "fc", "avg" or "max"; "res5" after res4 of a ResNet; "timm" for the layers after IN_FEATURE in ``cfg.MODEL.TIMM``.
 
     Args:
-        shape: of the backbone's map. side: of the square that the head gets. pool: as in FCHead.
+        cfg: config with the keys of ``add_wsd_distill_config``.
+        shape: shape of the backbone's feature map.
+        size: height and width of the head's input.
+        pool: as in FCHead.
     """
     node, name = cfg.MODEL.IMAGE_LEVEL, cfg.MODEL.IMAGE_LEVEL.HEAD
     if name == "fc":
         options = {"dims": node.FC_DIMS, "dropout": node.DROPOUT, "batch_norm": node.BATCH_NORM}
-        return FCHead(input_shape=(shape.channels, side, side), pool=pool, **options)
+        return FCHead(input_shape=(shape.channels, size, size), pool=pool, **options)
     if name == "res5":
         stage = make_res5(depth=cfg.MODEL.RESNETS.DEPTH, norm=cfg.MODEL.RESNETS.NORM)
         return StageHead(stage=stage, output_size=2 * shape.channels)

@@ -1,10 +1,13 @@
-"""Pixel statistics and channel order, which belong to the weights that were trained with them."""
+"""Pixel statistics, input size and checks of loaded weights, shared by T-WDet and S-Cls."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from detectron2.structures import ImageList
+from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
+
+from wsd_distill.data.image import resize_to_square
 
 IMAGENET_RGB = {
     "pixel_mean": [123.675, 116.28, 103.53],
@@ -13,10 +16,12 @@ IMAGENET_RGB = {
 }
 INCEPTION_RGB = {"pixel_mean": [127.5, 127.5, 127.5], "pixel_std": [127.5, 127.5, 127.5], "image_format": "RGB"}
 CAFFE_BGR = {"pixel_mean": [103.939, 116.779, 123.68], "pixel_std": [1.0, 1.0, 1.0], "image_format": "BGR"}
+NORMALIZATION_KEYS = ("pixel_mean", "pixel_std", "channel_order")
+CLASSIFICATION_LAYERS = ("cls_branch.", "det_branch.", "classifier.")  # absent from ImageNet weights
 
 
 def normalization_state(pixel_mean: list[float], pixel_std: list[float], image_format: str) -> dict[str, Tensor]:
-    """What a ``state_dict`` says of pixels; ``channel_order`` is the ASCII of ``image_format``."""
+    """Return the ``state_dict`` entries; ``channel_order`` is ``image_format`` in ASCII."""
     return {
         "pixel_mean": torch.tensor(pixel_mean).view(-1, 1, 1),
         "pixel_std": torch.tensor(pixel_std).view(-1, 1, 1),
@@ -24,26 +29,34 @@ def normalization_state(pixel_mean: list[float], pixel_std: list[float], image_f
     }
 
 
-def describe_normalization(entries: dict[str, Tensor]) -> str:
-    """As a config has it: ``pixel_mean=[...] pixel_std=[...] image_format=...``."""
-    mean, std = ([round(x, 3) for x in entries[key].flatten().tolist()] for key in ("pixel_mean", "pixel_std"))
-    return f"pixel_mean={mean} pixel_std={std} image_format={bytes(entries['channel_order'].tolist()).decode()}"
+def describe_normalization(state: dict[str, Tensor]) -> str:
+    """Format ``state_dict`` entries as config overrides: ``pixel_mean=[...] pixel_std=[...] image_format=...``."""
+    mean, std = ([round(x, 3) for x in state[key].flatten().tolist()] for key in ("pixel_mean", "pixel_std"))
+    return f"pixel_mean={mean} pixel_std={std} image_format={bytes(state['channel_order'].tolist()).decode()}"
 
 
 class NormalizedImageModel(nn.Module):
-    """Base of T-WDet and S-Cls: normalises images, and refuses weights that expect other pixels.
+    """Base of T-WDet and S-Cls: normalizes images and checks the weights that are loaded.
 
-    Mean, deviation and channel order are in the ``state_dict``, so that every file of weights carries its own. Loading
-    a file with others, or with none, is a RuntimeError that says what to set, whatever ``strict`` is.
+    Mean, standard deviation and channel order are part of the ``state_dict``. Loading raises a RuntimeError, whatever
+    ``strict`` is, in two cases:
+
+    - The weights have another normalization, or none. The error says what to set.
+    - Keys are missing or have another shape. Weights without a classification layer, such as ImageNet weights, may
+      lack the classification layers and new layers of the head. A checkpoint of T-WDet or S-Cls must match exactly.
 
     Args:
-        pixel_mean, pixel_std: per channel, in the order of ``image_format``.
-        image_format: channel order of the images, which the mapper reads in the same.
+        pixel_mean, pixel_std: statistics per channel, in the order of ``image_format``.
+        image_format: channel order of the inputs, "RGB" or "BGR".
+        input_size: height and width to which ``resize_to_input`` resizes; None keeps images as they are.
     """
 
-    def __init__(self, pixel_mean: list[float], pixel_std: list[float], image_format: str):
+    def __init__(
+        self, pixel_mean: list[float], pixel_std: list[float], image_format: str, input_size: int | None = None
+    ):
         super().__init__()
         self.image_format = image_format
+        self.input_size = input_size
         for name, value in normalization_state(pixel_mean, pixel_std, image_format).items():
             self.register_buffer(name, value)
 
@@ -52,36 +65,95 @@ class NormalizedImageModel(nn.Module):
         return self.pixel_mean.device
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise and batch; smaller images are padded with zeros at the right and the bottom."""
+        """Normalize and batch images; smaller ones are zero-padded at the right and the bottom."""
         images = [(x["image"].to(self.device).float() - self.pixel_mean) / self.pixel_std for x in batched_inputs]
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
+    def resize_to_input(self, x: dict) -> dict:
+        """Resize an input to a square of ``input_size``, as the mapper does; used at test time.
+
+        Args:
+            x: ``image`` (3, H, W) in 0..255 and, optionally, ``proposals`` in its pixels. ``views`` stay as they are.
+
+        Returns:
+            The resized input; ``height`` and ``width`` default to those of the given image.
+        """
+        height, width = x["image"].shape[-2:]
+        side = self.input_size
+        if side is None or (height, width) == (side, side):
+            return x
+        pixels = np.ascontiguousarray(x["image"].round().byte().permute(1, 2, 0).cpu().numpy())  # (H, W, 3)
+        resized = {"height": height, "width": width, **x, "image": resize_to_square(pixels, side)}
+        if "proposals" in x:
+            boxes = x["proposals"].proposal_boxes.clone()
+            boxes.scale(side / width, side / height)
+            boxes.clip((side, side))
+            resized["proposals"] = Instances((side, side), proposal_boxes=boxes, scores=x["proposals"].scores)
+        return resized
+
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
-        own = {name: getattr(self, name).cpu() for name in ("pixel_mean", "pixel_std", "channel_order")}
+        own = {name: getattr(self, name).cpu() for name in NORMALIZATION_KEYS}
         theirs = {name: state_dict[prefix + name].cpu() for name in own if prefix + name in state_dict}
         if len(theirs) < len(own):
             errors.append(
-                "the weights do not say which pixels they expect (pixel_mean, pixel_std, channel_order): "
-                "tools/convert_weights.py converts the files of others"
+                f"the weights lack their normalization ({', '.join(NORMALIZATION_KEYS)}): convert the files of other "
+                "projects with tools/convert_weights.py"
             )
         elif not all(_same(own[name], theirs[name]) for name in own):
             errors.append(
-                f"the weights expect other pixels than the model gives them ({describe_normalization(own)}): "
+                f"the weights have another normalization than the model ({describe_normalization(own)}): "
                 f"set the model's {describe_normalization(theirs)}"
             )
-        _drop_aliases(state_dict, [prefix + name for name in self.state_dict()])
+        keys = {prefix + name for name in self.state_dict()}
+        _drop_aliases(state_dict, keys)
+        found = {key[len(prefix) :] for key in state_dict if key.startswith(prefix)}
+        # A model's own state_dict() has metadata, even after a checkpointer has dropped keys of another shape.
+        errors += _key_errors({key[len(prefix) :] for key in keys}, found, is_trained="version" in local_metadata)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
 
-def _drop_aliases(state_dict: dict[str, Tensor], own: list[str]) -> None:
-    """Converted files have some tensors under two names (``weights/convert.py``), of which a model uses one.
+def _drop_aliases(state_dict: dict[str, Tensor], own: set[str]) -> None:
+    """Drop second names of tensors that the model uses.
 
-    The other is no unexpected key: hundreds of them in the log would hide those that are.
+    Converted files have some tensors under two names (``checkpoints/converters.py``). Hundreds of unused ones would
+    hide unexpected keys in the log.
     """
     used = {state_dict[key].data_ptr() for key in own if key in state_dict}
     for key in set(state_dict).difference(own):
         if state_dict[key].data_ptr() in used:
             del state_dict[key]
+
+
+def _key_errors(own: set[str], found: set[str], is_trained: bool) -> list[str]:
+    """Compare the keys of a model and of weights.
+
+    Args:
+        own, found: keys of the model and of the weights.
+        is_trained: the weights are a checkpoint of T-WDet or S-Cls; True if they have a classification layer.
+    """
+    is_trained = is_trained or any(key.startswith(CLASSIFICATION_LAYERS) for key in found)
+    missing, unexpected = own - found, found - own
+    if not is_trained:
+        missing, unexpected = {key for key in missing if not _is_new_layer(key, found)}, set()
+    lists = {"missing or of another shape": missing, "not in the model": unexpected}
+    # BatchNorm creates num_batches_tracked itself. The normalization has its own error.
+    lists = {
+        text: sorted(key for key in keys if not key.endswith(("num_batches_tracked", *NORMALIZATION_KEYS)))
+        for text, keys in lists.items()
+    }
+    texts = [f"{len(keys)} keys {text}: {', '.join(keys)}" for text, keys in lists.items() if keys]
+    if not texts:
+        return []
+    hint = "use the config of the training that wrote them" if is_trained else "use ImageNet weights of this backbone"
+    return [f"the weights do not fit the model; {hint}, or other weights. {'; '.join(texts)}"]
+
+
+def _is_new_layer(key: str, found: set[str]) -> bool:
+    """Whether ImageNet weights may lack ``key``: a classification layer, or a layer of the head missing as a whole."""
+    layer = ".".join(key.split(".")[:2]) + "."
+    return key.startswith(CLASSIFICATION_LAYERS) or (
+        key.startswith("head.") and not any(other.startswith(layer) for other in found)
+    )
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""T-WDet: WSDDN (Bilen and Vedaldi, CVPR 2016) on any backbone, the paper's Section 3.1."""
+"""T-WDet: WSDDN (Bilen and Vedaldi, CVPR 2016) on any backbone, Section 3.1."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .normalization import NormalizedImageModel
 
 @dataclass
 class WSDDNOutput:
-    """What T-WDet says of a batch of N images, lists having one entry an image.
+    """T-WDet outputs for a batch of N images; lists have one entry per image.
 
     Attributes:
-        features: name -> (N, C, h, w) of the backbone.
-        boxes: the proposals in pixels of the input.
+        features: backbone feature maps, name -> (N, C, h, w).
+        boxes: proposals in pixels of the input.
         cls_logits, det_logits: (R_n, K) M^c and M^d.
     """
 
@@ -38,17 +38,17 @@ class WSDDNOutput:
 
     @cached_property
     def scores(self) -> list[Tensor]:
-        """S of each image, (R_n, K)."""
+        """(R_n, K) S of each image."""
         return [fused_scores(c, d) for c, d in zip(self.cls_logits, self.det_logits)]
 
     @property
     def image_scores(self) -> Tensor:
-        """p = sum_R S, (N, K)."""
+        """(N, K) p = sum_R S."""
         return torch.stack([s.sum(0) for s in self.scores])
 
     @property
     def objectness(self) -> list[Tensor]:
-        """s' = sum_K S of each image, (R_n,) (Section 3.2)."""
+        """(R_n,) s' = sum_K S of each image (Section 3.2)."""
         return [s.sum(1) for s in self.scores]
 
 
@@ -57,17 +57,20 @@ class WSDDN(NormalizedImageModel):
     """Backbone -> s_R * RoIPool(F; R) (Eq. 2) -> head -> two branches -> S = softmax_K * softmax_R -> p = sum_R S.
 
     Args:
-        backbone: gives a dict of feature maps.
-        in_feature: the map that is pooled.
-        head: (M, C, h, w) -> (M, ``output_size``), the box head.
+        backbone: returns a dict of feature maps.
+        in_feature: feature map to pool from; its stride sets the scale of RoI pooling.
+        head: box head, (M, C, pooler_size, pooler_size) -> (M, ``output_size``).
         num_classes: K.
+        pixel_mean, pixel_std, image_format: as in NormalizedImageModel.
+        pooler_size: height and width of the pooled features.
+        pooler_type: type of RoI pooling, as in Detectron2's ROIPooler.
         score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2: 1, 0.
-        test_nms_thresh: IoU above which inference drops the lower of two boxes of one class.
-        test_topk_per_image: detections kept for each image; None keeps all, up to R * K, of which LocalizationEvaluator
-            takes the 100 best of each class.
-        proposer: finds proposals at test time for inputs that bring none: input dict -> Instances, as ``forward`` wants
-            them (``wsd_distill.proposals.image_proposals``); None makes such an input an error.
-        pixel_mean, pixel_std, image_format: as NormalizedImageModel.
+        test_nms_thresh: IoU threshold of the NMS per class at test time.
+        test_topk_per_image: maximum number of detections per image; None keeps all (up to R * K).
+            LocalizationEvaluator uses the 100 best per class.
+        proposer: computes proposals at test time for inputs without proposals: input dict -> Instances, as in
+            ``forward`` (``wsd_distill.proposals.image_proposals``); None makes such an input an error.
+        input_size: images of another size are resized to this square at test time, as in the mapper; None keeps them.
     """
 
     @configurable
@@ -88,8 +91,9 @@ class WSDDN(NormalizedImageModel):
         test_nms_thresh: float = 0.4,
         test_topk_per_image: int | None = None,
         proposer: Callable[[dict], Instances] | None = None,
+        input_size: int | None = None,
     ):
-        super().__init__(pixel_mean, pixel_std, image_format)
+        super().__init__(pixel_mean, pixel_std, image_format, input_size)
         self.backbone = backbone
         self.in_feature = in_feature
         scale = 1 / backbone.output_shape()[in_feature].stride
@@ -110,48 +114,49 @@ class WSDDN(NormalizedImageModel):
     def from_config(cls, cfg):
         backbone = build_backbone(cfg)
         node, in_feature = cfg.MODEL.WSDDN, cfg.MODEL.IMAGE_LEVEL.IN_FEATURE
-        shape = backbone.output_shape()[in_feature]
-        side = cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION
+        pooler_size = cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION
         return {
             "backbone": backbone,
             "in_feature": in_feature,
-            "head": build_head(cfg, shape, side),
+            "head": build_head(cfg, backbone.output_shape()[in_feature], pooler_size),
             "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "image_format": cfg.INPUT.FORMAT,
-            "pooler_size": side,
+            "pooler_size": pooler_size,
             "pooler_type": cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE,
             "score_scale": node.SCORE_SCALE,
             "score_shift": node.SCORE_SHIFT,
             "test_nms_thresh": node.NMS_THRESH_TEST,
             "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE if cfg.TEST.DETECTIONS_PER_IMAGE >= 0 else None,
             "proposer": locate(node.PROPOSER)(cfg) if node.PROPOSER else None,
+            "input_size": node.INPUT_SIZE,
         }
 
-    def forward(self, batched_inputs: list[dict]):
-        """
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Compute the loss in training, predictions otherwise.
+
         Args:
-            batched_inputs: one dict an image: ``image`` (3, H, W) uint8, ``proposals`` Instances with
-                ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training
-                ``labels`` (K,); at test time optionally ``height`` and ``width`` of the original image, to which boxes
-                are scaled, and ``views``, as many for every input: dicts with an ``image`` and the same R
-                ``proposals``, over which S is averaged in place of ``image``.
+            batched_inputs: one dict per image with ``image`` (3, H, W) uint8 and ``proposals``, Instances with
+                ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training also ``labels`` (K,). At
+                test time optionally ``height`` and ``width`` of the original image, to which boxes are scaled, and
+                ``views``, the same number for each image: dicts with an ``image`` and the same R ``proposals``; their
+                S is averaged and replaces that of ``image``.
 
         Returns:
-            In training ``{"loss_image": scalar}``; otherwise for each image ``image_scores`` (K,), p, and ``instances``
-            with ``pred_boxes``, ``scores`` (entries of S, unrounded and without a floor) and ``pred_classes``.
+            In training ``{"loss_image": scalar}``. Otherwise for each image a dict with ``image_scores`` (K,), p, and
+            ``instances`` with ``pred_boxes``, ``scores`` (entries of S, without a minimum) and ``pred_classes``.
 
         Raises:
-            ValueError: an input without proposals (named), in training or without a ``proposer``.
+            ValueError: An input has no proposals, in training or without a ``proposer``.
         """
         if self.training:
             return self.losses(self.compute_outputs(batched_inputs), batched_inputs)
-        batched_inputs = [self._ensure_proposals(x) for x in batched_inputs]
+        batched_inputs = [self.resize_to_input(self._ensure_proposals(x)) for x in batched_inputs]
         return self.inference(self.average_scores(batched_inputs), batched_inputs)
 
     def compute_outputs(self, batched_inputs: list[dict]) -> WSDDNOutput:
-        """Features and logits, with one RoI pooling and one pass of the head for all images."""
+        """Compute features and logits, with one RoI pooling and one pass of the head for all images."""
         _check_proposals(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -167,17 +172,18 @@ class WSDDN(NormalizedImageModel):
         )
 
     def losses(self, output: WSDDNOutput, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """Compute the loss of the image scores on the image-level labels."""
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
         return {"loss_image": image_level_bce(output.image_scores, labels)}
 
     def average_scores(self, batched_inputs: list[dict]) -> list[Tensor]:
-        """S of each image, (R_n, K): the mean over its views where there are some (WSDDN's test-time averaging)."""
+        """Compute (R_n, K) S of each image, averaged over its views if there are any."""
         views = zip(*(x.get("views", [x]) for x in batched_inputs))
-        scores = [self.compute_outputs(list(view)).scores for view in views]  # a view of all images at a time
+        scores = [self.compute_outputs(list(view)).scores for view in views]  # one view of all images at a time
         return [torch.stack(per_image).mean(0) for per_image in zip(*scores)]
 
     def inference(self, scores: list[Tensor], batched_inputs: list[dict]) -> list[dict]:
-        """Results from S of each image, (R_n, K)."""
+        """Build the predictions from (R_n, K) S of each image."""
         results = []
         for x, s in zip(batched_inputs, scores):
             size = x["image"].shape[-2:]
@@ -187,7 +193,7 @@ class WSDDN(NormalizedImageModel):
         return results
 
     def _detect(self, boxes: Boxes, scores: Tensor, image_size: tuple[int, int]) -> Instances:
-        """Non-maximum suppression over each column of S (R, K); the best detection first."""
+        """Apply NMS to each column of S (R, K) and sort detections by falling score."""
         kept = [nms(boxes.tensor, column, self.test_nms_thresh) for column in scores.T.contiguous()]
         rows = torch.cat(kept)
         classes = torch.cat([torch.full_like(k, i) for i, k in enumerate(kept)])
@@ -205,6 +211,6 @@ def _check_proposals(batched_inputs: list[dict]) -> None:
     for x in batched_inputs:
         if "proposals" not in x:
             raise ValueError(
-                f"{x.get('file_name', 'an input')} has no proposals, and T-WDet needs them: name a proposal store "
+                f"{x.get('file_name', 'an input')} has no proposals, which T-WDet needs: set a proposal store "
                 "(dataloader.test.<split>.loader.proposals) or, for images without views, give the model a proposer"
             )

@@ -1,1 +1,1 @@
-"""Images to proposal stores: generators of object proposals, and what runs them over a dataset."""
+"""Object proposals: generators, file formats and their conversion."""

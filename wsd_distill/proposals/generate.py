@@ -1,8 +1,8 @@
-"""Run a generator of object proposals over a dataset: dataset dicts in, proposal store out.
+"""Run a proposal generator over a dataset: dataset dicts in, proposal store out.
 
-The work is split into parts of a few images. Each finished part is a small store of its own in
-``<output>.parts/``, so that an interrupted run goes on where it was; in the end they become one file. Shards of a
-run, on one machine or several, share that folder.
+The work is split into parts of a few images. Each finished part is a small store in ``<output>.parts/``, so that an
+interrupted run can be resumed; the parts are merged in the end. Shards of a run, on one or several machines, share
+that folder.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
 from ..data.image import read_rgb
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+from ..data.types import DatasetDict
 from ..data.workers import raise_if_cancelled, run_jobs
-from .boxes import clip_boxes
+from .clipping import clip_boxes
+from .generators import Proposer
 from .progress import progress_bar
 from .recall import proposal_recall
 from .sharding import Shard, claim_shard, describe_mismatch, fingerprint, image_fingerprint, merge_when_complete
@@ -29,18 +30,8 @@ from .sharding import Shard, claim_shard, describe_mismatch, fingerprint, image_
 logger = logging.getLogger(__name__)
 
 
-class Proposer(Protocol):
-    """Image (H, W, 3) uint8 RGB -> boxes (R, 4) XYXY_ABS in its pixels, scores (R,)."""
-
-    name: str
-    parameters: dict  # all that boxes depend on, as JSON
-    in_workers: bool  # picklable and small enough for many processes; otherwise it works in this one
-
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
-
-
 def generate(
-    dataset_dicts: list[dict],
+    dataset_dicts: list[DatasetDict],
     dataset_name: str,
     proposer: Proposer,
     output: str | os.PathLike,
@@ -51,45 +42,52 @@ def generate(
     read_image: Callable[[str], np.ndarray] = read_rgb,
     overwrite: bool = False,
 ) -> ProposalStore | None:
-    """Make the proposal store ``output``, or go on with it, and log a summary.
+    """Create or resume the proposal store ``output``, and log a summary.
 
-    An image that cannot be read, or that the proposer fails on or has values for that are not finite, gets no box,
-    so that the mapper takes the whole image; the log and the store's ``metadata.failures`` name it. Boxes are clipped
-    to the image; those without an area in it are dropped and counted. A store that is there already, for the same
-    images (ids and, of some, the file's size) and parameters, is returned as it is; the log names its failures.
+    Boxes are clipped to the image; those without area are dropped and counted. An image that cannot be read, or for
+    which the proposer fails or returns values that are not finite, gets no box, so that the mapper uses the whole
+    image; the log and the store's ``metadata.failures`` name it. An existing store of the same images (ids and a sample
+    of the file sizes) and the same parameters is reused.
 
     Args:
-        dataset_dicts: with image_id, file_name and, where known, height and width; the summary uses ``annotations``.
-        num_workers: processes; 0 works in this one.
-        shard: which share of the work to do.
-        read_image: file name -> (H, W, 3) uint8 RGB.
+        dataset_dicts: images; only ``image_id`` and ``file_name`` are required, ``height`` and ``width`` are checked if
+            present, ``annotations`` are used for the summary.
+        dataset_name: registered name, saved in the store.
+        proposer: computes the proposals.
+        output: path of the store.
+        num_workers: number of processes; 0 runs in this one.
+        shard: share of the work to do.
+        images_per_part: images per part.
+        read_image: reads (H, W, 3) uint8 RGB from a file.
         overwrite: replace an existing store.
 
     Returns:
-        The store; None where other shards have still to do their share.
+        The store, or None if other shards have not finished.
 
     Raises:
-        FileExistsError: ``output`` or its parts are there, made from other images or with other parameters.
-        ValueError: a dataset dict lacks a key, or two have one id.
-        RuntimeError: every image failed, a worker was killed, or another process is at work on the same shard.
+        FileExistsError: ``output`` or its parts exist, with other images or parameters.
+        ValueError: a dataset dict lacks a key, or an image id is not unique.
+        RuntimeError: every image failed, a worker was killed, or another process is processing the same shard.
     """
     output = os.fspath(output)
-    records = _sorted_records(dataset_dicts)
-    pictures = image_fingerprint([record["file_name"] for record in records])
+    records = _sort_records(dataset_dicts)
     metadata = StoreMetadata(
-        dataset_name, proposer.name, json.loads(json.dumps(proposer.parameters)), pictures=pictures
+        dataset_name,
+        proposer.name,
+        json.loads(json.dumps(proposer.parameters)),
+        image_fingerprint=image_fingerprint([record["file_name"] for record in records]),
     )
-    wanted = fingerprint(metadata, [str(record["image_id"]) for record in records])
+    expected = fingerprint(metadata, [str(record["image_id"]) for record in records])
     if os.path.exists(output) and not overwrite:
-        return _reuse_store(output, wanted)
+        return _reuse_store(output, expected)
     folder = f"{output}.parts"
     starts = range(0, len(records), images_per_part)
     parts = [os.path.join(folder, f"{start // images_per_part:06d}.arrow") for start in starts]
-    with claim_shard(folder, {**wanted, "images_per_part": images_per_part}, shard) as there:
+    with claim_shard(folder, {**expected, "images_per_part": images_per_part}, shard) as folder_exists:
         jobs = [
             (records[start : start + images_per_part], part, metadata, proposer, read_image)
             for number, (start, part) in enumerate(zip(starts, parts))
-            if there and shard.takes(number)
+            if folder_exists and shard.contains(number)
         ]
         _make_parts(jobs, num_workers if proposer.in_workers else 0)
         store = merge_when_complete(folder, parts, output, metadata, len(records))
@@ -98,90 +96,91 @@ def generate(
     return store
 
 
-def _sorted_records(dataset_dicts: list[dict]) -> list[dict]:
-    """What workers need of the dataset dicts, in the order of the store."""
+def _sort_records(dataset_dicts: list[DatasetDict]) -> list[dict]:
+    """Return the keys that workers need, in the order of the store."""
     for record in dataset_dicts:
-        sized = "height" in record or "width" in record
-        keys = ("image_id", "file_name", *(("height", "width") if sized else ()))
-        missing = [key for key in keys if key not in record]
+        has_size = "height" in record or "width" in record
+        required = ("image_id", "file_name", *(("height", "width") if has_size else ()))
+        missing = [key for key in required if key not in record]
         if missing:
             name = record.get("image_id", record.get("file_name"))
             raise ValueError(f"image {name}: its dataset dict lacks {missing}")
-    kept = ("image_id", "file_name", "height", "width")
-    records = [{key: record[key] for key in kept if key in record} for record in dataset_dicts]
+    keys = ("image_id", "file_name", "height", "width")
+    records = [{key: value for key, value in record.items() if key in keys} for record in dataset_dicts]
     records.sort(key=lambda record: str(record["image_id"]))
     for before, after in zip(records, records[1:]):
         if str(before["image_id"]) == str(after["image_id"]):
-            raise ValueError(f"two images have the id '{after['image_id']}'")
+            raise ValueError(f"duplicate image id '{after['image_id']}'")
     return records
 
 
-def _reuse_store(output: str, wanted: dict) -> ProposalStore:
+def _reuse_store(output: str, expected: dict) -> ProposalStore:
     store = ProposalStore(output)
-    other = describe_mismatch(fingerprint(store.metadata, store), wanted)
-    if other:
-        raise FileExistsError(f"{output} has other settings ({other}): give --overwrite or another --output")
-    logger.info("%s is already there, with %d images and these parameters: nothing to do", output, len(store))
+    mismatch = describe_mismatch(fingerprint(store.metadata, store), expected)
+    if mismatch:
+        raise FileExistsError(f"{output} has other settings ({mismatch}): use --overwrite or another --output")
+    logger.info("%s already exists, with %d images and these parameters: nothing to do", output, len(store))
     _log_failures(store)
     if store.metadata.failures:
-        logger.warning("%s keeps these as they were: if they are mended since, give --overwrite", output)
+        logger.warning("%s is reused with these failures: once they are fixed, use --overwrite", output)
     return store
 
 
 def _make_parts(jobs: list[tuple], num_workers: int) -> None:
-    """Of one shard; those that are there already stay."""
+    """Create the parts of one shard that do not exist yet."""
     missing = [job for job in jobs if not os.path.exists(job[1])]
-    images, left = (sum(len(job[0]) for job in some) for some in (jobs, missing))
+    images, remaining = (sum(len(job[0]) for job in some) for some in (jobs, missing))
     started = time.perf_counter()
-    with progress_bar(images, images - left) as progress:
-        with closing(run_jobs(_make_part, missing, num_workers)) as finished:  # stops workers on Ctrl-C
+    with progress_bar(images, images - remaining) as progress:
+        with closing(run_jobs(_make_part, missing, num_workers)) as finished:  # stops the workers on Ctrl-C
             for count in finished:
                 progress.update(count)
-    rate = left / (time.perf_counter() - started)
-    logger.info("%d images, %d of them now, %.1f images/s", images, left, rate)
+    rate = remaining / (time.perf_counter() - started)
+    logger.info("%d images, %d of them in this run, %.1f images/s", images, remaining, rate)
 
 
 def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:
-    rows, failures, dropped = [], {}, 0
+    rows, failures, dropped_boxes = [], {}, 0
     for record in records:
         raise_if_cancelled()
         image_id = str(record["image_id"])
         try:
-            boxes, scores, outside = _propose(record, proposer, read)
-        except Exception as error:  # whatever is wrong with an image, the others go on
+            boxes, scores, dropped = _propose(record, proposer, read)
+        except Exception as error:  # one bad image must not stop the others
             failures[image_id] = f"{record['file_name']}: {type(error).__name__}: {error}"
-            boxes, scores, outside = np.zeros((0, 4)), np.zeros(0), 0
+            boxes, scores, dropped = np.zeros((0, 4)), np.zeros(0), 0
         rows.append((image_id, boxes, scores))
-        dropped += outside
-    with ProposalStoreWriter(path, replace(metadata, failures=failures, dropped_boxes=dropped)) as writer:
+        dropped_boxes += dropped
+    with ProposalStoreWriter(path, replace(metadata, failures=failures, dropped_boxes=dropped_boxes)) as writer:
         for row in rows:
             writer.write(*row)
     return len(records)
 
 
 def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarray, np.ndarray, int]:
-    """Boxes within the image, their scores, and how many boxes were dropped since they had no area there."""
+    """Return clipped boxes, their scores, and the number of boxes dropped."""
     image = read(record["file_name"])
-    if "height" in record and image.shape[:2] != (record["height"], record["width"]):
-        said = f"{record['width']} x {record['height']}"
-        raise ValueError(f"the picture is {image.shape[1]} x {image.shape[0]}, its dataset dict says {said}")
+    height, width = image.shape[:2]
+    if "height" in record and (height, width) != (record["height"], record["width"]):
+        size = f"{record['width']} x {record['height']}"
+        raise ValueError(f"the image is {width} x {height}, its dataset dict has {size}")
     boxes, scores = proposer(image)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise ValueError(f"{proposer.name} gives boxes or scores that are not finite")
-    boxes, scores, counts = clip_boxes(boxes, scores, *image.shape[:2])
+        raise ValueError(f"{proposer.name} returned boxes or scores that are not finite")
+    boxes, scores, counts = clip_boxes(boxes, scores, height, width)
     return boxes, scores, counts.dropped
 
 
-def _log_summary(store: ProposalStore, dataset_dicts: list[dict]) -> None:
+def _log_summary(store: ProposalStore, dataset_dicts: list[DatasetDict]) -> None:
     counts = [len(scores) for _, (_, scores) in store.items()] or [0]
     logger.info("%s: %d images", store.path, len(store))
     logger.info("boxes per image: min %d, mean %.1f, max %d", min(counts), np.mean(counts), max(counts))
     if store.metadata.dropped_boxes:
-        logger.info("%d boxes had no area within their image and were dropped", store.metadata.dropped_boxes)
+        logger.info("%d boxes without area inside their image were dropped", store.metadata.dropped_boxes)
     recall = proposal_recall(store, dataset_dicts)
     if recall is not None:
-        for threshold, at in zip((0.5, 0.7), recall.T):
-            logger.info("recall at IoU %.1f: %.3f with 100 boxes, %.3f with 500", threshold, *at)
+        for threshold, at_limits in zip((0.5, 0.7), recall.T):
+            logger.info("recall at IoU %.1f: %.3f with 100 boxes, %.3f with 500", threshold, *at_limits)
     _log_failures(store)
 
 

@@ -1,4 +1,4 @@
-"""Proposals for one image that a model is given: for Detectron2's DefaultPredictor and for photos of no dataset."""
+"""Proposals computed by a running model, for DefaultPredictor and new images."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from detectron2.structures import Boxes, Instances
 
 from ..data.image import read_rgb
 from ..data.mapper import top_proposals
-from .boxes import clip_boxes
-from .generators.edge_boxes import EdgeBoxes
+from .clipping import clip_boxes
+from .generators import EdgeBoxes
 
 
 class ImageProposals:
-    """Callable: a model's input without proposals -> its Instances with ``proposal_boxes`` and ``scores``.
+    """Compute the proposals of a model input.
 
-    Searched is the file that the input names, as for a proposal store. Without one, or where it is not of the input's
-    ``height`` and ``width``, the input's own picture is brought back to these, since a squashed or enlarged photo has
-    other proposals than those on which the model was trained; what the resizing has lost stays lost.
+    The file named by the input is searched, as for a proposal store. Without a file, or if its size is not the input's
+    ``height`` and ``width``, the input image is first resized to these, because proposals depend on the aspect ratio
+    and the size of an image; details lost in the first resizing stay lost.
 
     Args:
-        proposer: image (H, W, 3) uint8 RGB -> boxes (R, 4) XYXY_ABS and scores (R,), the best first.
-        num_proposals: as the mapper's, recycling included.
+        proposer: a :class:`Proposer`, or any function of an image (H, W, 3) uint8 RGB that returns boxes (R, 4)
+            XYXY_ABS and scores (R,), best first.
+        num_proposals: as in the mapper, padding included.
         image_format: channel order of the inputs, "RGB" or "BGR".
     """
 
@@ -38,7 +39,7 @@ class ImageProposals:
         image_format: str = "RGB",
     ):
         if image_format not in ("RGB", "BGR"):
-            raise ValueError(f'image_format is "RGB" or "BGR", not {image_format!r}')
+            raise ValueError(f"image_format is {image_format!r}: use 'RGB' or 'BGR'")
         self.proposer, self.num_proposals, self.image_format = proposer, num_proposals, image_format
 
     @classmethod
@@ -50,24 +51,35 @@ class ImageProposals:
         }
 
     def __call__(self, x: dict) -> Instances:
-        """``x``: ``image`` (3, H, W) in 0..255 and, where known, ``height``, ``width`` and ``file_name``.
+        """Compute proposals in pixels of the input image.
+
+        Args:
+            x: ``image`` (3, H, W) in 0..255 and, where known, ``height``, ``width`` and ``file_name``.
+
+        Returns:
+            Instances with ``proposal_boxes`` (num_proposals, 4) and ``scores`` (num_proposals,).
 
         Raises:
             ImageError: the file cannot be read.
         """
-        size, picture = tuple(x["image"].shape[-2:]), self._picture(x)
-        boxes, scores, _ = clip_boxes(*self.proposer(picture), *picture.shape[:2])  # as for a store
-        chosen = top_proposals(boxes, scores, self.num_proposals, picture.shape[:2], x.get("file_name", "an image"))
-        boxes = torch.as_tensor(T.ResizeTransform(*picture.shape[:2], *size).apply_box(chosen[0]), dtype=torch.float32)
-        return Instances(size, proposal_boxes=Boxes(boxes), scores=torch.as_tensor(chosen[1], dtype=torch.float32))
+        input_size, image = tuple(x["image"].shape[-2:]), self._load_image(x)
+        size = image.shape[:2]
+        boxes, scores, _ = clip_boxes(*self.proposer(image), *size)  # as for a store
+        boxes, scores = top_proposals(boxes, scores, self.num_proposals, size, x.get("file_name", "an image"))
+        boxes = T.ResizeTransform(*size, *input_size).apply_box(boxes)
+        return Instances(
+            input_size,
+            proposal_boxes=Boxes(torch.as_tensor(boxes, dtype=torch.float32)),
+            scores=torch.as_tensor(scores, dtype=torch.float32),
+        )
 
-    def _picture(self, x: dict) -> np.ndarray:
-        """(height, width, 3) uint8 RGB."""
+    def _load_image(self, x: dict) -> np.ndarray:
+        """Return the original image, (height, width, 3) uint8 RGB."""
         height, width = x.get("height", x["image"].shape[-2]), x.get("width", x["image"].shape[-1])
         if "file_name" in x:
-            picture = read_rgb(x["file_name"])
-            if picture.shape[:2] == (height, width):
-                return picture
+            image = read_rgb(x["file_name"])
+            if image.shape[:2] == (height, width):
+                return image
         pixels = x["image"].round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
         resize = T.ResizeTransform(*pixels.shape[:2], height, width)
         return np.ascontiguousarray(resize.apply_image(pixels[..., ::-1] if self.image_format == "BGR" else pixels))

@@ -1,4 +1,4 @@
-"""A progress bar that is readable in a log file too."""
+"""A progress bar that is also readable in log files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE = "{desc}: {n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left"
 
 
 class _LogLines(io.TextIOBase):
-    """What tqdm would redraw in place becomes lines of the log."""
+    """Log each update of tqdm as a line."""
 
     def write(self, text: str) -> int:
         line = text.strip()
@@ -24,7 +24,7 @@ class _LogLines(io.TextIOBase):
 
 
 def progress_bar(images: int, done: int, seconds: float = 60.0) -> tqdm:
-    """Images, images/s and time left: redrawn on a terminal, a line every so many ``seconds`` elsewhere."""
+    """Show a bar on a terminal, otherwise a log line every ``seconds``."""
     if sys.stderr.isatty():
         return tqdm(total=images, initial=done, unit="image", desc="proposals")
     return tqdm(

@@ -1,59 +1,52 @@
-"""How many objects of a dataset its proposals cover."""
+"""Recall of proposals: the fraction of annotated objects that they cover."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from detectron2.structures import BoxMode
+from detectron2.structures import Boxes, BoxMode, pairwise_iou
 
 from ..data.proposal_store import ProposalStore
+from ..data.types import DatasetDict
 
 
-def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(M, 4), (R, 4) XYXY_ABS -> (M, R) intersection over union; 0 where both are empty."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    extent = np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner
-    shared = extent.clip(0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def object_boxes(record: dict) -> np.ndarray:
-    """(M, 4) float64 XYXY_ABS of a dataset dict's ``annotations``, without crowds and difficult objects."""
+def object_boxes(record: DatasetDict) -> Boxes:
+    """Return the annotated boxes of an image, without crowds and difficult objects."""
     boxes = [
         BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-        for annotation in record["annotations"]
+        for annotation in record.get("annotations", [])
         if not (annotation.get("iscrowd") or annotation.get("difficult"))
     ]
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return Boxes(np.array(boxes).reshape(-1, 4))
 
 
 def proposal_recall(
     store: ProposalStore,
-    dataset_dicts: Iterable[dict],
-    tops: Sequence[int | None] = (100, 500),
+    dataset_dicts: Iterable[DatasetDict],
+    limits: Sequence[int | None] = (100, 500),
     thresholds: Sequence[float] = (0.5, 0.7),
 ) -> np.ndarray | None:
-    """Share of annotated boxes that a proposal covers with at least a given IoU.
+    """Compute the fraction of annotated boxes covered by a proposal.
 
-    Images are read from the store one at a time; those without ``annotations`` do not count.
+    Images are read from the store one at a time; images without annotated boxes are left out.
 
     Args:
-        tops: how many of the best proposals of an image to look at; None: all.
-        thresholds: least IoU.
+        store: proposals of the dataset.
+        dataset_dicts: images with ``annotations``.
+        limits: numbers of best proposals per image to consider; None: all.
+        thresholds: minimum IoU of a covered box.
 
     Returns:
-        (len(tops), len(thresholds)) in 0..1, or None where no image has an annotated box.
+        (len(limits), len(thresholds)) in 0..1, or None if no image has an annotated box.
     """
-    hits, objects = np.zeros((len(tops), len(thresholds))), 0
+    hits, objects = np.zeros((len(limits), len(thresholds))), 0
     for record in dataset_dicts:
-        truth = object_boxes(record) if record.get("annotations") else ()
+        truth = object_boxes(record)
         if len(truth) == 0:
             continue
-        overlaps = pairwise_iou(truth, store[record["image_id"]][0])  # (M, R)
-        best = np.array([overlaps[:, :top].max(axis=1, initial=0) for top in tops])  # (tops, M)
-        hits += (best[:, None, :] >= np.asarray(thresholds)[None, :, None]).sum(2)
+        overlaps = pairwise_iou(truth, Boxes(store[record["image_id"]][0])).numpy()  # (M, R) float32
+        best = np.array([overlaps[:, :limit].max(axis=1, initial=0) for limit in limits])  # (limits, M)
+        hits += (best[:, None, :] >= np.asarray(thresholds, np.float32)[None, :, None]).sum(2)
         objects += len(truth)
     return hits / objects if objects else None

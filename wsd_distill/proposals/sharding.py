@@ -1,7 +1,7 @@
-"""The folder of finished parts by which an interrupted run goes on, and how it becomes one proposal store.
+"""Parts of an unfinished proposal store: resuming, sharding, merging.
 
-The shards of a run share that folder, also over a network: part i belongs to shard i modulo their number, and
-whoever finds every part there puts the store together. Locks are ``flock``'s, which Linux passes on over NFS.
+All shards of a run share a folder of parts, also over a network. Part i belongs to shard i modulo their number; the
+shard that finds all parts merges them. Locks are ``flock``, which Linux supports over NFS.
 """
 
 from __future__ import annotations
@@ -22,57 +22,53 @@ from ..io import file_lock
 
 logger = logging.getLogger(__name__)
 
-IMAGE_FINGERPRINT = "pictures"  # key of an identity
-SIZES_ASKED = 100
+IMAGE_FINGERPRINT = "pictures"  # key in the fingerprint of a run; part of the format of run.json
+MAX_FILE_SIZES = 100
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The ``number``-th, from 1, of ``count`` processes that make one store together."""
+    """Share ``number`` (from 1) of ``count`` processes that create one store together."""
 
     number: int = 1
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """
-        Args:
-            text: such as ``2/8``.
-
-        Raises:
-            ValueError: no such shard.
-        """
+        """Parse text such as "2/8"; raise ValueError for anything else."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         number, count = map(int, found.groups()) if found else (0, 0)
         if not 1 <= number <= count:
-            raise ValueError(f"{text} is no shard: the second of eight is 2/8")
+            raise ValueError(f"{text} is not a shard: write 2/8 for the second of eight")
         return cls(number, count)
 
-    def takes(self, part: int) -> bool:
+    def contains(self, part: int) -> bool:
+        """Return whether a part (from 0) belongs to this shard."""
         return part % self.count == self.number - 1
 
 
 def fingerprint(metadata: StoreMetadata, image_ids: Iterable[str]) -> dict:
-    """What two runs have to agree on for one to take over the other's work."""
+    """Return what must be equal for a run to reuse another run's results."""
     return {
         "dataset_name": metadata.dataset_name,
         "generator": metadata.generator,
         **metadata.parameters,
         "image ids": _hash(image_ids),
-        IMAGE_FINGERPRINT: metadata.pictures,
+        IMAGE_FINGERPRINT: metadata.image_fingerprint,
     }
 
 
 def image_fingerprint(files: list[str]) -> str:
-    """Hash of the sizes in bytes of some files, the same wherever they are.
+    """Hash the sizes in bytes of some of the files, independent of their folder.
 
-    It tells other pictures of the same ids, not a single one that was exchanged: of COCO's 123,000 files, to ask for
-    every size takes two minutes where a call takes a millisecond.
+    This detects other images with the same ids, but not a single replaced file: reading the size of all 123,000 files
+    of COCO takes two minutes on a file system with 1 ms per call.
     """
-    return _hash(map(_size, files[:: -(-len(files) // SIZES_ASKED) or 1]))
+    step = -(-len(files) // MAX_FILE_SIZES) or 1
+    return _hash(map(_file_size, files[::step]))
 
 
-def _size(file: str) -> str:
+def _file_size(file: str) -> str:
     try:
         return str(os.path.getsize(file))
     except OSError:
@@ -83,37 +79,43 @@ def _hash(words: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
-def describe_mismatch(found: dict, wanted: dict) -> str:
-    """In words; empty where the two identities agree."""
-    keys = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
-    words = [f"{key} {found.get(key)}, not {wanted.get(key)}" for key in keys if key != IMAGE_FINGERPRINT]
+def describe_mismatch(found: dict, expected: dict) -> str:
+    """Describe the differences of two fingerprints; empty if they are equal."""
+    keys = [key for key in {**found, **expected} if found.get(key) != expected.get(key)]
+    differences = [
+        f"{key} is {found.get(key)}, expected {expected.get(key)}" for key in keys if key != IMAGE_FINGERPRINT
+    ]
     if IMAGE_FINGERPRINT in keys:
-        older = "made by an older version, that did not note of which pictures"
-        words.append("other pictures, by the sizes of their files" if found.get(IMAGE_FINGERPRINT) else older)
-    return "; ".join(words)
+        unknown = "created by an older version without a record of the image files"
+        differences.append("other images, by the sizes of their files" if found.get(IMAGE_FINGERPRINT) else unknown)
+    return "; ".join(differences)
 
 
 @contextmanager
-def claim_shard(folder: str, wanted: dict, shard: Shard) -> Iterator[bool]:
-    """Mark a folder of parts as this run's, or make sure that it is, and keep others of the same shard out.
+def claim_shard(folder: str, expected: dict, shard: Shard) -> Iterator[bool]:
+    """Lock a shard of a folder of parts; yield whether the folder still exists.
 
-    Yields False where another shard removed the folder meanwhile, having made the store.
+    It does not if another shard has merged the parts and removed it meanwhile. A new folder gets the ``expected``
+    fingerprint, an existing one must have it.
 
     Raises:
-        FileExistsError: its parts are of another identity, or of another number of shards.
-        RuntimeError: another process is at work on the same shard.
+        FileExistsError: the parts belong to another run, or to another number of shards.
+        RuntimeError: another process is processing the same shard.
     """
     os.makedirs(folder, exist_ok=True)
     with file_lock(os.path.join(folder, f"shard{shard.number}.lock")):
         with file_lock(os.path.join(folder, "run.json"), wait=True) as file:
-            _agree(file, {**wanted, "shards": shard.count}, folder)
+            _check_fingerprint(file, {**expected, "shards": shard.count}, folder)
         yield os.path.isdir(folder)
 
 
 def merge_when_complete(
     folder: str, parts: list[str], output: str, metadata: StoreMetadata, images: int
 ) -> ProposalStore | None:
-    """The store, put together here or by a shard that was faster; None while a part is missing.
+    """Merge the parts into a store, unless another shard has merged them.
+
+    Returns:
+        The store, or None if parts of other shards are missing.
 
     Raises:
         RuntimeError: every image failed.
@@ -123,11 +125,11 @@ def merge_when_complete(
             missing = {os.path.basename(part) for part in parts}.difference(os.listdir(folder))
             if not missing:
                 return _merge(folder, parts, output, metadata, images)
-    except FileNotFoundError:  # the folder: a faster shard removed it
+    except FileNotFoundError:  # the folder: another shard has merged the parts
         return ProposalStore(output)
     logger.info(
-        "%d of %d parts are still to come from other shards, the last of which makes %s. "
-        "Is none at work any more, start those that were cut short again, or any one if none was.",
+        "%d of %d parts are missing; the last shard to finish creates %s. If no other shard is running, restart those "
+        "that were interrupted, or any one if all have finished.",
         len(missing),
         len(parts),
         output,
@@ -135,36 +137,36 @@ def merge_when_complete(
     return None
 
 
-def _agree(file: TextIO, wanted: dict, folder: str) -> None:
+def _check_fingerprint(file: TextIO, expected: dict, folder: str) -> None:
     file.seek(0)
     content = file.read()
     if not content:
-        file.write(json.dumps(wanted))
+        file.write(json.dumps(expected))
         return
-    other = describe_mismatch(json.loads(content), wanted)
-    if other:
+    mismatch = describe_mismatch(json.loads(content), expected)
+    if mismatch:
         raise FileExistsError(
-            f"{folder} has parts of a run with other settings ({other}): delete that folder or give another --output"
+            f"{folder} has parts of a run with other settings ({mismatch}): delete that folder or use another --output"
         )
 
 
 def _merge(folder: str, parts: list[str], output: str, metadata: StoreMetadata, images: int) -> ProposalStore:
-    """Stream the parts into one store, one part open at a time, and remove their folder."""
+    """Stream the parts into one store, one at a time, and remove their folder."""
     failures: dict[str, str] = {}
     dropped = 0
     for part in parts:
-        made = ProposalStore(part).metadata
-        failures.update(made.failures)
-        dropped += made.dropped_boxes
+        part_metadata = ProposalStore(part).metadata
+        failures.update(part_metadata.failures)
+        dropped += part_metadata.dropped_boxes
     if images and len(failures) == images:
         shutil.rmtree(folder)
         first = next(iter(failures.values()))
-        raise RuntimeError(f"not one image got proposals, beginning with {first}")
+        raise RuntimeError(f"every image failed, the first with {first}")
     with ProposalStoreWriter(output, replace(metadata, failures=failures, dropped_boxes=dropped)) as writer:
         for part in parts:
             for image_id, (boxes, scores) in ProposalStore(part).items():
                 writer.write(image_id, boxes, scores)
-    for part in parts:  # before what says whose they are
+    for part in parts:  # before run.json, so that no parts are left without their fingerprint
         os.remove(part)
     shutil.rmtree(folder)
     return ProposalStore(output)

@@ -1,4 +1,4 @@
-"""The paper's Figure 3: scenes with T-WDet's boxes, and what each student makes of them."""
+"""The paper's Figure 3: images with T-WDet's boxes and the labels of each student."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import os
 
 import numpy as np
 
-# The paper's blue and red, and grey for what counts neither way; signs tell them apart without colour.
+# The paper's blue and red, and grey for ignored classes. Signs distinguish them without color.
 MARKS = {1: ("✓", "#1f4fd8"), 0: ("✗", "#d0312d"), -1: ("~", "#777777")}
 
 
-def choose_scenes(scores: list[np.ndarray], how_many: int, seed: int = 0) -> np.ndarray:
-    """Indices of scenes, drawn at random, first among those on whose three best classes the two students differ.
+def choose_scenes(scores: list[np.ndarray], count: int, seed: int = 0) -> np.ndarray:
+    """Draw random indices of images, first of those whose top-3 classes differ between the two students.
 
     Args:
-        scores: of each student, (N, K).
+        scores: (N, K) of each student.
     """
     first, second = (np.sort(np.argsort(-s, axis=1)[:, :3], axis=1) for s in scores)
-    agree = (first == second).all(axis=1)
-    shuffled = np.random.default_rng(seed).permutation(len(agree))
-    return np.sort(shuffled[np.argsort(agree[shuffled], kind="stable")][:how_many])
+    same = (first == second).all(axis=1)
+    shuffled = np.random.default_rng(seed).permutation(len(same))
+    return np.sort(shuffled[np.argsort(same[shuffled], kind="stable")][:count])
 
 
 def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str], class_names: list[str]) -> None:
-    """Write a PNG with a scene in each cell.
+    """Write a PNG with a cell per image.
 
     Args:
-        scenes: dicts with ``image`` (H, W, 3) uint8 RGB, ``boxes`` (R, 4) XYXY in its pixels with the most confident
-            first, ``labels`` (K,), 1, 0 or -1, and ``scores``, one (K,) for each student.
+        scenes: dicts with ``image`` (H, W, 3) uint8 RGB, ``boxes`` (R, 4) XYXY in pixels, most confident first,
+            ``labels`` (K,) of 1, 0 or -1, and ``scores``, (K,) of each student.
         students: names of the students, in the order of ``scores``.
     """
     import matplotlib
@@ -42,35 +42,26 @@ def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str]
     figure, axes = plt.subplots(rows, columns * 2, figsize=size, squeeze=False, gridspec_kw=grid)
     for axis in axes.flat:
         axis.axis("off")
-    for i, scene in enumerate(scenes):
-        picture, text = axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2]
-        _draw_boxes(picture, scene)
-        _write_labels(text, scene, students, class_names)
-    figure.suptitle(
-        "T-WDet's most confident boxes; top-3 labels of each student: ✓ blue right, ✗ red wrong", fontsize=10
-    )
+    for scene, image_axis, text_axis in zip(scenes, axes[:, ::2].flat, axes[:, 1::2].flat):
+        image_axis.imshow(scene["image"], interpolation="nearest")
+        for rank, (x0, y0, x1, y1) in enumerate(scene["boxes"]):
+            style = {"fill": False, "edgecolor": "#35e02f", "linewidth": 2.2 - 0.3 * rank}
+            image_axis.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
+        _write_labels(text_axis, scene, students, class_names)
+    title = "T-WDet's most confident boxes; top-3 labels of each student: ✓ blue right, ✗ red wrong"
+    figure.suptitle(title, fontsize=10)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=1 - 0.4 / size[1], wspace=0.06, hspace=0.06)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _draw_boxes(axis, scene: dict) -> None:
-    from matplotlib.patches import Rectangle
-
-    axis.imshow(scene["image"], interpolation="nearest")
-    for rank, (x0, y0, x1, y1) in enumerate(scene["boxes"]):
-        axis.add_patch(
-            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="#35e02f", linewidth=2.2 - 0.3 * rank)
-        )
-
-
 def _write_labels(axis, scene: dict, students: list[str], class_names: list[str]) -> None:
+    style = {"va": "top", "transform": axis.transAxes}
     truth = ", ".join(class_names[k] for k in np.flatnonzero(scene["labels"] == 1))
-    axis.text(0, 1, f"truth: {truth}", fontsize=8, va="top", wrap=True, transform=axis.transAxes)
-    for column, (name, scores) in enumerate(zip(students, scene["scores"])):
-        x = 0.52 * column
-        axis.text(x, 0.74, name, fontsize=9, weight="bold", va="top", transform=axis.transAxes)
+    axis.text(0, 1, f"truth: {truth}", fontsize=8, wrap=True, **style)
+    for x, name, scores in zip((0, 0.52), students, scene["scores"]):
+        axis.text(x, 0.74, name, fontsize=9, weight="bold", **style)
         for rank, k in enumerate(np.argsort(-scores)[:3]):
-            sign, colour = MARKS[int(scene["labels"][k])]
-            label = f"{sign} {class_names[k]} {scores[k]:.2f}"
-            axis.text(x, 0.58 - 0.17 * rank, label, fontsize=9, color=colour, va="top", transform=axis.transAxes)
+            sign, color = MARKS[int(scene["labels"][k])]
+            text = f"{sign} {class_names[k]} {scores[k]:.2f}"
+            axis.text(x, 0.58 - 0.17 * rank, text, fontsize=9, color=color, **style)

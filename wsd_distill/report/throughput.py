@@ -1,50 +1,41 @@
-"""How many images a second models take, side by side."""
+"""Images per second of several models, measured side by side."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 
-def conditions() -> str:
-    """Of the figures of :func:`images_per_second` on this machine."""
-    place = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "one core"
-    return f"on {place}, models taking turns, images read beforehand"
+def describe_conditions() -> str:
+    """Describe how :func:`images_per_second` measures on this machine."""
+    device = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "one core"
+    return f"on {device}, models taking turns, without loading images"
 
 
-@contextmanager
-def _one_core() -> Iterator[None]:
-    """PyTorch's threads, where there is no GPU, are one; afterwards as many as before."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads if torch.cuda.is_available() else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_core()
 @torch.no_grad()
 def images_per_second(models: dict[str, tuple[nn.Module, list[dict]]], rounds: int = 15) -> dict[str, float]:
-    """Median over ``rounds`` in which the models take turns, so that a busy moment of the machine hits all of them.
+    """Median over ``rounds``. Models take turns, so that other load affects all of them; without a GPU on one core.
 
     Args:
-        models: name -> (model, one batch of inputs). Reading and resizing the images is not counted.
+        models: name -> (model, one batch of inputs). Loading and resizing images is not measured.
     """
-    seconds = {name: [] for name in models}
-    for turn in range(rounds + 2):
-        for name, (model, batch) in models.items():
-            model.eval()
-            model(batch)  # not counted: it finds the caches as the model before has left them
-            start = time.perf_counter()
-            model(batch)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn >= 2:  # the first turns warm up
-                seconds[name].append(time.perf_counter() - start)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    threads, has_gpu = torch.get_num_threads(), torch.cuda.is_available()
+    torch.set_num_threads(threads if has_gpu else 1)
+    try:
+        for turn in range(rounds + 2):
+            for name, (model, batch) in models.items():
+                model.eval()
+                model(batch)  # not measured: fills the caches, which the other model has used
+                start = time.perf_counter()
+                model(batch)
+                if has_gpu:
+                    torch.cuda.synchronize()
+                if turn >= 2:  # the first turns are warm-up
+                    seconds[name].append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
     return {name: len(models[name][1]) / statistics.median(times) for name, times in seconds.items()}

@@ -53,8 +53,8 @@ def test_labels_boxes_and_class_order(tmp_path, caplog):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ('{"images": [', r"i\.json is no JSON, or cut short"),
-        ("[]", r"i\.json is no COCO instances file: it has no list 'images'"),
+        ('{"images": [', r"i\.json is truncated or not JSON"),
+        ("[]", r"i\.json is not a COCO instances file: it has no list 'images'"),
         ('{"images": [], "annotations": []}', "no list 'categories'"),
         ('{"images": [7], "annotations": [], "categories": []}', r"images\[0\] lacks"),
         (
@@ -63,7 +63,7 @@ def test_labels_boxes_and_class_order(tmp_path, caplog):
         ),
     ],
 )
-def test_json_that_is_not_coco(tmp_path, text, message):
+def test_json_in_another_format_raises(tmp_path, text, message):
     (tmp_path / "i.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         coco.load_coco(tmp_path / "i.json", tmp_path, [])
@@ -72,22 +72,26 @@ def test_json_that_is_not_coco(tmp_path, text, message):
 @pytest.mark.parametrize(
     "part, entry, message",
     [
-        ("images", {"id": 9, "file_name": "b.jpg", "height": 1, "width": 1}, "two images have the id 9"),
-        ("annotations", {"image_id": 8, "category_id": 3, "bbox": []}, r"annotations\[4\] has an unknown image_id, 8"),
-        ("annotations", {"image_id": 9, "category_id": 4, "bbox": []}, "unknown category_id, 4"),
-        ("categories", {"id": 4, "name": "cow"}, r"categories \['cat', 'cow', 'dog', 'bus'\], .* not \['cat', 'dog'"),
+        ("images", {"id": 9, "file_name": "b.jpg", "height": 1, "width": 1}, "duplicate image id 9"),
+        ("annotations", {"image_id": 8, "category_id": 3, "bbox": []}, r"annotations\[4\] has the unknown image_id 8"),
+        ("annotations", {"image_id": 9, "category_id": 4, "bbox": []}, "unknown category_id 4"),
+        (
+            "categories",
+            {"id": 4, "name": "cow"},
+            r"categories \['cat', 'cow', 'dog', 'bus'\] .* expected \['cat', 'dog'",
+        ),
     ],
 )
-def test_entries_that_do_not_fit(tmp_path, part, entry, message):
+def test_inconsistent_entries_raise(tmp_path, part, entry, message):
     content = copy.deepcopy(CONTENT)
     content[part].append(entry)
     with pytest.raises(ValueError, match=rf"i\.json.*{message}"):
         coco.load_coco(write(tmp_path / "i.json", content), tmp_path, CLASSES)
 
 
-def test_releases_are_found_where_detectron2_looks(tmp_path, monkeypatch):
+def test_releases_are_found_in_detectron2s_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"instances_val2017\.json is missing: datasets/README\.md"):
+    with pytest.raises(FileNotFoundError, match=r"instances_val2017\.json is missing: see datasets/README\.md"):
         DatasetCatalog.get("coco_2017_val_mlc")
     ids = [category["id"] for category in coco.COCO_CATEGORIES if category["isthing"]]
     categories = [{"id": i, "name": name} for i, name in zip(ids, coco.CLASSES)]
@@ -100,7 +104,7 @@ def test_releases_are_found_where_detectron2_looks(tmp_path, monkeypatch):
     assert first["labels"][1] == 79
 
 
-def test_twice_is_harmless_and_otherwise_an_error(tmp_path, restore_catalogs):
+def test_registering_twice_is_allowed_with_equal_arguments_only(tmp_path, restore_catalogs):
     path = str(write(tmp_path / "i.json"))
     for _ in range(2):
         register_coco("own_coco", path, "images", CLASSES)
@@ -111,7 +115,7 @@ def test_twice_is_harmless_and_otherwise_an_error(tmp_path, restore_catalogs):
         register_coco("coco_2014_train", path, "images", CLASSES)
 
 
-def test_names_and_evaluator():
+def test_registered_names_and_evaluator():
     for year in (2014, 2017):
         for split in ("train", "val"):
             metadata = MetadataCatalog.get(f"coco_{year}_{split}_mlc")

@@ -16,7 +16,7 @@ def few(monkeypatch):
 
 
 def test_pixels_are_the_same_on_every_machine():
-    """The hash is also that of VERSION 1, which had fewer scenes: should it change, VERSION has to go up."""
+    """If the hash changes, increase VERSION."""
     strokes, targets = digit_scenes._source_digits("train")
     rng = np.random.Generator(np.random.PCG64([digit_scenes.SEED, 0]))
     scenes = [digit_scenes.make_scene(rng, strokes, targets) for _ in range(5)]
@@ -24,10 +24,10 @@ def test_pixels_are_the_same_on_every_machine():
     assert (digit_scenes.VERSION, digest) == (2, "d73d10ba2e89cc1f797f7f899e5f77bb5a5d4c7134e5b8fd2269cb27086453c6")
 
 
-def test_about_three_labels_a_scene_and_boxes_inside_it():
-    """n digits of ten equally likely classes show 10 (1 - 0.9^n) of them: 3.04 on average over n = 2 to 5.
+def test_scenes_have_about_three_labels_and_boxes_inside():
+    """n digits have 10 (1 - 0.9^n) labels, on average 3.04 over n = 2 to 5.
 
-    With a standard deviation of 0.9 a scene, the mean of 200 is within 0.2 of that.
+    The standard deviation is 0.9 per scene, so the mean of 200 scenes is within 0.2 of that.
     """
     strokes, targets = digit_scenes._source_digits("val")
     rng = np.random.Generator(np.random.PCG64(1))
@@ -44,14 +44,14 @@ def test_about_three_labels_a_scene_and_boxes_inside_it():
 
 
 def test_every_source_digit_is_in_exactly_one_split(monkeypatch):
-    """scikit-learn's 1797 digits, each marked by its number, written in base 16 into its 8x8 levels of 0..15."""
+    """Replace the 1797 digits by their number, in base 16 in the levels 0..15."""
     from sklearn import datasets
 
     count = 1797
     images = np.zeros((count, 8, 8))
     images[:, 0, :3] = np.stack([np.arange(count) // 256, np.arange(count) // 16 % 16, np.arange(count) % 16], axis=1)
-    marked = type("Digits", (), {"images": images, "target": np.zeros(count, int)})
-    monkeypatch.setattr(datasets, "load_digits", lambda: marked)
+    numbered = type("Digits", (), {"images": images, "target": np.zeros(count, int)})
+    monkeypatch.setattr(datasets, "load_digits", lambda: numbered)
     seen = []
     for split in digit_scenes.IMAGES:
         levels = digit_scenes._source_digits(split)[0][:, 0, :3].astype(int) // 16
@@ -59,7 +59,7 @@ def test_every_source_digit_is_in_exactly_one_split(monkeypatch):
     assert sorted(seen) == list(range(count))
 
 
-def test_generates_once_whole_and_the_same(few, tmp_path):
+def test_generation_is_deterministic_and_runs_once(few, tmp_path):
     first, second = (digit_scenes.generate(tmp_path / name) for name in ("a", "b"))
     for split, count in digit_scenes.IMAGES.items():
         files = sorted((first / split).glob("*.bmp"))
@@ -71,8 +71,8 @@ def test_generates_once_whole_and_the_same(few, tmp_path):
     assert digit_scenes.generate(tmp_path / "a") == first and first.stat().st_mtime_ns == stamp
 
 
-def test_two_at_once_leave_one_whole_folder(few, tmp_path, monkeypatch):
-    """Both have written everything before either puts its folder in place."""
+def test_two_processes_leave_one_complete_folder(few, tmp_path, monkeypatch):
+    """Both write everything before either renames its folder."""
     both, write = threading.Barrier(2, timeout=60), digit_scenes._write_split
 
     def write_and_wait(folder, split):
@@ -87,7 +87,7 @@ def test_two_at_once_leave_one_whole_folder(few, tmp_path, monkeypatch):
     assert len(digit_scenes.load_digit_scenes("test", tmp_path)) == 4
 
 
-def test_an_interrupted_run_leaves_nothing(few, tmp_path, monkeypatch):
+def test_interrupted_generation_leaves_nothing(few, tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
@@ -105,7 +105,7 @@ def test_labels_are_the_classes_of_the_boxes(few, tmp_path):
         assert Image.open(record["file_name"]).size == (record["width"], record["height"]) == (128, 128)
 
 
-def test_registered_splits_are_made_where_detectron2_looks(few, tmp_path, monkeypatch):
+def test_registered_splits_are_generated_in_detectron2s_folder(few, tmp_path, monkeypatch):
     import wsd_distill.data.datasets  # noqa: F401  (registers)
 
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))

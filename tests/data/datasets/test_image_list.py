@@ -37,7 +37,7 @@ def test_json(tmp_path, restore_catalogs):
     assert files == [str(tmp_path / "a.jpg"), "/elsewhere/b.jpg"]
 
 
-def test_classes_given_or_of_a_file_or_of_another_list(tmp_path, restore_catalogs):
+def test_classes_from_arguments_a_file_or_another_list(tmp_path, restore_catalogs):
     train = write(tmp_path / "train.csv", ROWS)
     val = write(tmp_path / "val.csv", ["file,labels", "v.jpg,dog"])
     register_image_list("given", val, classes=["dog", "cat"])
@@ -46,21 +46,21 @@ def test_classes_given_or_of_a_file_or_of_another_list(tmp_path, restore_catalog
     assert load("of_a_file") == [("v.jpg", [1])]
     register_image_list("of_the_training_list", val, classes=train)
     assert MetadataCatalog.get("of_the_training_list").thing_classes == ["cat", "dog"]
-    with pytest.raises(ValueError, match=r"one occurs twice: \['cat', 'cat'\]"):
+    with pytest.raises(ValueError, match=r"duplicates: \['cat', 'cat'\]"):
         register_image_list("twice", val, classes=["cat", "cat"])
 
 
-def test_one_file_with_several_splits_has_one_list_of_classes(tmp_path, restore_catalogs):
+def test_splits_of_one_file_share_its_classes(tmp_path, restore_catalogs):
     file = write(tmp_path / "all.csv", ["split,file,labels", "train,a.jpg,dog", "val,b.jpg,cat", "train,c.jpg,dog"])
     for split in ("train", "val"):
         register_image_list(f"own_{split}", file, split=split)
     assert load("own_train") == [("a.jpg", [1]), ("c.jpg", [1])]
     assert load("own_val") == [("b.jpg", [0])]
-    with pytest.raises(ValueError, match=r"all\.csv lists no image of split 'test'"):
+    with pytest.raises(ValueError, match=r"all\.csv lists no images of split 'test'"):
         load_image_list(file, "", ["cat", "dog"], "test")
 
 
-def test_twice_is_harmless_and_otherwise_an_error(tmp_path, restore_catalogs):
+def test_registering_twice_is_allowed_with_equal_arguments_only(tmp_path, restore_catalogs):
     file = write(tmp_path / "own.csv", ROWS)
     for _ in range(2):
         register_image_list("own", file)
@@ -73,12 +73,12 @@ def test_twice_is_harmless_and_otherwise_an_error(tmp_path, restore_catalogs):
     [
         ("e.jpg,catt", r"own\.csv, line 5: label 'catt' is not in the list of 2 classes; did you mean 'cat'\?"),
         ("e.jpg,zebra", r"line 5: label 'zebra' is not in the list of 2 classes: cat, dog"),
-        ("./a.jpg,cat", r"line 5: '\./a\.jpg' is listed already \(.*own\.csv, line 2\)"),
+        ("./a.jpg,cat", r"line 5: '\./a\.jpg' is already listed \(.*own\.csv, line 2\)"),
         ("e.jpg,cat,dog", "line 5: 3 fields, the header has 2; quote"),
         (" ,cat", "line 5: no file name"),
     ],
 )
-def test_rows_that_are_none(tmp_path, row, message):
+def test_invalid_rows_raise(tmp_path, row, message):
     with pytest.raises(ValueError, match=message):
         load_image_list(write(tmp_path / "own.csv", [*ROWS, row]), "", ["cat", "dog"])
 
@@ -87,12 +87,12 @@ def test_rows_that_are_none(tmp_path, row, message):
     "content, message",
     [
         (b"", r"own\.csv is empty"),
-        (b"file,labels\n", r"own\.csv lists no image$"),
-        (b"image,label\na.jpg,cat\n", r"line 1: the header is \['image', 'label'\], but has to name"),
-        (b"file,labels\n\xe4.jpg,cat\n", r"own\.csv is no UTF-8 text .*save it as UTF-8"),
+        (b"file,labels\n", r"own\.csv lists no images$"),
+        (b"image,label\na.jpg,cat\n", r"line 1: the header \['image', 'label'\] has to include"),
+        (b"file,labels\n\xe4.jpg,cat\n", r"own\.csv is not UTF-8 text .*save it as UTF-8"),
     ],
 )
-def test_files_that_are_no_list(tmp_path, content, message):
+def test_invalid_files_raise(tmp_path, content, message):
     (tmp_path / "own.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_image_list(str(tmp_path / "own.csv"), "", ["cat"])
@@ -101,20 +101,23 @@ def test_files_that_are_no_list(tmp_path, content, message):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ({"file": "a.jpg"}, r"own\.json is no list of"),
+        ({"file": "a.jpg"}, r"own\.json is not a list of"),
         (["a.jpg"], r"own\.json, entry 0 is not of the form .*'a\.jpg'"),
         ([{"file": "a.jpg", "labels": "cat;dog"}], "entry 0 is not of the form"),
         ([{"file": "a.jpg", "labels": ["cat"]}, {"labels": []}], "entry 1: no file name"),
         ([{"file": "a.jpg", "labels": ["cow"]}], "entry 0: label 'cow' is not in"),
-        ([{"file": "a.jpg", "labels": [], "split": 0}], r"own\.json, entry 0: the split 0 is no text, write \"0\""),
+        (
+            [{"file": "a.jpg", "labels": [], "split": 0}],
+            r"own\.json, entry 0: the split 0 is not a string, write \"0\"",
+        ),
     ],
 )
-def test_json_that_is_no_list(tmp_path, content, message):
+def test_invalid_json_raises(tmp_path, content, message):
     (tmp_path / "own.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         load_image_list(str(tmp_path / "own.json"), "", ["cat"])
 
 
-def test_a_missing_file_is_named_at_once(tmp_path):
+def test_missing_file_raises_on_registration(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.csv is missing"):
         register_image_list("own", str(tmp_path / "none.csv"))

@@ -43,13 +43,13 @@ def test_official_split(tree, caplog):
     assert ids(nus_wide.load_nus_wide_official("test", tree.parent, CONCEPTS)) == ["sky/5_15.jpg", "sky/7_17.jpg"]
 
 
-def test_the_concept_list_may_lie_beside_the_folders(tree):
+def test_concept_list_in_the_root_folder(tree):
     (tree / "ConceptsList" / "Concepts81.txt").rename(tree / "Concepts81.txt")
     assert len(nus_wide.load_nus_wide_official("train", tree.parent, CONCEPTS)) == 3
 
 
 def test_split_by_hash_of_the_path(tree, caplog):
-    """sha256sum says 0d61ea01.., 1674cec4.., 627cc61e.., 85b3ee91.. and 87f82af3.. of these paths."""
+    """The hashes are 0d61ea01, 1674cec4, 627cc61e, 85b3ee91, 87f82af3 (sha256sum)."""
     order = ["birds/4_14.jpg", "airport/1_11.jpg", "sky/7_17.jpg", "sky/2_12.jpg", "sky/5_15.jpg"]
     with caplog.at_level(logging.INFO):
         train, test = load(tree, "train"), load(tree, "test")
@@ -57,7 +57,7 @@ def test_split_by_hash_of_the_path(tree, caplog):
     assert ids(test) == order[3:]
     assert "2 of 7 images dropped: no label" in caplog.text
     assert "split by SHA-256 of the path" in caplog.text
-    with pytest.raises(ValueError, match="5 labelled images, but 5 are wanted for training"):
+    with pytest.raises(ValueError, match="5 labelled images, expected more than train_images=5"):
         load(tree, "train", train_images=5)
 
 
@@ -74,11 +74,11 @@ def test_split_by_list(tree):
     [
         ("sky/7_17.jpg\nsky/7_17.jpg\n", "", r"train\.txt: image 'sky/7_17\.jpg' is listed twice"),
         ("sky/7_17.jpg\nbear/3_13.jpg\n", "", r"1 images are not among the 5 labelled .* 'bear/3_13\.jpg'"),
-        ("sky/7_17.jpg\n", "sky/7_17.jpg\n", r"1 images are in both lists, one is 'sky/7_17\.jpg'"),
+        ("sky/7_17.jpg\n", "sky/7_17.jpg\n", r"1 images are in both lists, for example 'sky/7_17\.jpg'"),
         ("sky/7_17.jpg\n", None, r"splits.test\.txt is missing"),
     ],
 )
-def test_split_lists_that_cannot_be(tree, train, test, message):
+def test_invalid_split_lists_raise(tree, train, test, message):
     (tree / "splits").mkdir()
     for name, text in {"train": train, "test": test}.items():
         if text is not None:
@@ -93,12 +93,12 @@ def test_split_lists_that_cannot_be(tree, train, test, message):
         ("Groundtruth/TrainTestLabels/Labels_sky_Train.txt", "1\n0\n1\n", "each of the 4 images, got 3 lines"),
         ("Groundtruth/TrainTestLabels/Labels_sky_Train.txt", "1\n0\n1\n2\n", "expected 0 or 1"),
         ("Groundtruth/TrainTestLabels/Labels_sky_Test.txt", None, r"Labels_sky_Test\.txt is missing"),
-        ("ImageList/TestImagelist.txt", None, r"TestImagelist\.txt is missing: datasets/README"),
+        ("ImageList/TestImagelist.txt", None, r"TestImagelist\.txt is missing: see datasets/README"),
         ("ImageList/TestImagelist.txt", "a\nairport\\1_11.jpg\nb\n", r"image 'airport/1_11\.jpg' is listed twice"),
         ("ConceptsList/Concepts81.txt", "airport\nsky\nbirds\n", r"Concepts81\.txt does not list the 3 concepts"),
     ],
 )
-def test_files_that_do_not_agree(tree, file, text, message):
+def test_contradicting_files_raise(tree, file, text, message):
     (tree / file).unlink()
     if text is not None:
         (tree / file).write_text(text)
@@ -115,7 +115,7 @@ images/d.jpg,['airport'],train
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_one_csv(tmp_path, monkeypatch, caplog, newline):
+def test_csv(tmp_path, monkeypatch, caplog, newline):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     (tmp_path / "nuswide").mkdir()
     (tmp_path / "nuswide" / "nus_wid_data.csv").write_bytes(CSV.replace("\n", newline).encode())
@@ -132,12 +132,12 @@ def test_one_csv(tmp_path, monkeypatch, caplog, newline):
     "row, message",
     [
         ("images/e.jpg,\"['clouds', 'skyy']\",train", "line 6: label 'skyy' is not in the .* 81 classes; .* 'sky'"),
-        ("images/e.jpg,clouds,train", "line 6: 'clouds' is no list of labels"),
+        ("images/e.jpg,clouds,train", "line 6: 'clouds' is not a list of labels"),
         ("images/e.jpg,train", "line 6: 2 fields, the header has 3"),
         ("images/a.jpg,['sky'],train", r"image 'images/a\.jpg' is listed twice"),
     ],
 )
-def test_rows_that_are_none(tmp_path, row, message):
+def test_invalid_csv_rows_raise(tmp_path, row, message):
     (tmp_path / "nuswide").mkdir()
     (tmp_path / "nuswide" / "nus_wid_data.csv").write_text(CSV + row, encoding="utf-8")
     with pytest.raises(ValueError, match=message):

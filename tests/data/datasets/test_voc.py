@@ -14,7 +14,7 @@ CAT, DOG, PERSON = 7, 11, 14
 
 
 def xml(*objects):
-    """An annotation of 30 x 20 pixels from (name, difficult), where difficult None leaves the element out."""
+    """Return an annotation from (name, difficult); None omits the element."""
     flags = {None: "", 0: "<difficult>0</difficult>", 1: "<difficult>1</difficult>"}
     nodes = "".join(OBJECT.format(name=name, difficult=flags[difficult], box=BOX) for name, difficult in objects)
     size = "<size><width>30</width><height>20</height><depth>3</depth></size>"
@@ -40,14 +40,14 @@ def tree(tmp_path, monkeypatch):
     return folder
 
 
-def test_difficult_is_a_third_state(tree, caplog):
+def test_classes_with_difficult_objects_only_are_ignored(tree, caplog):
     with caplog.at_level(logging.INFO):
         person, cat, dog = DatasetCatalog.get("voc_2007_trainval_mlc")
     assert (person["labels"], person["ignore_labels"]) == ([PERSON], [])
     assert (cat["labels"], cat["ignore_labels"]) == ([CAT], [DOG])
     assert (dog["labels"], dog["ignore_labels"]) == ([], [DOG])
     assert [a["difficult"] for a in cat["annotations"]] == [0, 1, 1]
-    assert "2 labels in 2 images are of difficult objects alone" in caplog.text
+    assert "2 labels in 2 images ignored: difficult objects only" in caplog.text
 
 
 def test_image_size_and_box(tree):
@@ -62,26 +62,26 @@ def test_image_size_and_box(tree):
     "text, message",
     [
         (ANNOTATIONS["000012"][:100], "no element found|unclosed"),
-        ("<annotation/>", "int"),
+        ("<annotation/>", "no element size/height"),
         (xml(("catt", 0)), r"'catt' is not in the list of 20 classes; did you mean 'cat'\?"),
-        (xml(("cat", 0)).replace("<xmin>1</xmin><ymax>", "<ymax>"), "float"),
+        (xml(("cat", 0)).replace("<xmin>1</xmin><ymax>", "<ymax>"), "no element bndbox/xmin"),
     ],
 )
-def test_an_annotation_that_is_none_is_named(tree, text, message):
+def test_invalid_annotation_raises(tree, text, message):
     (tree / "Annotations" / "000012.xml").write_text(text)
-    with pytest.raises(ValueError, match=rf"000012\.xml is no whole annotation of VOC: .*({message})"):
+    with pytest.raises(ValueError, match=rf"000012\.xml is truncated or not a valid VOC annotation: .*({message})"):
         voc.load_voc(2007, "trainval")
 
 
-def test_missing_files_are_named(tree):
-    with pytest.raises(FileNotFoundError, match=r"VOC2007.ImageSets.Main.test\.txt is missing: datasets/README"):
+def test_missing_files_raise(tree):
+    with pytest.raises(FileNotFoundError, match=r"VOC2007.ImageSets.Main.test\.txt is missing: see datasets/README"):
         DatasetCatalog.get("voc_2007_test_mlc")
     (tree / "Annotations" / "000005.xml").unlink()
     with pytest.raises(FileNotFoundError, match=r"000005\.xml is missing"):
         DatasetCatalog.get("voc_2007_trainval_mlc")
 
 
-def test_an_image_listed_twice(tree):
+def test_duplicate_image_raises(tree):
     (tree / "ImageSets" / "Main" / "val.txt").write_text("000007\n000005\n000007\n")
     with pytest.raises(ValueError, match=r"val\.txt: image '000007' is listed twice"):
         voc.load_voc(2007, "val")

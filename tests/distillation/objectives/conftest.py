@@ -6,8 +6,8 @@ from wsd_distill.distillation import StudentOutput
 
 
 @pytest.fixture
-def views():
-    """A student's and a teacher's view of the same four images, which have 4, 5, 6 and 7 proposals."""
+def outputs():
+    """Outputs of student and teacher for the same four images, with 4, 5, 6 and 7 proposals."""
     student, batch = make_student(), make_batch(4)
     with torch.no_grad():
         teacher = make_teacher().eval().compute_outputs([x["teacher"] for x in batch])

@@ -27,9 +27,9 @@ def build(student_shapes=SHAPES, **options):
     return built(RoIAwareTransfer(**options), student_shapes)
 
 
-def test_roi_aware_by_plain_loops(views):
-    """Eq. 3-4 written out: keep, recycle, pool each box of both networks, weight, square, average."""
-    student, teacher = views
+def test_roi_aware_by_plain_loops(outputs):
+    """Eq. 3-4 in plain loops: NMS, padding, RoI pooling in both networks, weighting, mean of squares."""
+    student, teacher = outputs
     total = 0.0
     for i, (record, boxes, s) in enumerate(zip(student.batched_inputs, teacher.boxes, teacher.objectness)):
         overlaps, order, kept = box_iou(boxes.tensor, boxes.tensor), s.argsort(descending=True).tolist(), []
@@ -38,14 +38,14 @@ def test_roi_aware_by_plain_loops(views):
                 kept.append(r)
         kept = (kept[:3] * 3)[:3]
         for r in kept:
-            mine = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
-            wanted = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
-            total += (s[r] * wanted - s[r] * mine).square().sum() / 3
+            student_roi = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
+            teacher_roi = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
+            total += (s[r] * teacher_roi - s[r] * student_roi).square().sum() / 3
         assert torch.allclose(record["proposals"].proposal_boxes.tensor * 2, boxes.tensor)
     torch.testing.assert_close(build()(student, teacher), total / (2 * 4))
 
 
-def test_keeps_the_most_confident_and_recycles_from_the_best():
+def test_proposals_are_sorted_by_objectness_and_repeated_from_the_top():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 50, 50]])
     objectness = torch.tensor([0.2, 0.9, 0.5, 0.6])
     assert build(num_proposals=2)._select_proposals(boxes, objectness).tolist() == [1, 3]
@@ -54,20 +54,20 @@ def test_keeps_the_most_confident_and_recycles_from_the_best():
 
 
 @pytest.mark.parametrize("percent, kept", [(39, [0, 1]), (41, [0])])
-def test_an_overlap_above_0_4_is_left_out(percent, kept):
-    """The lower box is the upper part of the first: their IoU is its height in percent."""
+def test_nms_threshold_is_0_4(percent, kept):
+    """The second box is the upper part of the first: their IoU is its height in percent."""
     boxes = torch.tensor([[0.0, 0, 100, 100], [0, 0, 100, percent]])
     indices = build(num_proposals=2)._select_proposals(boxes, torch.tensor([0.6, 0.4])).tolist()
     assert sorted(set(indices)) == kept
 
 
-def test_several_layers_are_summed(views):
+def test_several_layers_are_summed(outputs):
     one, both = build(), build(layers=[make_pair(), make_pair()])
-    torch.testing.assert_close(both(*views), 2 * one(*views))
-    torch.testing.assert_close(build(weight=0.25)(*views), one(*views) / 4)
+    torch.testing.assert_close(both(*outputs), 2 * one(*outputs))
+    torch.testing.assert_close(build(weight=0.25)(*outputs), one(*outputs) / 4)
 
 
-def test_psi_is_learned_where_channels_differ():
+def test_psi_is_learned_if_channels_differ():
     student, batch = make_student(channels=5), make_batch(2)
     with torch.no_grad():
         teacher = make_teacher().eval().compute_outputs([x["teacher"] for x in batch])
@@ -79,40 +79,40 @@ def test_psi_is_learned_where_channels_differ():
     assert list(build().parameters()) == []
 
 
-def test_without_weighting_every_kept_proposal_counts_as_one(views):
-    """Each of an image's three proposals has 1/3 and the factor 1, where s' would enter squared."""
-    student, teacher = views
+def test_without_weighting_the_factor_of_each_proposal_is_one(outputs):
+    """Each of the three proposals of an image has the factor 1/3 instead of s' squared over 3."""
+    student, teacher = outputs
     objective, total = build(weighted=False), 0.0
     for i, (boxes, s) in enumerate(zip(teacher.boxes, teacher.objectness)):
         for r in objective._select_proposals(boxes.tensor, s).tolist():
-            mine = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
-            wanted = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
-            total += ((wanted - mine) ** 2).sum() / 3
+            student_roi = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
+            teacher_roi = roi_pool(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], 3, 1 / 2)
+            total += ((teacher_roi - student_roi) ** 2).sum() / 3
     torch.testing.assert_close(objective(student, teacher), total / (2 * 4))
     assert objective(student, teacher) > 4 * build()(student, teacher)
 
 
-def pooled(features, side):
-    """Means over squares: (N, C, h, w) of a side that is a multiple of ``side`` -> numpy's (N, C, side, side)."""
+def pooled(features, size):
+    """Average pooling in NumPy: (N, C, h, w) -> (N, C, size, size), for h and w a multiple of ``size``."""
     x = features.detach().double().numpy()
-    step = x.shape[-1] // side
-    return x.reshape(*x.shape[:2], side, step, side, step).mean((3, 5))
+    step = x.shape[-1] // size
+    return x.reshape(*x.shape[:2], size, step, size, step).mean((3, 5))
 
 
-def test_hint_by_numpy(views):
-    """The teacher's 16 x 16 cells in squares of four, the student's 8 x 8 after a matrix product over channels."""
-    student, teacher = views
+def test_hint_by_numpy(outputs):
+    """The teacher's 16 x 16 cells are pooled to 8 x 8; the regressor is a matrix product over channels."""
+    student, teacher = outputs
     objective = built(FitNetsHint(layer=make_pair(), weight=0.5))
     weight, bias = (p.detach().double().numpy() for p in objective.regressor.parameters())
-    mine = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], student.features["conv2"].detach().double().numpy())
-    describe_mismatch = pooled(teacher.features["conv2"], 8) - mine - bias[:, None, None]
-    assert describe_mismatch.shape == (4, 6, 8, 8)
-    expected = 0.5 * (describe_mismatch**2).sum() / (4 * 6 * 8 * 8) / 2
+    student_map = np.einsum("oc,nchw->nohw", weight[:, :, 0, 0], student.features["conv2"].detach().double().numpy())
+    difference = pooled(teacher.features["conv2"], 8) - student_map - bias[:, None, None]
+    assert difference.shape == (4, 6, 8, 8)
+    expected = 0.5 * (difference**2).sum() / (4 * 6 * 8 * 8) / 2
     assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_hint_reaches_the_guided_layer_and_what_is_before_it(views):
-    student, teacher = views
+def test_the_hint_has_gradients_up_to_the_guided_layer(outputs):
+    student, teacher = outputs
     objective = built(FitNetsHint(layer=LayerPair(teacher="conv2", student="conv1")))
     objective(student, teacher).backward()
     reached = {name.split(".")[1] for name, p in student.model.named_parameters() if p.grad is not None}
@@ -122,34 +122,32 @@ def test_the_hint_reaches_the_guided_layer_and_what_is_before_it(views):
     assert not teacher.features["conv2"].requires_grad
 
 
-def test_attention_transfer_by_numpy(views):
-    """Eq. 2 written out for two layers; the teacher's maps have 32 x 32 and 16 x 16 cells, the student's a quarter."""
-    student, teacher = views
+def test_attention_transfer_by_numpy(outputs):
+    """Eq. 2 for two layers; the teacher's maps have 32 x 32 and 16 x 16 cells, the student's half per side."""
+    student, teacher = outputs
     layers = [LayerPair(name, name) for name in ("conv1", "conv2")]
     objective, total = AttentionTransfer(layers=layers, beta=10.0), 0.0
     for name, side in (("conv1", 16), ("conv2", 8)):
-        mine = (student.features[name].detach().double().numpy() ** 2).sum(1)
-        wanted = pooled((teacher.features[name] ** 2).sum(1, keepdim=True), side)[:, 0]
-        for a, b in zip(mine, wanted):
+        student_map = (student.features[name].detach().double().numpy() ** 2).sum(1)
+        target = pooled((teacher.features[name] ** 2).sum(1, keepdim=True), side)[:, 0]
+        for a, b in zip(student_map, target):
             distance = a / np.linalg.norm(a) - b / np.linalg.norm(b)
             total += (distance**2).sum() / side**2 / 4
     assert objective(student, teacher).item() == pytest.approx(10 / 2 * total, rel=1e-5)
     assert list(objective.parameters()) == []
 
 
-def test_attention_needs_no_equal_channels_and_ignores_the_scale(views):
-    student, teacher = views
+def test_attention_is_invariant_to_channels_and_scale(outputs):
+    student, teacher = outputs
     objective = AttentionTransfer(layers=[LayerPair(teacher="conv2", student="conv1")])
     before = objective(student, teacher)
-    resize_longest_side = {name: 7 * value for name, value in student.features.items()}
-    torch.testing.assert_close(
-        objective(StudentOutput(student.model, student.batched_inputs, resize_longest_side), teacher), before
-    )
+    scaled = {name: 7 * value for name, value in student.features.items()}
+    torch.testing.assert_close(objective(StudentOutput(student.model, student.batched_inputs, scaled), teacher), before)
     before.backward()
     assert student.model.backbone.conv1[0].weight.grad.abs().sum() > 0
 
 
-def test_names_of_the_teachers_maps():
+def test_names_of_the_teacher_features():
     pairs = [LayerPair(teacher=name, student="conv2") for name in ("conv2", "conv1", "conv2")]
     assert build(layers=pairs).teacher_features == ["conv2", "conv1"]
     assert AttentionTransfer(layers=pairs).teacher_features == ["conv2", "conv1"]

@@ -10,33 +10,33 @@ from wsd_distill import losses
 from wsd_distill.distillation import ClassAware, HardLabels, SoftLabels, StudentOutput, Temperatures
 
 
-def test_hard_labels_is_the_students_own_loss(views):
-    student, teacher = views
+def test_hard_labels_is_the_students_own_loss(outputs):
+    student, teacher = outputs
     labels = torch.stack([x["labels"] for x in student.batched_inputs])
     torch.testing.assert_close(HardLabels()(student, teacher), losses.hard_label_loss(student.logits, labels))
 
 
-def test_temperatures_are_one_at_first_and_learnable(views):
+def test_temperatures_start_at_one_and_are_learned(outputs):
     objective = ClassAware(num_classes=K, num_proposals=7)
     t = objective.temperatures
     assert t.t_cls.tolist() == [1] * K and t.t_det.tolist() == [1] * 7 and t.t_student.tolist() == [1] * K
     optimizer = torch.optim.SGD(objective.parameters(), lr=1.0)
-    before = objective(*views)
+    before = objective(*outputs)
     for _ in range(5):
         optimizer.zero_grad()
-        objective(*views).backward(retain_graph=True)
+        objective(*outputs).backward(retain_graph=True)
         optimizer.step()
-    assert objective(*views) < before
+    assert objective(*outputs) < before
     for value in (t.t_cls, t.t_det, t.t_student):
         assert (value != 1).all() and (value > 0).all()
     with torch.no_grad():
         for parameter in t.parameters():
-            parameter.sub_(50)  # a step however large leaves them positive
+            parameter.sub_(50)  # temperatures stay positive after any step
     assert all((value > 0).all() for value in (t.t_cls, t.t_det, t.t_student))
 
 
-def test_class_aware_with_temperature_one_compares_plain_predictions(views):
-    student, teacher = views
+def test_class_aware_with_temperature_one_compares_plain_predictions(outputs):
+    student, teacher = outputs
     objective = ClassAware(num_classes=K, num_proposals=7, weight=2.5)
     expected = 2.5 * losses.class_aware_loss(teacher.image_scores, student.logits.sigmoid())
     torch.testing.assert_close(objective(student, teacher), expected)
@@ -44,7 +44,7 @@ def test_class_aware_with_temperature_one_compares_plain_predictions(views):
 
 
 def test_images_with_fewer_proposals_use_the_first_temperatures():
-    """All four images have at most 7 proposals: temperatures of ranks 8 and 9 get no gradient, those before do."""
+    """All four images have at most 7 proposals: only the temperatures of ranks 1 to 7 have a gradient."""
     student, batch = make_student(), make_batch(4)
     with torch.no_grad():
         teacher = make_teacher().eval().compute_outputs([x["teacher"] for x in batch])
@@ -65,9 +65,9 @@ def softened(teacher, t_cls, t_det):
 
 
 @pytest.mark.parametrize("distance", ["l2", "bce"])
-def test_each_temperature_has_its_own_place_by_scipy(views, distance):
-    """Three vectors of different values: exchanged, reversed or shifted, they give another number."""
-    student, teacher = views
+def test_different_temperatures_by_scipy(outputs, distance):
+    """All values differ, so that swapped or shifted temperatures change the result."""
+    student, teacher = outputs
     objective = ClassAware(num_classes=K, num_proposals=7, weight=2.0, distance=distance)
     t_cls, t_det, t_student = np.array([0.5, 3.0, 1.2]), np.array([0.3, 2, 0.7, 4, 1.5, 0.4, 5]), np.array([2, 0.4, 6])
     for name, value in {"cls": t_cls, "det": t_det, "student": t_student}.items():
@@ -78,8 +78,8 @@ def test_each_temperature_has_its_own_place_by_scipy(views, distance):
 
 
 @pytest.mark.parametrize("t_teacher, t_student", [(1, 5), (2, 5), (3, 1)])
-def test_hinton_by_scipy(views, t_teacher, t_student):
-    student, teacher = views
+def test_soft_labels_by_scipy(outputs, t_teacher, t_student):
+    student, teacher = outputs
     q, p = softened(teacher, t_teacher, np.full(7, t_teacher)), expit(double(student.logits) / t_student)
     expected = -(xlogy(q, p) + xlogy(1 - q, 1 - p)).sum() / 4 * t_student**2 * 0.5
     objective = SoftLabels(t_teacher=t_teacher, t_student=t_student, weight=0.5)
@@ -87,8 +87,8 @@ def test_hinton_by_scipy(views, t_teacher, t_student):
     assert list(objective.parameters()) == [] and objective.teacher_features == []
 
 
-def test_hintons_gradient_keeps_its_size_when_temperatures_are_high(views):
-    """Of sigmoid(m / t) and sigmoid(x / t), t^2 times the loss has the gradient (m - x) / 4, whatever the large t."""
+def test_soft_label_gradient_is_independent_of_high_temperatures(outputs):
+    """For sigmoid(m / t) and sigmoid(x / t), the gradient of t^2 times the loss is (m - x) / 4 for large t."""
     m, x = torch.tensor([[1.0, -2.0, 0.5]], requires_grad=True), torch.tensor([[0.0, 1.0, -1.0]])
     for t in (50.0, 200.0):
         (gradient,) = torch.autograd.grad(t**2 * losses.soft_label_loss((x / t).sigmoid(), m, t), m)
@@ -96,16 +96,16 @@ def test_hintons_gradient_keeps_its_size_when_temperatures_are_high(views):
 
 
 @pytest.mark.parametrize("objective", [HardLabels(), SoftLabels(t_teacher=1, t_student=5)], ids=["hard", "soft_labels"])
-def test_predictions_reach_all_of_the_student_and_nothing_of_the_teacher(views, objective):
-    student, teacher = views
+def test_all_student_parameters_have_a_gradient_and_the_teacher_has_none(outputs, objective):
+    student, teacher = outputs
     objective(student, teacher).backward()
     assert all(p.grad.abs().sum() > 0 for p in student.model.parameters())
     assert not any(logits.requires_grad for logits in [*teacher.cls_logits, *teacher.det_logits])
 
 
-def test_cross_entropy_in_the_place_of_the_square_by_scipy(views):
-    """Bernoulli's Kullback-Leibler divergence, summed over classes, divided by the four images."""
-    student, teacher = views
+def test_cross_entropy_distance_by_scipy(outputs):
+    """Kullback-Leibler divergence of Bernoulli variables, summed over classes, averaged over four images."""
+    student, teacher = outputs
     objective = ClassAware(
         num_classes=K, num_proposals=7, weight=2.0, distance="bce", temperatures="fixed", initial=3.0
     )
@@ -114,14 +114,14 @@ def test_cross_entropy_in_the_place_of_the_square_by_scipy(views):
     assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_cross_entropy_trains_all_temperatures(views):
+def test_cross_entropy_trains_all_temperatures(outputs):
     objective = ClassAware(num_classes=K, num_proposals=7, distance="bce")
-    objective(*views).backward()
+    objective(*outputs).backward()
     assert all((p.grad != 0).all() for p in objective.parameters())
 
 
 @pytest.mark.parametrize("kind, sizes", [("per_class", [K, 7, K]), ("shared", [1, 1, 1]), ("fixed", [])])
-def test_kinds_of_temperatures(views, kind, sizes):
+def test_kinds_of_temperatures(outputs, kind, sizes):
     objective = ClassAware(num_classes=K, num_proposals=7, temperatures=kind, initial=2.0)
     assert [len(p) for p in objective.parameters()] == sizes
     assert list(objective.state_dict()) == [f"temperatures.log_t_{x}" for x in ("cls", "det", "student")][: len(sizes)]
@@ -129,24 +129,24 @@ def test_kinds_of_temperatures(views, kind, sizes):
     assert [len(value) for value in (t.t_cls, t.t_det, t.t_student)] == [K, 7, K]
     assert objective.scalars() == pytest.approx({f"temperature/t_{x}": 2 for x in ("cls", "det", "student")})
     if sizes:
-        objective(*views).backward()
+        objective(*outputs).backward()
         torch.optim.SGD(objective.parameters(), lr=1.0).step()
         values = [len(set(value.tolist())) for value in (t.t_cls, t.t_det, t.t_student)]
-        assert values == sizes  # as many different ones as are learned
+        assert values == sizes  # number of different values
         assert not math.isclose(objective.scalars()["temperature/t_student"], 2)
 
 
-def test_fixed_temperatures_follow_the_module_to_a_device():
+def test_fixed_temperatures_are_moved_with_the_module():
     t = Temperatures(K, 7, "fixed").to("meta")
     assert {value.device.type for value in (t.t_cls, t.t_det, t.t_student)} == {"meta"}
 
 
-def test_a_mistyped_option_is_an_error():
+def test_an_unknown_option_is_an_error():
     with pytest.raises(ValueError, match="got 'per_proposal'"):
         ClassAware(num_classes=K, num_proposals=7, temperatures="per_proposal")
     with pytest.raises(ValueError, match="got 'l1'"):
         ClassAware(num_classes=K, num_proposals=7, distance="l1")
 
 
-def test_predictions_look_at_no_map():
+def test_prediction_objectives_use_no_feature_map():
     assert HardLabels().teacher_features == ClassAware(num_classes=K, num_proposals=7).teacher_features == []

@@ -1,4 +1,4 @@
-"""Detectron2's ResNets with converted weights are torchvision's."""
+"""Detectron2's ResNets with converted weights equal torchvision's."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from wsd_distill.modeling.checkpoints import from_torchvision_resnet
 
 @pytest.fixture(scope="module", params=[18, 50])
 def both(request, tmp_path_factory):
-    """torchvision's network, without its classifier, and its converted weights."""
+    """Depth, torchvision's network without classifier, and its converted weights."""
     torch.manual_seed(0)
     net = getattr(torchvision.models, f"resnet{request.param}")(weights=None).eval()
     for module in net.modules():
@@ -28,7 +28,7 @@ def both(request, tmp_path_factory):
 
 
 def load(module, prefix, weights):
-    """Every key matched, but for those of the variant that has res5 elsewhere."""
+    """Load with all keys matched, except res5 if it is in the other part."""
     state = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
     found = module.load_state_dict(state, strict=False)
     assert not found.missing_keys and all(key.startswith("res5.") for key in found.unexpected_keys)
@@ -63,10 +63,10 @@ def test_res5_in_the_backbone(both):
 
 @torch.no_grad()
 def test_dilated_res5_has_stride_16(both):
-    """torchvision's own dilated network, but for the first block, which there keeps the dilation of layer3."""
+    """Equal to torchvision's dilated network, whose first block is adapted: it has the dilation of layer3."""
     depth, net, weights = both
     if depth < 50:
-        with pytest.raises(ValueError, match="not 18"):
+        with pytest.raises(ValueError, match="got 18"):
             make_stages(depth=depth, res5_dilation=2)
         return
     dilated = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, False, True]).eval()

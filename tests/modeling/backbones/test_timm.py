@@ -1,4 +1,4 @@
-"""Backbone and head together are timm's own network, for each family."""
+"""Backbone and head together equal timm's network, for each family."""
 
 import pytest
 import timm
@@ -13,12 +13,12 @@ MAPS = {  # channels at strides 8 and 16, length of the vector
     "resnet101": (512, 1024, 2048),
     "tf_efficientnet_lite0": (40, 112, 1280),
     "convnext_tiny": (192, 384, 768),
-    "mobilenetv3_small_050": (16, 24, 1024),  # a convolution comes after the global pooling
+    "mobilenetv3_small_050": (16, 24, 1024),  # has a convolution after global pooling
 }
 
 
 def timm_network(name):
-    """With statistics in its BatchNorms, as after training."""
+    """Build a timm network with BatchNorm statistics as after training."""
     net = timm.create_model(name, num_classes=0).eval()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -36,7 +36,7 @@ def load(module, part, weights):
 
 @pytest.mark.parametrize("name", MAPS)
 @torch.no_grad()
-def test_both_parts_with_converted_weights_give_what_the_network_gives(name, tmp_path):
+def test_backbone_and_head_with_converted_weights_equal_the_network(name, tmp_path):
     net, frozen = timm_network(name), name != "resnet50"
     torch.save(net.state_dict(), tmp_path / "timm.pth")
     weights = from_timm(tmp_path / "timm.pth", name=name)["model"]
@@ -57,12 +57,12 @@ def test_both_parts_with_converted_weights_give_what_the_network_gives(name, tmp
     vectors = head(features["stride16"])
     assert vectors.std() > 1e-3 and vectors.shape[1] == head.output_size == MAPS[name][2]
     torch.testing.assert_close(vectors, net(image), rtol=1e-3, atol=1e-4)
-    # nothing is in both parts, and nothing is in neither
+    # each parameter is in exactly one part
     parameters = [sum(p.numel() for p in [*m.parameters(), *m.buffers()] if p.ndim) for m in (backbone, head, net)]
     assert parameters[0] + parameters[1] == parameters[2]
 
 
-def test_frozen_batchnorm_neither_trains_nor_moves():
+def test_frozen_batchnorm_is_constant():
     name = "tf_efficientnet_lite0"
     for frozen in (True, False):
         backbone = TimmBackbone(name=name, out_features=["stride16"], frozen_bn=frozen).train()
@@ -74,20 +74,20 @@ def test_frozen_batchnorm_neither_trains_nor_moves():
 
 
 @pytest.mark.parametrize(
-    "name, why", [("vit_tiny_patch16_224", "strides .16, 16"), ("hrnet_w18_small", "within a block")]
+    "name, reason", [("vit_tiny_patch16_224", "strides .16, 16"), ("hrnet_w18_small", "inside a block")]
 )
-def test_networks_without_maps_in_a_row(name, why):
-    with pytest.raises(ValueError, match=f"'{name}' cannot be a backbone here: .*{why}.*for example resnet50"):
+def test_networks_that_are_not_sequential(name, reason):
+    with pytest.raises(ValueError, match=f"'{name}' is not supported as a backbone: .*{reason}.*for example resnet50"):
         TimmBackbone(name=name, out_features=["stride16"])
 
 
-def test_a_network_that_fails_step_by_step():
-    with pytest.raises(ValueError, match="one after another, fail"):
+def test_a_network_whose_modules_fail_in_sequence():
+    with pytest.raises(ValueError, match="fail when called one after another"):
         TimmHead(name="efficientformerv2_s0")
 
 
 def test_unknown_names():
     with pytest.raises(ValueError, match="no network 'resnet5'"):
         TimmBackbone(name="resnet5", out_features=["stride16"])
-    with pytest.raises(ValueError, match="no map 'stride1'; it has .*stride16"):
+    with pytest.raises(ValueError, match="no feature map 'stride1'; it has .*stride16"):
         TimmBackbone(name="tf_efficientnet_lite0", out_features=["stride1"])

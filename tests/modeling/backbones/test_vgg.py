@@ -20,7 +20,7 @@ def test_names_channels_and_strides():
     assert all((x >= 0).all() and (x == 0).any() for x in features.values())  # after ReLU
 
 
-def test_it_is_vgg16():
+def test_number_of_parameters():
     with torch.device("meta"):
         backbone = VGG16(out_features=["conv5_3"])
     assert sum(p.numel() for p in backbone.parameters()) == 14_714_688  # the published network's 13 convolutions
@@ -35,7 +35,7 @@ def test_freezing_conv1_and_conv2():
     assert backbone.conv2_2.weight.grad is None and backbone.conv3_1.weight.grad.abs().max() > 0
 
 
-def test_relu_in_place_changes_no_feature_and_no_gradient():
+def test_in_place_relu_keeps_features_and_gradients():
     names = ["conv1_2", "conv3_3", "conv5_3"]
     backbone = VGG16(out_features=names, channels=NARROW)
     x = torch.rand(1, 3, 32, 32)
@@ -48,15 +48,15 @@ def test_relu_in_place_changes_no_feature_and_no_gradient():
     plain = backbone(x)
     sum(y.square().sum() for y in plain.values()).backward()
     assert all(torch.equal(found[name], plain[name]) for name in names)
-    assert all(torch.equal(mine, p.grad) for mine, p in zip(gradients, backbone.parameters()))
+    assert all(torch.equal(gradient, p.grad) for gradient, p in zip(gradients, backbone.parameters()))
 
 
-def test_a_convolution_and_its_relu_share_one_map():
+def test_a_convolution_and_its_relu_share_memory():
     conv, seen = VGG16(out_features=["conv5_3"], channels=NARROW).conv1_2, []
     relu, conv.activation = conv.activation, lambda x: seen.append(x.data_ptr()) or relu(x)
     assert conv(torch.rand(1, 4, 8, 8)).data_ptr() == seen[0]
 
 
 def test_an_unknown_feature():
-    with pytest.raises(ValueError, match=r"no features \['res4'\].*conv5_3"):
+    with pytest.raises(ValueError, match=r"no feature maps \['res4'\].*conv5_3"):
         VGG16(out_features=["res4"], channels=NARROW)

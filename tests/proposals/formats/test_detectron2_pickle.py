@@ -18,7 +18,7 @@ def write(path, value, protocol=4):
     return str(path)
 
 
-def test_round_trip_and_detectron2_reads_what_is_written(tmp_path):
+def test_round_trip_and_detectron2_can_read_it(tmp_path):
     path = str(tmp_path / "p.pkl")
     detectron2_pickle.write(path, rows())
     assert content(detectron2_pickle.read(path)) == BOXES
@@ -26,7 +26,7 @@ def test_round_trip_and_detectron2_reads_what_is_written(tmp_path):
     assert [record["image_id"] for record in dicts] == [10, 9, 100]
     for record in dicts:
         boxes, scores = BOXES[str(record["image_id"])]
-        order = np.argsort(scores)[::-1]  # Detectron2's own sorting turns equal scores round
+        order = np.argsort(scores)[::-1]  # Detectron2's own sorting reverses equal scores
         assert record["proposal_boxes"].tolist() == [boxes[i] for i in order]
         assert record["proposal_objectness_logits"].tolist() == [scores[i] for i in order]
         assert record["proposal_bbox_mode"] == BoxMode.XYXY_ABS
@@ -44,13 +44,13 @@ def test_every_protocol_and_both_numpys(tmp_path, protocol, core):
     }
     here = np.core.__name__ if np.__version__ < "2" else "numpy._core"
     text = pickle.dumps(value, protocol=protocol)
-    if here != core and protocol < 4:  # from protocol 4 on names carry their length
+    if here != core and protocol < 4:  # from protocol 4 on, names are stored with their length
         text = text.replace(f"c{here}.".encode(), f"c{core}.".encode())
     elif here != core:
         for module in ("multiarray", "numeric"):
             old, new = (f"{name}.{module}".encode() for name in (here, core))
             text = text.replace(b"\x8c" + bytes([len(old)]) + old, b"\x8c" + bytes([len(new)]) + new)
-        start = text.index(b"\x95")  # the frame's length has changed too
+        start = text.index(b"\x95")  # the length of the frame changes too
         text = text[:start] + b"\x95" + (len(text) - start - 9).to_bytes(8, "little") + text[start + 9 :]
     assert core.encode() + b".m" in text
     (tmp_path / "p.pkl").write_bytes(text)
@@ -60,7 +60,7 @@ def test_every_protocol_and_both_numpys(tmp_path, protocol, core):
 
 
 def test_detectron1s_keys_and_python_2s_strings(tmp_path):
-    # Written by hand as Python 2 does: protocol 2, an array's bytes as a str (T) with values beyond ASCII.
+    # Written by hand in the format of Python 2: protocol 2, an array's bytes as a str (T) with values beyond ASCII.
     array = lambda values: (  # noqa: E731
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR(K\x01"
         + b"K"
@@ -89,21 +89,19 @@ class Harmful:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_a_pickle_that_would_run_code_is_named_and_does_not(tmp_path, protocol):
+def test_pickle_with_code_raises_and_does_not_run(tmp_path, protocol):
     made = tmp_path / "made"
     value = {"ids": [1], "boxes": [np.zeros((1, 4))], "objectness_logits": [Harmful(made)]}
     path = write(tmp_path / "p.pkl", value, protocol)
-    with pytest.raises(
-        ValueError, match=r"p\.pkl is no whole pickle of arrays alone: it wants to import 'posix.system'"
-    ):
+    with pytest.raises(ValueError, match=r"p\.pkl is truncated or not a pickle of arrays: it imports 'posix.system'"):
         detectron2_pickle.read(path)
     assert not made.exists()
-    pickle.loads((tmp_path / "p.pkl").read_bytes())  # it is what the test takes it for
+    pickle.loads((tmp_path / "p.pkl").read_bytes())  # the pickle is indeed harmful
     assert made.exists()
 
 
 @pytest.mark.parametrize(
-    "text, wanted",
+    "text, name",
     [
         (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
         (b"cnumpy\nload\n(S'x'\ntR.", "numpy.load"),
@@ -112,9 +110,9 @@ def test_a_pickle_that_would_run_code_is_named_and_does_not(tmp_path, protocol):
         (b"c_codecs\ndecode\n.", "_codecs.decode"),
     ],
 )
-def test_other_names_are_refused_too(tmp_path, text, wanted):
+def test_other_imports_raise(tmp_path, text, name):
     (tmp_path / "p.pkl").write_bytes(text)
-    with pytest.raises(ValueError, match=f"it wants to import '{wanted}'"):
+    with pytest.raises(ValueError, match=f"it imports '{name}'"):
         detectron2_pickle.read(str(tmp_path / "p.pkl"))
 
 
@@ -124,22 +122,22 @@ GOOD = {"ids": [1], "boxes": [np.zeros((1, 4))], "objectness_logits": [np.zeros(
 @pytest.mark.parametrize(
     "value, message",
     [
-        ([1], r"p\.pkl holds a list, not a dict"),
-        ({**GOOD, "bbox_mode": 9}, r"p\.pkl has the bbox_mode 9: it has to be 0 \(XYXY_ABS\) or 1 \(XYWH_ABS\)"),
-        ({**GOOD, "bbox_mode": BoxMode.XYXY_REL}, r"p\.pkl has the bbox_mode 2: it"),
+        ([1], r"p\.pkl contains a list, expected a dict"),
+        ({**GOOD, "bbox_mode": 9}, r"p\.pkl has the bbox_mode 9, expected 0 \(XYXY_ABS\) or 1 \(XYWH_ABS\)"),
+        ({**GOOD, "bbox_mode": BoxMode.XYXY_REL}, r"p\.pkl has the bbox_mode 2, expected"),
         ({"ids": [1], "boxes": []}, r"p\.pkl has no 'objectness_logits', only \['boxes', 'ids'\]"),
         ({**GOOD, "ids": [1, 2]}, r"p\.pkl: 2 ids, 1 arrays of boxes, 1 of scores"),
-        ({k: v * 2 for k, v in {**GOOD, "ids": [5]}.items()}, r"p\.pkl: image '5' occurs twice"),
+        ({k: v * 2 for k, v in {**GOOD, "ids": [5]}.items()}, r"p\.pkl: duplicate image '5'"),
     ],
 )
-def test_other_content_is_named(tmp_path, value, message):
+def test_invalid_content_raises(tmp_path, value, message):
     with pytest.raises(ValueError, match=message):
         detectron2_pickle.read(write(tmp_path / "p.pkl", value))
 
 
-def test_a_file_that_is_cut_or_no_pickle(tmp_path):
+def test_truncated_or_other_file_raises(tmp_path):
     whole = pickle.dumps(GOOD)
-    for text in (b"", b"no pickle", b"\x80\xff", whole[: len(whole) // 2], whole[:-1]):
+    for text in (b"", b"not a pickle", b"\x80\xff", whole[: len(whole) // 2], whole[:-1]):
         (tmp_path / "p.pkl").write_bytes(text)
-        with pytest.raises(ValueError, match=r"p\.pkl is no whole pickle of arrays"):
+        with pytest.raises(ValueError, match=r"p\.pkl is truncated or not a pickle of arrays"):
             detectron2_pickle.read(str(tmp_path / "p.pkl"))

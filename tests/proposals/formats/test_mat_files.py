@@ -13,14 +13,14 @@ def cells(*values):
     return array
 
 
-@pytest.mark.parametrize("order", mat_files.BOX_FORMATS)
-def test_round_trip(tmp_path, order):
+@pytest.mark.parametrize("box_format", mat_files.BOX_FORMATS)
+def test_round_trip(tmp_path, box_format):
     path = str(tmp_path / "p.mat")
-    mat_files.write(path, rows(), order)
-    assert content(mat_files.read(path, order)) == BOXES
+    mat_files.write(path, rows(), box_format)
+    assert content(mat_files.read(path, box_format)) == BOXES
 
 
-def test_what_is_written_has_fast_rcnns_layout(tmp_path):
+def test_written_files_have_fast_rcnns_layout(tmp_path):
     path = str(tmp_path / "p.mat")
     mat_files.write(path, rows())
     written = loadmat(path)
@@ -34,12 +34,12 @@ TABLE = [[3, 2, 30, 40], [1, 1, 5, 5], [1, 1, 2, 2], [2, 2, 3, 3]]
 
 
 @pytest.mark.parametrize(
-    "order, first", [("y1x1y2x2", [1, 2, 40, 30]), ("x1y1x2y2", [2, 1, 30, 40]), ("xywh", [2, 1, 32, 41])]
+    "box_format, first", [("y1x1y2x2", [1, 2, 40, 30]), ("x1y1x2y2", [2, 1, 30, 40]), ("xywh", [2, 1, 32, 41])]
 )
-def test_orders_by_hand_and_falling_scores_where_there_are_none(tmp_path, order, first):
+def test_box_formats_and_rank_scores(tmp_path, box_format, first):
     path = str(tmp_path / "p.mat")
     savemat(path, {"images": cells("a", "b")[:, None], "boxes": cells(np.float64(TABLE), np.zeros((0, 0)))[None]})
-    source = mat_files.read(path, order)
+    source = mat_files.read(path, box_format)
     boxes, scores = source["a"]
     assert boxes[0].tolist() == first
     assert scores.tolist() == [1, 0.75, 0.5, 0.25]
@@ -57,7 +57,7 @@ def test_scores_of_wsddns_files_and_in_a_fifth_column(tmp_path):
     assert source.scores == "of the file"
 
 
-def test_a_folder_of_one_file_for_each_image(tmp_path):
+def test_folder_with_one_file_per_image(tmp_path):
     (tmp_path / "COCO_val2014_0").mkdir()
     savemat(tmp_path / "COCO_val2014_0" / "COCO_val2014_000000000042.mat", {"boxes": np.uint16(TABLE)})
     savemat(tmp_path / "other.mat", {"boxes": np.uint16(TABLE[1:]), "scores": np.float64([[3], [2], [1]])})
@@ -70,18 +70,18 @@ def test_a_folder_of_one_file_for_each_image(tmp_path):
         mat_files.read(str(tmp_path / "empty"))
 
 
-def test_what_is_no_such_file_is_named(tmp_path):
+def test_invalid_files_raise(tmp_path):
     path = tmp_path / "p.mat"
     header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
     path.write_bytes(header.ljust(512, b"\x00") + b"\x89HDF\r\n\x1a\n".ljust(512, b"\x00"))
-    with pytest.raises(ValueError, match=r"p\.mat is of MATLAB's version 7\.3: save it again .*'-v7'"):
+    with pytest.raises(ValueError, match=r"p\.mat has MATLAB's format 7\.3: save it again .*'-v7'"):
         mat_files.read(str(path))
-    for text in (b"", b"no mat file at all" * 50):
+    for text in (b"", b"not a mat file" * 50):
         path.write_bytes(text)
-        with pytest.raises(ValueError, match=r"p\.mat is no whole \.mat file"):
+        with pytest.raises(ValueError, match=r"p\.mat is truncated or not a \.mat file"):
             mat_files.read(str(path))
     savemat(path, {"images": cells("a"), "all_boxes": cells(np.float64(TABLE))})
-    with pytest.raises(ValueError, match=r"p\.mat has the variables \['images', 'all_boxes'\], not \['boxes'\]"):
+    with pytest.raises(ValueError, match=r"p\.mat lacks the variables \['boxes'\], it has \['images', 'all_boxes'\]"):
         mat_files.read(str(path))
     savemat(path, {"images": cells("a", "b"), "boxes": cells(np.float64(TABLE))})
     with pytest.raises(ValueError, match=r"p\.mat: 2 images, 1 arrays of boxes"):

@@ -1,14 +1,18 @@
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
+import pickle
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg, instantiate
+from detectron2.config import LazyConfig, get_cfg
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
-from wsd_distill.proposals.generators.detector import Detector
+from wsd_distill.proposals.generators import DetectorProposer
+from wsd_distill.proposals.image_proposals import ImageProposals
 
 OVERRIDES = {
     "MODEL.RESNETS.DEPTH": 18,
@@ -55,11 +59,11 @@ def load(config, weights):
 
 
 @pytest.mark.parametrize("channels", ["BGR", "RGB"])
-def test_gives_what_detectron2s_predictor_gives(files, image, channels):
+def test_equals_detectron2s_default_predictor(files, image, channels):
     cfg = load(*files)
     cfg.INPUT.FORMAT = channels
-    theirs = DefaultPredictor(cfg)(image[:, :, ::-1])["instances"]  # it takes BGR
-    boxes, scores = Detector(*files, opts=["INPUT.FORMAT", channels], device="cpu")(image)
+    theirs = DefaultPredictor(cfg)(image[:, :, ::-1])["instances"]  # takes BGR
+    boxes, scores = DetectorProposer(*files, opts=["INPUT.FORMAT", channels], device="cpu")(image)
     assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
     assert len(boxes) > 20
     order = theirs.scores.argsort(descending=True, stable=True)
@@ -67,9 +71,9 @@ def test_gives_what_detectron2s_predictor_gives(files, image, channels):
     np.testing.assert_array_equal(boxes, theirs.pred_boxes.tensor[order].numpy())
 
 
-def test_max_boxes_are_the_best_of_all_classes(files, image):
-    boxes, scores = Detector(*files, device="cpu")(image)
-    few_boxes, few_scores = Detector(*files, max_boxes=7, device="cpu")(image)
+def test_max_boxes_keeps_the_best_of_all_classes(files, image):
+    boxes, scores = DetectorProposer(*files, device="cpu")(image)
+    few_boxes, few_scores = DetectorProposer(*files, max_boxes=7, device="cpu")(image)
     np.testing.assert_array_equal(few_boxes, boxes[:7])
     np.testing.assert_array_equal(few_scores, scores[:7])
     assert (np.diff(scores) <= 0).all()
@@ -101,66 +105,114 @@ def lazy(files, tmp_path):
     return str(tmp_path / "tiny.py")
 
 
-def test_a_lazy_config_is_the_same_detector(files, lazy, image):
-    for ours, theirs in zip(Detector(lazy, files[1], device="cpu")(image), Detector(*files, device="cpu")(image)):
+def equal(first, second, image):
+    for ours, theirs in zip(first(image), second(image)):
         np.testing.assert_array_equal(ours, theirs)
+    return True
 
 
-def test_parameters_tell_another_config_or_other_weights(files, lazy, tmp_path):
+def test_lazy_config_gives_the_same_detections(files, lazy, image):
+    assert equal(DetectorProposer(lazy, files[1], device="cpu"), DetectorProposer(*files, device="cpu"), image)
+
+
+def test_config_yaml_saved_by_a_training_gives_the_same_detections(files, lazy, image, tmp_path):
+    cfg = LazyConfig.load(lazy)
+    test = cfg.dataloader.test
+    cfg.model._target_ = "helpers.tiny_detector.build_tiny"  # a saved config needs an importable name
+    cfg.model.config = files[0]
+    cfg.dataloader.test = {"val": {"loader": test}, "test": {"loader": test}}  # one loader per split
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    saved = DetectorProposer(str(tmp_path / "config.yaml"), files[1], device="cpu")
+    assert equal(saved, DetectorProposer(*files, device="cpu"), image)
+    with pytest.raises(KeyError, match="num_clases"):
+        DetectorProposer(str(tmp_path / "config.yaml"), files[1], opts=["model.num_clases=5"]).load()
+
+
+def test_weights_of_the_model_zoo_are_read(files, image, tmp_path):
+    state = {name: tensor.numpy() for name, tensor in torch.load(files[1])["model"].items()}
+    (tmp_path / "model_final.pkl").write_bytes(pickle.dumps({"model": state, "__author__": "Detectron2 Model Zoo"}))
+    zoo = DetectorProposer(files[0], str(tmp_path / "model_final.pkl"), device="cpu")
+    assert equal(zoo, DetectorProposer(*files, device="cpu"), image)
+    del state["roi_heads.box_predictor.cls_score.bias"]
+    (tmp_path / "part.pkl").write_bytes(pickle.dumps({"model": state, "__author__": "Detectron2 Model Zoo"}))
+    with pytest.raises(
+        ValueError, match=r"part\.pkl does not fit .*: roi_heads\.box_predictor\.cls_score\.bias \(4,\)"
+    ):
+        DetectorProposer(files[0], str(tmp_path / "part.pkl")).load()
+
+
+def test_files_are_read_on_first_use(files, image, tmp_path):
+    """A model with this proposer can be built before the detector is trained."""
+    config, weights = tmp_path / "late.yaml", tmp_path / "late.pth"
+    proposer = DetectorProposer(str(config), str(weights), device="cpu")
+    with pytest.raises(FileNotFoundError, match=r"late\.yaml is neither a file nor"):
+        proposer(image)
+    for source, target in zip(files, (config, weights)):
+        shutil.copy(source, target)
+    assert proposer.parameters["weights"] == "late.pth"
+    weights.unlink()  # read once
+    assert equal(proposer, DetectorProposer(*files, device="cpu"), image)
+
+
+def test_parameters_depend_on_config_and_weights(files, lazy, tmp_path):
     config, weights = files
-    usual = Detector(config, weights).parameters
-    assert usual == Detector(config, weights, device="cpu").parameters
+    usual = DetectorProposer(config, weights).parameters
+    assert usual == DetectorProposer(config, weights, device="cpu").parameters
     assert (usual["config"], usual["weights"], usual["max_boxes"]) == ("tiny.yaml", "tiny.pth", 100)
-    other_opts = Detector(config, weights, opts=["INPUT.MIN_SIZE_TEST", "65"]).parameters
+    other_opts = DetectorProposer(config, weights, opts=["INPUT.MIN_SIZE_TEST", "65"]).parameters
     assert other_opts["config sha256"] != usual["config sha256"]
     assert other_opts["weights sha256"] == usual["weights sha256"]
     state = torch.load(weights)["model"]
     state["roi_heads.box_predictor.cls_score.bias"] += 1
     torch.save({"model": state}, tmp_path / "tiny.pth")
-    other_weights = Detector(config, str(tmp_path / "tiny.pth")).parameters
+    other_weights = DetectorProposer(config, str(tmp_path / "tiny.pth")).parameters
     assert other_weights["weights sha256"] != usual["weights sha256"]
     assert {**other_weights, "weights sha256": usual["weights sha256"]} == usual
     of_lazy = [
-        Detector(lazy, weights, opts=opts).parameters for opts in ([], [], ["dataloader.test.mapper.image_format=RGB"])
+        DetectorProposer(lazy, weights, opts=opts).parameters
+        for opts in ([], [], ["dataloader.test.mapper.image_format=RGB"])
     ]
     assert of_lazy[0] == of_lazy[1] != of_lazy[2]
 
 
-def test_weights_that_leave_something_random_are_an_error(files, lazy, tmp_path):
+def test_weights_that_do_not_set_all_parameters_raise(files, lazy, tmp_path, caplog):
     config, weights = files
     state = torch.load(weights)["model"]
-    del state["proposal_generator.rpn_head.conv.bias"]
+    del state["proposal_generator.rpn_head.conv.bias"], state["proposal_generator.rpn_head.conv.weight"]
     torch.save({"model": state}, tmp_path / "part.pth")
     with pytest.raises(ValueError) as caught:
-        Detector(config, str(tmp_path / "part.pth"))
-    first = f"{tmp_path}/part.pth does not fit the detector of this config: missing: proposal_generator.rpn_head.conv."
-    assert str(caught.value).splitlines()[0] == first + "bias"
-    with pytest.raises(
-        ValueError, match=r"shape of .*cls_score\.weight: \(4, 16\) in the file, \(6, 16\) in the model"
-    ):
-        Detector(config, weights, opts=["MODEL.ROI_HEADS.NUM_CLASSES", "5"])
-    with pytest.raises(ValueError, match=r"shape of .*cls_score\.weight"):
-        Detector(lazy, weights, opts=["model.num_classes=5"])
+        DetectorProposer(config, str(tmp_path / "part.pth")).load()
+    first, *others = str(caught.value).splitlines()
+    assert first == (
+        f"{tmp_path}/part.pth does not fit the detector of this config: missing or of another shape in the file: "
+        "proposal_generator.rpn_head.conv.weight (256, 256, 3, 3)"
+    )
+    assert others == ["  proposal_generator.rpn_head.conv.bias (256,)"]
+    with pytest.raises(ValueError, match=r"of another shape in the file: .*cls_score\.weight \(6, 16\)"):
+        DetectorProposer(config, weights, opts=["MODEL.ROI_HEADS.NUM_CLASSES", "5"]).load()
+    assert "(4, 16) in the checkpoint but (6, 16) in the model" in caplog.text  # Detectron2's warning
+    with pytest.raises(ValueError, match=r"of another shape in the file: .*cls_score\.weight \(6, 16\)"):
+        DetectorProposer(lazy, weights, opts=["model.num_classes=5"]).load()
 
 
-def test_missing_files_are_errors(files, tmp_path):
+@pytest.mark.parametrize("use", [DetectorProposer.load, lambda proposer: proposer.parameters])
+def test_missing_files_raise(files, tmp_path, use):
     with pytest.raises(FileNotFoundError, match=r"weights '.*gone\.pth' are not a file"):
-        Detector(files[0], str(tmp_path / "gone.pth"))
+        use(DetectorProposer(files[0], str(tmp_path / "gone.pth")))
     with pytest.raises(FileNotFoundError, match="weights '' are not a file"):
-        Detector(files[0], "")
-    with pytest.raises(FileNotFoundError, match=r"gone\.yaml is neither a file nor in the model zoo"):
-        Detector("gone.yaml", files[1])
+        use(DetectorProposer(files[0], ""))
+    with pytest.raises(FileNotFoundError, match=r"gone\.yaml is neither a file nor in Detectron2's model zoo"):
+        use(DetectorProposer("gone.yaml", files[1]))
     with pytest.raises(FileNotFoundError, match="the detector has no config"):
-        Detector("", files[1])
+        use(DetectorProposer("", files[1]))
 
 
-def test_a_config_of_the_paper_takes_it_as_the_proposer_of_photos(files, image, load_config):
-    config, weights = (f"image_proposals.proposer.{key}={file}" for key, file in zip(("config", "weights"), files))
-    cfg = load_config("voc/teacher_vgg16_fasterrcnn.py", "model.proposer=${image_proposals}", config, weights)
-    pixels = torch.as_tensor(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR, as this model's
-    found = instantiate(cfg.model.proposer)({"image": pixels})
-    boxes, scores = Detector(*files)(image)
-    assert len(found) == 100 and 0 < len(boxes)
+def test_proposals_of_a_photo(files, image):
+    image_proposals = ImageProposals(proposer=DetectorProposer(*files), num_proposals=100, image_format="BGR")
+    pixels = torch.as_tensor(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR
+    found = image_proposals({"image": pixels})
+    boxes, scores = DetectorProposer(*files)(image)
+    assert len(found) == 100 and len(boxes) > 0
     kept = min(len(boxes), 100)
     np.testing.assert_allclose(found.proposal_boxes.tensor[:kept].numpy(), boxes[:kept])
     np.testing.assert_allclose(found.scores[:kept].numpy(), scores[:kept])

@@ -1,14 +1,22 @@
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
+
+# isort: split
 import pickle
 
 import numpy as np
 import pytest
+from detectron2.structures import Boxes, pairwise_iou
 
 from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
-from wsd_distill.proposals.recall import pairwise_iou
+
+
+def iou(first, second):
+    """Return the pairwise IoU (M, R) of boxes (M, 4) and (R, 4)."""
+    return pairwise_iou(Boxes(first), Boxes(second)).numpy()
 
 
 def scene(side):
-    """A bright rectangle at (25, 30, 75, 60) % of a square of dim noise, and its box."""
+    """Return dark noise with a bright rectangle at (25, 30, 75, 60) %, and its box."""
     image = np.random.default_rng(0).integers(40, 60, (side, side, 3), dtype=np.uint8)
     x0, y0, x1, y1 = (side * share // 100 for share in (25, 30, 75, 60))
     image[y0:y1, x0:x1] = (230, 180, 40)
@@ -23,7 +31,7 @@ SIDES = [(256,), (128, 300)]
 def test_finds_a_rectangle_at_every_scale(side, sides):
     image, truth = scene(side)
     boxes, scores = EdgeBoxes(sides=sides)(image)
-    assert pairwise_iou(truth, boxes[:20]).max() > 0.7
+    assert iou(truth, boxes[:20]).max() > 0.7
     assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
     assert boxes.shape == (len(scores), 4)
     assert boxes.min() >= 0 and boxes.max() <= side
@@ -36,17 +44,17 @@ def test_boxes_of_an_oblong_image_are_in_its_own_pixels():
     image[30:90, 300:420] = 220
     for sides in SIDES:
         boxes, _ = EdgeBoxes(sides=sides)(image)
-        assert pairwise_iou(np.array([[300.0, 30, 420, 90]]), boxes[:20]).max() > 0.7
+        assert iou(np.array([[300.0, 30, 420, 90]]), boxes[:20]).max() > 0.7
         assert (boxes.max(0) <= [480, 120, 480, 120]).all()
 
 
-def test_colour_alone_makes_an_edge():
-    """Red and green of one luminance (0.299 R = 0.587 G): no edge in a grey picture."""
+def test_colour_alone_gives_an_edge():
+    """Red and green of equal luminance (0.299 R = 0.587 G): no edge in a grey image."""
     image = np.zeros((128, 128, 3), np.uint8)
     image[..., 0] = 200
     image[40:90, 30:100] = (0, 102, 0)
     boxes, _ = EdgeBoxes()(image)
-    assert pairwise_iou(np.array([[30.0, 40, 100, 90]]), boxes[:20]).max() > 0.7
+    assert iou(np.array([[30.0, 40, 100, 90]]), boxes[:20]).max() > 0.7
 
 
 def test_a_blank_image_has_no_boxes():
@@ -56,7 +64,7 @@ def test_a_blank_image_has_no_boxes():
 
 
 def blocks():
-    """128 x 128, blocks of 8 x 8 in random colours."""
+    """Return 128 x 128 pixels in blocks of 8 x 8 of random colours."""
     return np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
 
 
@@ -69,8 +77,8 @@ def test_max_boxes_keeps_the_best():
     np.testing.assert_array_equal(few_scores[0], scores[0])
 
 
-def test_boxes_of_all_sizes_compete():
-    """The best of both comes first, and of two that overlap by more than beta the better one stays."""
+def test_boxes_of_all_sizes_are_merged_by_nms():
+    """The best box is first; of two boxes with IoU above beta the better is kept."""
     alone = [EdgeBoxes(max_boxes=40, sides=(side,))(blocks()) for side in (128, 192)]
     boxes, scores = EdgeBoxes(max_boxes=40, sides=(128, 192))(blocks())
     assert boxes.shape == (40, 4)
@@ -79,22 +87,22 @@ def test_boxes_of_all_sizes_compete():
     assert rows[2] & rows[0] and rows[2] & rows[1]
     assert scores[0] == max(found[1][0] for found in alone)
     assert (np.diff(scores) <= 0).all()
-    overlaps = pairwise_iou(boxes.astype(float), boxes.astype(float)) - np.eye(40)
+    overlaps = iou(boxes, boxes) - np.eye(40)
     assert overlaps.max() <= 0.55 + 1e-6
 
 
-def test_weak_edges_count_below_the_thresholds_alone():
-    """A step of 12 grey levels, blurred by 2 pixels, is 12 / (2 sqrt(2 pi)) = 2.4 steep: 8 * 2.4 = 19 to Sobel."""
+def test_hysteresis_thresholds():
+    """A step of 12, blurred with sigma 2: Sobel gives 8 * 12 / (2 sqrt(2 pi)) = 19."""
     image = np.full((128, 128, 3), 50, np.uint8)
     image[40:90, 30:100] = 62
     assert len(EdgeBoxes(hysteresis=(60, 120))(image)[0]) == 0
     boxes, _ = EdgeBoxes(hysteresis=(4, 8))(image)
-    assert pairwise_iou(np.array([[30.0, 40, 100, 90]]), boxes[:20]).max() > 0.7
+    assert iou(np.array([[30.0, 40, 100, 90]]), boxes[:20]).max() > 0.7
 
 
 @pytest.mark.parametrize("sides", [(), (0,), (320, -1)])
-def test_sides_are_positive(sides):
-    with pytest.raises(ValueError, match="give one or several positive numbers of pixels"):
+def test_invalid_sides_raise(sides):
+    with pytest.raises(ValueError, match="give one or more positive numbers of pixels"):
         EdgeBoxes(sides=sides)
 
 
@@ -107,8 +115,8 @@ def test_pickled_proposer_gives_the_same_boxes():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_missing_edge_model_is_an_error_and_a_present_one_goes_by_its_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no structured-forest edge model .*gone\.yml\.gz"):
+def test_missing_edge_model_raises_and_parameters_have_the_file_name_only(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"edge_model: no structured-forest model .*gone\.yml\.gz"):
         EdgeBoxes(edge_model=str(tmp_path / "gone.yml.gz"))
     (tmp_path / "model.yml.gz").touch()
     proposer = EdgeBoxes(max_boxes=9, edge_model=str(tmp_path / "model.yml.gz"))

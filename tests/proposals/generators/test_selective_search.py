@@ -1,14 +1,22 @@
+import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
+
+# isort: split
 import pickle
 
 import numpy as np
 import pytest
+from detectron2.structures import Boxes, pairwise_iou
 
 from wsd_distill.proposals.generators.selective_search import SelectiveSearch
-from wsd_distill.proposals.recall import pairwise_iou
+
+
+def iou(first, second):
+    """Return the pairwise IoU (M, R) of boxes (M, 4) and (R, 4)."""
+    return pairwise_iou(Boxes(first), Boxes(second)).numpy()
 
 
 def scene(height, width):
-    """Two flat rectangles on a flat ground, and their boxes."""
+    """Return two uniform rectangles on a uniform background, and their boxes."""
     image = np.full((height, width, 3), 60, np.uint8)
     shares = np.array([[0.1, 0.2, 0.4, 0.7], [0.6, 0.5, 0.9, 0.9]])
     boxes = (shares * [width, height, width, height]).round().astype(int)
@@ -19,12 +27,10 @@ def scene(height, width):
 
 @pytest.mark.parametrize("mode", ["fast", "quality"])
 @pytest.mark.parametrize("shape, max_side", [((90, 150), None), ((300, 200), 120)])
-def test_finds_rectangles_in_the_image_s_own_pixels(mode, shape, max_side):
+def test_finds_rectangles_in_pixels_of_the_image(mode, shape, max_side):
     image, truth = scene(*shape)
     boxes, scores = SelectiveSearch(mode=mode, max_side=max_side)(image)
-    assert (
-        pairwise_iou(truth, boxes.astype(float)).max(axis=1).min() > 0.8
-    )  # its segments are some pixels off where it blurs
+    assert iou(truth, boxes).max(axis=1).min() > 0.8  # segments are off by some pixels because of the blur
     assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
     assert boxes.min() >= 0 and (boxes.max(0) <= [shape[1], shape[0]] * 2).all()
 
@@ -40,8 +46,8 @@ def test_scores_are_the_rank():
     assert SelectiveSearch().parameters["scores"] == "falling rank in (0, 1]"
 
 
-def test_order_does_not_hang_on_what_was_done_before():
-    """OpenCV orders its boxes by the C library's random numbers."""
+def test_order_does_not_depend_on_earlier_calls():
+    """OpenCV's own order depends on the random state of the C library."""
     proposer = SelectiveSearch(max_boxes=50)
     first, again, copied = proposer(blocks()), proposer(blocks()), pickle.loads(pickle.dumps(proposer))(blocks())
     for other in (again, copied):
@@ -50,9 +56,9 @@ def test_order_does_not_hang_on_what_was_done_before():
     assert (SelectiveSearch(max_boxes=50, seed=1)(blocks())[0] != first[0]).any()
 
 
-def test_of_two_that_are_nearly_alike_one_stays():
+def test_similar_boxes_are_suppressed():
     boxes, _ = SelectiveSearch(max_boxes=10_000)(blocks())
-    overlaps = pairwise_iou(boxes.astype(float), boxes.astype(float)) - np.eye(len(boxes))
+    overlaps = iou(boxes, boxes) - np.eye(len(boxes))
     assert 0.7 < overlaps.max() <= 0.8
 
 
@@ -62,11 +68,11 @@ def test_small_boxes_are_dropped():
     assert (boxes[:, 2:] - boxes[:, :2]).min() >= 30
 
 
-def test_blank_image_has_no_box_but_itself():
+def test_blank_image_gives_the_whole_image():
     boxes, scores = SelectiveSearch()(np.full((40, 60, 3), 128, np.uint8))
     assert (boxes.tolist(), scores.tolist()) == ([[0, 0, 60, 40]], [1])
 
 
-def test_no_such_mode():
+def test_unknown_mode_raises():
     with pytest.raises(ValueError, match="no mode slow: choose fast or quality"):
         SelectiveSearch(mode="slow")

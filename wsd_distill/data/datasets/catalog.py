@@ -77,7 +77,8 @@ def register_info(name: str, info: DatasetInfo) -> None:
 
 
 def get_dataset_info(name: str) -> DatasetInfo:
-    """
+    """Look up what ``dataset.name=<name>`` stands for.
+
     Raises:
         KeyError: unknown name; lists near ones.
     """

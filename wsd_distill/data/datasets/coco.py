@@ -1,4 +1,4 @@
-"""Datasets in COCO's instances format. An image's labels are the classes of its annotations, crowds included."""
+"""Datasets in COCO's format; labels are the annotated classes, crowds included."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.structures import BoxMode
 
 from ..root import datasets_root
+from ..types import Annotation, DatasetDict
 from .catalog import DatasetInfo, keep_labelled, register, register_info
 from .holdout import register_holdout
 from .readers import read_json, read_lines, read_text
@@ -23,36 +24,34 @@ _FIELDS = {
 }
 
 
-def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, classes: Sequence[str]) -> list[dict]:
-    """Dataset dicts of the images that have an annotation; ``annotations`` are for evaluation alone.
+def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, classes: Sequence[str]) -> list[DatasetDict]:
+    """Load the images that have at least one annotation.
 
     Args:
-        json_file: COCO's instances format.
-        image_root: folder that the file's ``file_name`` are relative to.
-        classes: names of the file's categories by ascending category id.
+        json_file: annotations in COCO's instances format.
+        image_root: folder of the images, to which each ``file_name`` is relative.
+        classes: expected category names, by ascending category id.
+
+    Returns:
+        Dataset dicts; ``annotations`` are for evaluation only.
 
     Raises:
-        ValueError: the file is not of that format or has other classes; two images have one id; an annotation is of
-            an image or a category that is not there.
+        FileNotFoundError: ``json_file`` is missing.
+        ValueError: ``json_file`` has another format or other classes, a duplicate image id, or an annotation of an
+            unknown image or category.
     """
     content = _read(json_file)
     index = _class_index(content["categories"], classes, json_file)
-    records = {}
+    annotations: dict[int, list[Annotation]] = {}
     for image in content["images"]:
-        if image["id"] in records:
-            raise ValueError(f"{json_file}: two images have the id {image['id']!r}")
-        records[image["id"]] = {
-            "file_name": os.path.join(image_root, image["file_name"]),
-            "image_id": image["id"],
-            "height": image["height"],
-            "width": image["width"],
-            "annotations": [],
-        }
+        if image["id"] in annotations:
+            raise ValueError(f"{json_file}: duplicate image id {image['id']!r}")
+        annotations[image["id"]] = []
     for position, annotation in enumerate(content["annotations"]):
-        for key, known in (("image_id", records), ("category_id", index)):
+        for key, known in (("image_id", annotations), ("category_id", index)):
             if annotation[key] not in known:
-                raise ValueError(f"{json_file}: annotations[{position}] has an unknown {key}, {annotation[key]!r}")
-        records[annotation["image_id"]]["annotations"].append(
+                raise ValueError(f"{json_file}: annotations[{position}] has the unknown {key} {annotation[key]!r}")
+        annotations[annotation["image_id"]].append(
             {
                 "bbox": annotation["bbox"],
                 "bbox_mode": BoxMode.XYWH_ABS,
@@ -60,9 +59,18 @@ def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, class
                 "iscrowd": annotation.get("iscrowd", 0),
             }
         )
-    for record in records.values():
-        record["labels"] = sorted({annotation["category_id"] for annotation in record["annotations"]})
-    return keep_labelled(list(records.values()), str(json_file))
+    records: list[DatasetDict] = [
+        {
+            "file_name": os.path.join(image_root, image["file_name"]),
+            "image_id": image["id"],
+            "height": image["height"],
+            "width": image["width"],
+            "labels": sorted({annotation["category_id"] for annotation in annotations[image["id"]]}),
+            "annotations": annotations[image["id"]],
+        }
+        for image in content["images"]
+    ]
+    return keep_labelled(records, str(json_file))
 
 
 def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:
@@ -70,35 +78,31 @@ def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:
     for part, fields in _FIELDS.items():
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise ValueError(f"{json_file} is no COCO instances file: it has no list '{part}'")
+            raise ValueError(f"{json_file} is not a COCO instances file: it has no list '{part}'")
         for position, entry in enumerate(entries):
             missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
             if missing:
-                raise ValueError(f"{json_file} is no COCO instances file: {part}[{position}] lacks {missing}")
+                raise ValueError(f"{json_file} is not a COCO instances file: {part}[{position}] lacks {missing}")
     return content
 
 
 def _drop_segmentation(entry: dict) -> dict:
-    """Outlines are most of COCO's files; without them, reading takes a fraction of the memory."""
+    """Drop the segmentation, most of the file's content, to save memory."""
     entry.pop("segmentation", None)
     return entry
 
 
 def _class_index(categories: list[dict], classes: Sequence[str], json_file: str | os.PathLike) -> dict[int, int]:
-    """Category id -> class index."""
+    """Map category ids to class indices."""
     ordered = sorted(categories, key=lambda category: category["id"])
     names = [category["name"] for category in ordered]
     if names != list(classes):
-        raise ValueError(f"{json_file} has the categories {names}, by ascending id, not {list(classes)}")
+        raise ValueError(f"{json_file} has the categories {names} (by ascending id), expected {list(classes)}")
     return {category["id"]: k for k, category in enumerate(ordered)}
 
 
-def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list[dict]:
-    """Dataset dicts of COCO's ``split`` ("train2014", "val2017", ...) in ``<root>/coco``.
-
-    Args:
-        root: where datasets live; :func:`datasets_root` unless given.
-    """
+def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
+    """Load a split such as "train2014" from ``<root>/coco``."""
     folder = os.path.join(root or datasets_root(), "coco")
     json_file = os.path.join(folder, "annotations", f"instances_{split}.json")
     return load_coco(json_file, os.path.join(folder, split), CLASSES)

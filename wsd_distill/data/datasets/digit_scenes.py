@@ -1,8 +1,8 @@
-"""digit_scenes: the embedded dataset. Handwritten digits in photos, made offline and the same on every machine.
+"""The built-in dataset digit_scenes: handwritten digits pasted into photos.
 
-Source pictures come with the dependencies: scikit-learn's 8x8 handwritten digits and scikit-image's PNG photos.
-Only PNG photos are used, and only Pillow's integer resizing, so that no decoder and no floating-point order of one
-machine leaks into the pixels. Each split draws its digits from source pictures that no other split sees.
+It is generated offline, with the same pixels on every machine. The sources come with the dependencies: scikit-learn's
+8x8 handwritten digits and scikit-image's PNG photos. Only PNG photos and Pillow's integer resizing are used, so that
+no decoder or floating-point order affects the pixels. Each split uses its own source digits.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy as np
 from PIL import Image
 
 from ..root import datasets_root
+from ..types import DatasetDict
 from .catalog import DatasetInfo, register, register_info
 from .coco import load_coco
 
 logger = logging.getLogger(__name__)
 
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-VERSION = 2  # goes up with any change that changes a pixel or a box
+VERSION = 2  # increase with any change of a pixel or a box
 SEED = 0
 IMAGES = {"train": 3000, "val": 300, "test": 1000}
 SPLIT_FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}  # of scikit-learn's 1797 digits
@@ -35,22 +36,21 @@ PHOTOS = ["astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass",
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """How a scene looks. Lengths in pixels, ranges inclusive."""
+    """Appearance of a scene; lengths in pixels, ranges inclusive."""
 
-    side: int = 128
+    size: int = 128
     digits: tuple[int, int] = (2, 5)
-    digit_side: tuple[int, int] = (13, 36)
+    digit_size: tuple[int, int] = (13, 36)
     clutter: tuple[int, int] = (6, 12)
-    clutter_side: tuple[int, int] = (10, 30)
-    max_background: int = (
-        130  # photos are darkened to this level, so that digits are always lighter than what they lie on
-    )
+    clutter_size: tuple[int, int] = (10, 30)
+    max_background: int = 130  # grey level; digits are always lighter than the background
     ink: tuple[int, int] = (150, 255)  # range of each colour channel of a digit
-    occlusion_prob: float = 0.25  # share of digits that a strip of background partly covers
-    occlusion_fraction: float = 0.25  # share of the side of such a digit that is covered
+    occlusion_prob: float = 0.25  # probability that a strip of background partly covers a digit
+    occlusion_fraction: float = 0.25  # covered fraction of the digit's width or height
 
 
 STYLE = SceneStyle()
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
 
 @lru_cache(maxsize=1)
@@ -62,12 +62,12 @@ def _photos() -> list[Image.Image]:
 
 
 def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(M, 8, 8) uint8 strokes and (M,) classes of the source digits that belong to ``split`` alone."""
+    """Return strokes (M, 8, 8) uint8 and classes (M,) of the source digits of a split."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(digits.target))
-    ends = np.cumsum([round(share * len(order)) for share in SPLIT_FRACTIONS.values()])
+    ends = np.cumsum([round(fraction * len(order)) for fraction in SPLIT_FRACTIONS.values()])
     position = list(SPLIT_FRACTIONS).index(split)
     chosen = order[ends[position] - round(SPLIT_FRACTIONS[split] * len(order)) : ends[position]]
     strokes = np.minimum(digits.images[chosen].astype(np.int64) * 16, 255).astype(np.uint8)
@@ -75,42 +75,43 @@ def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """(side, side, 3) int64: a random crop of a random photo, tinted, darkened, at a random zoom."""
-    side = style.side
+    """Return a random crop of a photo, tinted and darkened, (size, size, 3) int64."""
     photo = _photos()[rng.integers(len(PHOTOS))]
-    crop = int(rng.integers(side, min(photo.size) + 1))
-    left, top = (int(rng.integers(extent - crop + 1)) for extent in photo.size)
-    picture = photo.crop((left, top, left + crop, top + crop)).resize((side, side), Image.BILINEAR)
+    crop_size = int(rng.integers(style.size, min(photo.size) + 1))
+    left, top = (int(rng.integers(extent - crop_size + 1)) for extent in photo.size)
+    crop = photo.crop((left, top, left + crop_size, top + crop_size)).resize(
+        (style.size, style.size), Image.Resampling.BILINEAR
+    )
     tint = rng.integers(-40, 41, size=3)
-    return np.clip(np.asarray(picture, dtype=np.int64) + tint, 0, 255) * style.max_background // 255
+    return np.clip(np.asarray(crop, dtype=np.int64) + tint, 0, 255) * style.max_background // 255
 
 
-def _stroke_mask(strokes: np.ndarray, side: int) -> np.ndarray:
-    """(side', side') int64 in 0..255: strokes enlarged and cut to their ink."""
-    mask = np.asarray(Image.fromarray(strokes).resize((side, side), Image.BICUBIC), dtype=np.int64)
+def _stroke_mask(strokes: np.ndarray, size: int) -> np.ndarray:
+    """Enlarge strokes to ``size`` and crop to their ink, (H, W) int64 in 0..255."""
+    mask = np.asarray(Image.fromarray(strokes).resize((size, size), Image.Resampling.BICUBIC), dtype=np.int64)
     rows, columns = np.flatnonzero(mask.max(1) > 96), np.flatnonzero(mask.max(0) > 96)
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _paint(canvas: np.ndarray, mask: np.ndarray, x: int, y: int, ink: np.ndarray) -> None:
-    """Blend ``ink`` (3,) into ``canvas`` through ``mask`` (h, w) in 0..255, in integers."""
+    """Blend ``ink`` (3,) into ``canvas`` with alpha ``mask`` (h, w) in 0..255."""
     h, w = mask.shape
     area = canvas[y : y + h, x : x + w]
     area += (mask[:, :, None] * (ink - area)) // 255
 
 
 def _ink(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """A random light colour (3,)."""
+    """Return a random light colour (3,)."""
     return rng.integers(style.ink[0], style.ink[1] + 1, size=3)
 
 
-def _overlaps(box: tuple[int, int, int, int], others: list[tuple[int, int, int, int]]) -> bool:
+def _overlaps(box: Box, others: list[Box]) -> bool:
     x0, y0, x1, y1 = box
     return any(x0 < b[2] and b[0] < x1 and y0 < b[3] and b[1] < y1 for b in others)
 
 
 def _fragment(rng: np.random.Generator, strokes: np.ndarray) -> np.ndarray:
-    """A piece of a digit too small to tell which: 3 of its 8 columns or rows, turned at random."""
+    """Return 3 of the 8 columns or rows of a digit, unrecognizable, rotated."""
     start = int(rng.integers(0, 6))
     piece = strokes[:, start : start + 3] if rng.random() < 0.5 else strokes[start : start + 3]
     return np.rot90(piece, int(rng.integers(4)))
@@ -119,11 +120,13 @@ def _fragment(rng: np.random.Generator, strokes: np.ndarray) -> np.ndarray:
 def _add_clutter(rng: np.random.Generator, canvas: np.ndarray, sources: np.ndarray, style: SceneStyle) -> None:
     for _ in range(int(rng.integers(style.clutter[0], style.clutter[1] + 1))):
         piece = _fragment(rng, sources[rng.integers(len(sources))])
-        scale = int(rng.integers(style.clutter_side[0], style.clutter_side[1] + 1)) / 8
+        scale = int(rng.integers(style.clutter_size[0], style.clutter_size[1] + 1)) / 8
         size = [max(2, int(extent * scale)) for extent in piece.shape[::-1]]
-        mask = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.BICUBIC), dtype=np.int64)
+        mask = np.asarray(
+            Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.Resampling.BICUBIC), dtype=np.int64
+        )
         h, w = mask.shape
-        x, y = int(rng.integers(style.side - w + 1)), int(rng.integers(style.side - h + 1))
+        x, y = int(rng.integers(style.size - w + 1)), int(rng.integers(style.size - h + 1))
         _paint(canvas, mask, x, y, _ink(rng, style))
 
 
@@ -131,13 +134,13 @@ def _occlude(
     rng: np.random.Generator,
     canvas: np.ndarray,
     clean: np.ndarray,
-    box: tuple[int, int, int, int],
-    share: float,
+    box: Box,
+    fraction: float,
 ) -> None:
-    """Put the clean background back over a strip along one side of ``box``."""
+    """Restore the clean background in a strip along a random side of ``box``."""
     x0, y0, x1, y1 = box
     side = int(rng.integers(4))
-    dx, dy = int((x1 - x0) * share), int((y1 - y0) * share)
+    dx, dy = int((x1 - x0) * fraction), int((y1 - y0) * fraction)
     strip = [(x0, y0, x0 + dx, y1), (x1 - dx, y0, x1, y1), (x0, y0, x1, y0 + dy), (x0, y1 - dy, x1, y1)][side]
     area = np.s_[strip[1] : strip[3], strip[0] : strip[2]]
     canvas[area] = clean[area]
@@ -145,24 +148,25 @@ def _occlude(
 
 def make_scene(
     rng: np.random.Generator, strokes: np.ndarray, targets: np.ndarray, style: SceneStyle = STYLE
-) -> tuple[np.ndarray, list[tuple[int, tuple[int, int, int, int]]]]:
-    """One scene.
+) -> tuple[np.ndarray, list[tuple[int, Box]]]:
+    """Draw a scene from source digits, strokes (M, 8, 8) uint8 and targets (M,).
 
     Returns:
-        (side, side, 3) uint8 RGB pixels and ``[(class, (x0, y0, x1, y1)), ...]`` in pixels, one per digit.
+        Pixels (size, size, 3) uint8 RGB and, for each digit, its class and its box (x0, y0, x1, y1) in pixels.
     """
     canvas = _background(rng, style)
     _add_clutter(rng, canvas, strokes, style)
-    clean, objects = canvas.copy(), []
-    wanted = int(rng.integers(style.digits[0], style.digits[1] + 1))
-    for _ in range(40):  # places that overlap an earlier digit are drawn again; 40 draws are plenty for 5 digits
-        if len(objects) == wanted:
+    clean = canvas.copy()
+    objects: list[tuple[int, Box]] = []
+    num_digits = int(rng.integers(style.digits[0], style.digits[1] + 1))
+    for _ in range(40):  # a location that overlaps an earlier digit is drawn again; 40 draws suffice for 5 digits
+        if len(objects) == num_digits:
             break
         source = int(rng.integers(len(strokes)))
-        side = int(rng.integers(style.digit_side[0], style.digit_side[1] + 1))
-        mask = _stroke_mask(strokes[source], side)
+        size = int(rng.integers(style.digit_size[0], style.digit_size[1] + 1))
+        mask = _stroke_mask(strokes[source], size)
         h, w = mask.shape
-        x, y = int(rng.integers(style.side - w + 1)), int(rng.integers(style.side - h + 1))
+        x, y = int(rng.integers(style.size - w + 1)), int(rng.integers(style.size - h + 1))
         box = (x, y, x + w, y + h)
         if _overlaps(box, [b for _, b in objects]):
             continue
@@ -177,12 +181,13 @@ def _write_split(folder: Path, split: str) -> None:
     strokes, targets = _source_digits(split)
     rng = np.random.Generator(np.random.PCG64([SEED, list(IMAGES).index(split)]))
     (folder / split).mkdir()
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index in range(IMAGES[split]):
         pixels, objects = make_scene(rng, strokes, targets)
         name = f"{split}/{index:05d}.bmp"
         Image.fromarray(pixels).save(folder / name)
-        images.append({"id": index, "file_name": name, "height": STYLE.side, "width": STYLE.side})
+        images.append({"id": index, "file_name": name, "height": STYLE.size, "width": STYLE.size})
         for category, (x0, y0, x1, y1) in objects:
             box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
             annotations.append({"id": len(annotations) + 1, "image_id": index, "category_id": category, **box})
@@ -192,15 +197,15 @@ def _write_split(folder: Path, split: str) -> None:
 
 
 def generate(root: str | os.PathLike) -> Path:
-    """Make the dataset under ``root`` unless it is there; whole or not at all, also with several processes.
+    """Generate the dataset under ``root`` unless it exists, atomically.
 
     Returns:
-        the folder ``root/digit_scenes_v<VERSION>``: a change of the pixels never mixes with older files.
+        The folder ``<root>/digit_scenes_v<VERSION>``.
     """
     target = Path(root) / f"digit_scenes_v{VERSION}"
     if target.exists():
         return target
-    logger.info("Making digit_scenes in %s (about 40 seconds, once)", target)
+    logger.info("Generating digit_scenes in %s (about 40 seconds, once)", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp_path = Path(tempfile.mkdtemp(prefix=".digit_scenes", dir=target.parent))
     try:
@@ -209,25 +214,21 @@ def generate(root: str | os.PathLike) -> Path:
         tmp_path.chmod(0o755)
         os.rename(tmp_path, target)
     except OSError:
-        if not target.exists():  # otherwise another process was first, with the same files
+        if not target.exists():  # otherwise another process has generated the same files
             raise
     finally:
         shutil.rmtree(tmp_path, ignore_errors=True)
     return target
 
 
-def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list[dict]:
-    """Dataset dicts of ``split`` ("train", "val", "test"); ``annotations`` are for evaluation alone.
-
-    Args:
-        root: where datasets live; ``$DETECTRON2_DATASETS`` or ``datasets`` unless given.
-    """
+def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
+    """Load a split ("train", "val", "test"); generate the dataset if necessary."""
     folder = generate(root or datasets_root())
     return load_coco(folder / f"instances_{split}.json", folder, CLASSES)
 
 
 def register_all() -> None:
-    """Register ``digit_scenes_{train,val,test}``; the files are made when one is first loaded."""
+    """Register ``digit_scenes_{train,val,test}``; the first load generates the files."""
     for split in IMAGES:
         register(f"digit_scenes_{split}", load_digit_scenes, {"split": split}, classes=CLASSES)
     edge_boxes = {"max_boxes": 64, "sides": [192], "hysteresis": [60, 120], "alpha": 0.55, "beta": 0.5}

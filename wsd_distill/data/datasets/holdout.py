@@ -1,4 +1,4 @@
-"""Holdout part of a training set, for validation where a dataset has only training and test images."""
+"""Validation images held out from a training set."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import hashlib
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..types import DatasetDict
 from .catalog import register
 
 
-def load_holdout(source: str, images: int, holdout: bool) -> list[dict]:
-    """The ``images`` dataset dicts of ``source`` with the smallest SHA-256 of their image id, or all others.
+def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
+    """Load the held-out part of a dataset, or the rest, in the order of ``source``.
 
-    The choice depends neither on the machine nor on the order of the files; the order is that of ``source``.
+    The held-out images are those with the smallest SHA-256 of their image id, on every machine and in any order of the
+    files.
+
+    Args:
+        source: registered dataset.
+        images: number of images to hold out.
+        holdout: load the held-out images, not the others.
 
     Raises:
-        ValueError: ``source`` has no more than ``images`` images.
+        ValueError: ``source`` does not have more than ``images`` images.
     """
     records = DatasetCatalog.get(source)
     if len(records) <= images:
-        raise ValueError(f"{source} has {len(records)} images, but {images} are to be held out: hold out fewer")
+        raise ValueError(f"{source} has {len(records)} images, cannot hold out {images}: hold out fewer")
     digests = [hashlib.sha256(str(record["image_id"]).encode()).digest() for record in records]
     limit = sorted(digests)[images]
     return [record for record, digest in zip(records, digests) if (digest < limit) == holdout]

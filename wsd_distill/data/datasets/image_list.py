@@ -1,4 +1,4 @@
-"""A user's own images: a CSV or JSON file that lists them with their labels."""
+"""Datasets described by a CSV or JSON file that lists images with their labels."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..types import DatasetDict
 from .catalog import register
 from .readers import class_indices, read_csv, read_json, read_lines
 
 
 class Entry(NamedTuple):
-    """One image of a list."""
+    """One listed image."""
 
-    place: str  # file and line, for errors
+    location: str  # file and line, for error messages
     file: str
     labels: list[str]
     split: str | None
@@ -26,20 +27,23 @@ def register_image_list(
     classes: Sequence[str] | str | None = None,
     split: str | None = None,
 ) -> None:
-    """Register the images of ``file`` as dataset ``name``. Its classes are read now, its images when it is loaded.
+    """Register the images listed in a file, and read its classes.
 
-    ``file`` is a CSV with a header, columns ``file`` and ``labels``, labels with ``;`` between them, or a JSON list of
-    ``{"file": "a.jpg", "labels": ["cat", "dog"]}``. Either may say ``split``. An image without labels is a negative of
-    every class. Image ids are the names in ``file``.
+    ``file`` is a CSV with the columns ``file`` and ``labels`` (separated by ``;``), or a JSON list of
+    ``{"file": "a.jpg", "labels": ["cat", "dog"]}``. Both may have ``split``. An image without labels is a negative
+    example of every class. The image ids are the file names as listed.
 
     Args:
-        image_root: folder that names in ``file`` are relative to; its own folder unless given.
-        classes: their names; or a text file with one in each line; or a CSV or JSON list, of which all labels are
-            taken, sorted (for a validation list: the training list); None: those of ``file``.
-        split: take only the images whose ``split`` is this.
+        name: name to register.
+        file: CSV or JSON file.
+        image_root: folder of the images; default: the folder of ``file``.
+        classes: class names; or a text file with one name per line; or a CSV or JSON list, of which the sorted labels
+            are the classes (for a validation list: the training list). Default: the labels of ``file``.
+        split: use only the images of this ``split``.
 
     Raises:
-        FileNotFoundError, ValueError: the file, or its line, that is missing or wrong.
+        FileNotFoundError: a file is missing.
+        ValueError: a file or one of its lines is invalid; names it.
     """
     names = _class_names(file if classes is None else classes)
     arguments = {
@@ -51,25 +55,26 @@ def register_image_list(
     register(name, load_image_list, arguments, classes=names)
 
 
-def load_image_list(file: str, image_root: str, classes: Sequence[str], split: str | None = None) -> list[dict]:
-    """Dataset dicts, without sizes, which would mean to open every image; as :func:`register_image_list`.
+def load_image_list(file: str, image_root: str, classes: Sequence[str], split: str | None = None) -> list[DatasetDict]:
+    """Load the images listed in a file; see :func:`register_image_list`.
 
     Raises:
-        ValueError: no image, an image that is listed twice, or a label that is no class.
+        ValueError: no images, a duplicate image, or an unknown label.
     """
     index = {name: k for k, name in enumerate(classes)}
-    records, places = [], {}
+    records: list[DatasetDict] = []
+    locations: dict[str, str] = {}
     for entry in _read_entries(file):
         if split is not None and entry.split != split:
             continue
         path = os.path.normpath(os.path.join(image_root, entry.file))
-        if path in places:
-            raise ValueError(f"{entry.place}: {entry.file!r} is listed already ({places[path]})")
-        places[path] = entry.place
-        labels = class_indices(entry.labels, index, entry.place)
+        if path in locations:
+            raise ValueError(f"{entry.location}: {entry.file!r} is already listed ({locations[path]})")
+        locations[path] = entry.location
+        labels = class_indices(entry.labels, index, entry.location)
         records.append({"file_name": path, "image_id": entry.file, "labels": labels})
     if not records:
-        raise ValueError(f"{file} lists no image" + (f" of split '{split}'" if split is not None else ""))
+        raise ValueError(f"{file} lists no images" + (f" of split '{split}'" if split is not None else ""))
     return records
 
 
@@ -81,7 +86,7 @@ def _class_names(source: Sequence[str] | str) -> list[str]:
     else:
         names = read_lines(source)
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"the classes of {source} are none, or one occurs twice: {names}")
+        raise ValueError(f"{source}: the list of classes is empty or has duplicates: {names}")
     return names
 
 
@@ -90,36 +95,36 @@ def _read_entries(file: str) -> list[Entry]:
 
 
 def _csv_entries(file: str) -> list[Entry]:
-    (place, header), *rows = read_csv(file)
+    (location, header), *rows = read_csv(file)
     header = [name.strip() for name in header]
     if not {"file", "labels"} <= set(header):
-        raise ValueError(f"{place}: the header is {header}, but has to name the columns 'file' and 'labels'")
+        raise ValueError(f"{location}: the header {header} has to include the columns 'file' and 'labels'")
     entries = []
-    for place, row in rows:
+    for location, row in rows:
         fields = dict(zip(header, row))
         labels = [label.strip() for label in fields["labels"].split(";")]
-        entries.append(_entry(place, fields["file"], [label for label in labels if label], fields.get("split")))
+        entries.append(_entry(location, fields["file"], [label for label in labels if label], fields.get("split")))
     return entries
 
 
 def _json_entries(file: str) -> list[Entry]:
     content = read_json(file)
     if not isinstance(content, list):
-        raise ValueError(f'{file} is no list of {{"file": ..., "labels": [...]}}')
+        raise ValueError(f'{file} is not a list of {{"file": ..., "labels": [...]}}')
     entries = []
     for position, fields in enumerate(content):
-        place = f"{file}, entry {position}"
+        location = f"{file}, entry {position}"
         labels = fields.get("labels") if isinstance(fields, dict) else None
         if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-            raise ValueError(f'{place} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {fields!r}')
+            raise ValueError(f'{location} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {fields!r}')
         split = fields.get("split")
         if not isinstance(split, (str, type(None))):
-            raise ValueError(f'{place}: the split {split!r} is no text, write "{split}"')
-        entries.append(_entry(place, fields.get("file"), labels, split))
+            raise ValueError(f'{location}: the split {split!r} is not a string, write "{split}"')
+        entries.append(_entry(location, fields.get("file"), labels, split))
     return entries
 
 
-def _entry(place: str, file: str | None, labels: list[str], split: str | None) -> Entry:
+def _entry(location: str, file: str | None, labels: list[str], split: str | None) -> Entry:
     if not isinstance(file, str) or not file.strip():
-        raise ValueError(f"{place}: no file name")
-    return Entry(place, file.strip(), labels, split.strip() if split else None)
+        raise ValueError(f"{location}: no file name")
+    return Entry(location, file.strip(), labels, split.strip() if split else None)

@@ -1,6 +1,6 @@
-"""NUS-WIDE: 269,648 photos, 81 concepts. Images without a label are dropped; 209,347 remain.
+"""NUS-WIDE: 81 concepts, 209,347 labelled images of 269,648.
 
-Image sizes are not in its files, hence not in the dataset dicts.
+Its files do not contain image sizes, so the dataset dicts have none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..root import datasets_root
+from ..types import DatasetDict
 from .catalog import DatasetInfo, keep_labelled, register, register_info
 from .holdout import register_holdout
 from .readers import class_indices, read_csv, read_lines, read_text
@@ -35,19 +36,21 @@ def load_nus_wide(
     root: str | os.PathLike | None = None,
     train_images: int = TRAIN_IMAGES,
     classes: Sequence[str] = CLASSES,
-) -> list[dict]:
-    """Dataset dicts of the paper's split: of all labelled images, 150,000 for training and the others for the test.
+) -> list[DatasetDict]:
+    """Load the paper's split: 150,000 labelled images for training, others for test.
 
-    Which they are, ``splits/train.txt`` and ``splits/test.txt`` say, with a path of ImageList in each line. Where there
-    is no folder ``splits``, they are those whose path has the least SHA-256, the same on every machine.
+    ``splits/train.txt`` and ``splits/test.txt`` define the split, with a path of ImageList per line. Without the folder
+    ``splits``, the training images are those whose path has the smallest SHA-256, the same on every machine.
 
     Args:
         split: "train" or "test".
-        root: where datasets live; :func:`datasets_root` unless given.
-        train_images: how many of the images are for training, without split files.
+        root: root folder of the datasets; default: :func:`datasets_root`.
+        train_images: number of training images without split files.
+        classes: expected concepts, in alphabetical order.
 
     Raises:
-        FileNotFoundError: a file of the layout is missing. ValueError: one that does not agree with the others.
+        FileNotFoundError: a file of the expected layout is missing.
+        ValueError: files contradict each other.
     """
     folder = Path(root or datasets_root()) / "nuswide"
     records = _records(folder, "train", classes) + _records(folder, "test", classes)
@@ -55,22 +58,22 @@ def load_nus_wide(
     if (folder / "splits").exists():
         return _listed(folder, split, records)
     if len(records) <= train_images:
-        raise ValueError(f"{folder} has {len(records)} labelled images, but {train_images} are wanted for training")
-    logger.info("%s: split by SHA-256 of the path, since there is no folder 'splits'", folder)
-    by_hash = sorted(records, key=lambda record: hashlib.sha256(record["image_id"].encode()).digest())
+        raise ValueError(f"{folder} has {len(records)} labelled images, expected more than train_images={train_images}")
+    logger.info("%s: split by SHA-256 of the path, because there is no folder 'splits'", folder)
+    by_hash = sorted(records, key=lambda record: hashlib.sha256(str(record["image_id"]).encode()).digest())
     return by_hash[:train_images] if split == "train" else by_hash[train_images:]
 
 
 def load_nus_wide_official(
     split: str, root: str | os.PathLike | None = None, classes: Sequence[str] = CLASSES
-) -> list[dict]:
-    """Dataset dicts of the labelled images of the official split; arguments and errors as :func:`load_nus_wide`."""
+) -> list[DatasetDict]:
+    """Load the labelled images of the official split; see :func:`load_nus_wide`."""
     folder = Path(root or datasets_root()) / "nuswide"
     return keep_labelled(_unique(_records(folder, split, classes), folder), f"{folder}, {split}")
 
 
-def _records(folder: Path, split: str, classes: Sequence[str]) -> list[dict]:
-    """All images of the official ``split``, with the labels of ``Groundtruth/TrainTestLabels``."""
+def _records(folder: Path, split: str, classes: Sequence[str]) -> list[DatasetDict]:
+    """Load all images of the official split, with their labels."""
     _check_classes(folder, classes)
     part = split.capitalize()
     paths = [line.replace("\\", "/") for line in read_lines(folder / "ImageList" / f"{part}Imagelist.txt")]
@@ -86,20 +89,20 @@ def _records(folder: Path, split: str, classes: Sequence[str]) -> list[dict]:
     return [_record(folder / "Flickr", path, found) for path, found in zip(paths, labels)]
 
 
-def _record(image_root: Path, path: str, labels: list[int]) -> dict:
+def _record(image_root: Path, path: str, labels: list[int]) -> DatasetDict:
     return {"file_name": str(image_root / path), "image_id": path, "labels": labels}
 
 
 def _check_classes(folder: Path, classes: Sequence[str]) -> None:
-    """The concepts and their order are those of the list that comes with the data."""
-    places = [folder / "ConceptsList" / "Concepts81.txt", folder / "Concepts81.txt"]
-    file = next((place for place in places if place.exists()), places[0])
+    """Check the concepts and their order against the list that comes with the dataset."""
+    candidates = [folder / "ConceptsList" / "Concepts81.txt", folder / "Concepts81.txt"]
+    file = next((path for path in candidates if path.exists()), candidates[0])
     if read_lines(file) != list(classes):
         raise ValueError(f"{file} does not list the {len(classes)} concepts of NUS-WIDE in alphabetical order")
 
 
-def _unique(records: list[dict], source: Path) -> list[dict]:
-    seen: set[str] = set()
+def _unique(records: list[DatasetDict], source: Path) -> list[DatasetDict]:
+    seen: set[int | str] = set()
     for record in records:
         if record["image_id"] in seen:
             raise ValueError(f"{source}: image '{record['image_id']}' is listed twice")
@@ -107,33 +110,28 @@ def _unique(records: list[dict], source: Path) -> list[dict]:
     return records
 
 
-def _listed(folder: Path, split: str, records: list[dict]) -> list[dict]:
-    """The labelled images that ``splits/<split>.txt`` names, in its order."""
+def _listed(folder: Path, split: str, records: list[DatasetDict]) -> list[DatasetDict]:
+    """Return the labelled images listed in ``splits/<split>.txt``, in its order."""
     known = {record["image_id"]: record for record in records}
     lists = {name: read_lines(folder / "splits" / f"{name}.txt") for name in ("train", "test")}
     paths = {name: [line.replace("\\", "/") for line in lines] for name, lines in lists.items()}
     both = set(paths["train"]) & set(paths["test"])
     if both:
-        raise ValueError(f"{folder / 'splits'}: {len(both)} images are in both lists, one is '{min(both)}'")
+        raise ValueError(f"{folder / 'splits'}: {len(both)} images are in both lists, for example '{min(both)}'")
     unknown = [path for path in paths[split] if path not in known]
     if unknown:
         raise ValueError(
-            f"{folder / 'splits' / split}.txt: {len(unknown)} images are not among the {len(known)} labelled ones of "
-            f"ImageList, the first being '{unknown[0]}'"
+            f"{folder / 'splits' / split}.txt: {len(unknown)} images are not among the {len(known)} labelled images "
+            f"of ImageList, the first is '{unknown[0]}'"
         )
     return _unique([known[path] for path in paths[split]], folder / "splits" / f"{split}.txt")
 
 
-def load_nus_wide_csv(split: str, root: str | os.PathLike | None = None) -> list[dict]:
-    """Dataset dicts from the one CSV that multi-label repositories pass around, ``<root>/nuswide/nus_wid_data.csv``.
+def load_nus_wide_csv(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
+    """Load ``<root>/nuswide/nus_wid_data.csv``, used by multi-label repositories.
 
-    Its columns, whatever their names: path relative to its folder, labels as ``['clouds', 'sky']``, and split.
-
-    Args:
-        split: "train" or "val".
-
-    Raises:
-        ValueError: names the line.
+    Its three columns, of any name, are: path relative to its folder, labels as ``['clouds', 'sky']``, and split
+    ("train" or "val"). An invalid line is a ValueError that names it.
     """
     file = Path(root or datasets_root()) / "nuswide" / "nus_wid_data.csv"
     (_, header), *rows = read_csv(file)
@@ -141,24 +139,24 @@ def load_nus_wide_csv(split: str, root: str | os.PathLike | None = None) -> list
         raise ValueError(f"{file}: expected three columns (path, labels, split), got {header}")
     index = {name: k for k, name in enumerate(CLASSES)}
     records = [
-        _record(file.parent, path, class_indices(_literal_list(labels, place), index, place))
-        for place, (path, labels, part) in rows
+        _record(file.parent, path, class_indices(_parse_list(labels, location), index, location))
+        for location, (path, labels, part) in rows
         if part == split
     ]
     if not records:
-        raise ValueError(f"{file}: no image of split '{split}'")
+        raise ValueError(f"{file}: no images of split '{split}'")
     return keep_labelled(_unique(records, file), f"{file}, {split}")
 
 
-def _literal_list(text: str, place: str) -> list[str]:
+def _parse_list(text: str, location: str) -> list[str]:
     try:
         return list(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError) as error:
-        raise ValueError(f"{place}: {text!r} is no list of labels like ['clouds', 'sky']") from error
+        raise ValueError(f"{location}: {text!r} is not a list of labels like ['clouds', 'sky']") from error
 
 
 def register_all() -> None:
-    """Register ``nuswide_{train,test}``, ``nuswide_official_{train,test}`` and ``nuswide_csv_{train,val}``."""
+    """Register ``nuswide_*``, ``nuswide_official_*`` and ``nuswide_csv_*``."""
     paper = {"train": TRAIN_IMAGES, "test": sum(LABELLED_IMAGES.values()) - TRAIN_IMAGES}
     for split in ("train", "test"):
         arguments = {"split": split}

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007 and 2012. A class of which an image has ``difficult`` objects alone counts neither way in it."""
+"""PASCAL VOC 2007 and 2012; classes with difficult objects only are ignored."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from detectron2.structures import BoxMode
 
 from ..root import datasets_root
+from ..types import Annotation, DatasetDict
 from .catalog import DatasetInfo, register, register_info
 from .holdout import register_holdout
 from .readers import class_indices, read_lines, read_text
@@ -25,65 +26,74 @@ IMAGES = {
 _INDEX = {name: k for k, name in enumerate(CLASSES)}
 
 
-def load_voc(year: int, split: str, root: str | os.PathLike | None = None) -> list[dict]:
-    """Dataset dicts of ``<root>/VOC<year>``, in the order of its list. No image is dropped.
+def load_voc(year: int, split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
+    """Load a split of ``<root>/VOC<year>``, all images in the order of its list.
 
-    ``labels`` are the classes with an object that is not difficult, ``ignore_labels`` those with difficult objects
-    alone. ``annotations``, for evaluation, carry ``difficult``.
+    ``labels`` are the classes with at least one object that is not difficult, ``ignore_labels`` those with difficult
+    objects only. ``annotations`` have the key ``difficult``.
 
     Args:
+        year: 2007 or 2012.
         split: name of a list in ``ImageSets/Main``.
-        root: where datasets live; :func:`datasets_root` unless given.
+        root: root folder of the datasets; default: :func:`datasets_root`.
 
     Raises:
-        FileNotFoundError: a list or an annotation is missing. ValueError: an annotation that cannot be read, an unknown
-            class, or an image that is listed twice; the message names it.
+        FileNotFoundError: a list or an annotation file is missing.
+        ValueError: an invalid annotation file, an unknown class, or a duplicate image; names it.
     """
     folder = Path(root or datasets_root()) / f"VOC{year}"
     image_list = folder / "ImageSets" / "Main" / f"{split}.txt"
     image_ids = read_lines(image_list)
     if len(set(image_ids)) < len(image_ids):
-        twice = next(image_id for image_id in image_ids if image_ids.count(image_id) > 1)
-        raise ValueError(f"{image_list}: image '{twice}' is listed twice")
+        duplicate = next(image_id for image_id in image_ids if image_ids.count(image_id) > 1)
+        raise ValueError(f"{image_list}: image '{duplicate}' is listed twice")
     records = [_record(folder, image_id) for image_id in image_ids]
     ignored, images = sum(len(r["ignore_labels"]) for r in records), sum(bool(r["ignore_labels"]) for r in records)
-    logger.info("%s: %d labels in %d images are of difficult objects alone, hence ignored", image_list, ignored, images)
+    logger.info("%s: %d labels in %d images ignored: difficult objects only", image_list, ignored, images)
     return records
 
 
-def _record(folder: Path, image_id: str) -> dict:
+def _record(folder: Path, image_id: str) -> DatasetDict:
     path = folder / "Annotations" / f"{image_id}.xml"
     text = read_text(path)
     try:
         tree = ET.fromstring(text)
-        size = {side: int(tree.findtext(f"size/{side}")) for side in ("height", "width")}
+        height, width = (int(_text(tree, f"size/{key}")) for key in ("height", "width"))
         annotations = [_annotation(node) for node in tree.iterfind("object")]
-    except (ET.ParseError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no whole annotation of VOC: {error}") from error
+    except (ET.ParseError, ValueError) as error:
+        raise ValueError(f"{path} is truncated or not a valid VOC annotation: {error}") from error
     labels = {a["category_id"] for a in annotations if not a["difficult"]}
     return {
         "file_name": str(folder / "JPEGImages" / f"{image_id}.jpg"),
         "image_id": image_id,
-        **size,
+        "height": height,
+        "width": width,
         "labels": sorted(labels),
         "ignore_labels": sorted({a["category_id"] for a in annotations} - labels),
         "annotations": annotations,
     }
 
 
-def _annotation(node: ET.Element) -> dict:
-    x0, y0, x1, y1 = (float(node.findtext(f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax"))
-    (category,) = class_indices([node.findtext("name")], _INDEX, "object")
+def _annotation(node: ET.Element) -> Annotation:
+    x0, y0, x1, y1 = (float(_text(node, f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax"))
+    (category,) = class_indices([_text(node, "name")], _INDEX, "object")
     return {
-        "bbox": [x0 - 1, y0 - 1, x1, y1],  # VOC counts pixels from 1, and the last one is inside
+        "bbox": [x0 - 1, y0 - 1, x1, y1],  # VOC counts pixels from 1 and includes the last one
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": category,
         "difficult": int(node.findtext("difficult", "0")),
     }
 
 
+def _text(node: ET.Element, path: str) -> str:
+    text = node.findtext(path)
+    if text is None:
+        raise ValueError(f"no element {path}")
+    return text
+
+
 def register_all() -> None:
-    """Register ``voc_2007_{train,val,trainval,test}_mlc`` and ``voc_2012_{train,val,trainval}_mlc``."""
+    """Register ``voc_<year>_<split>_mlc``."""
     for year, splits in IMAGES.items():
         for split, images in splits.items():
             arguments = {"year": year, "split": split}

@@ -1,4 +1,4 @@
-"""A small VGG-like network for ``digit_scenes``, trained from scratch."""
+"""A small VGG-like network, trained from scratch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from torch import nn
 
 
 class SmallConvNet(Backbone):
-    """Blocks of 3x3 convolutions, each block after the first begun by a 2x2 max pooling.
+    """Blocks of 3x3 convolutions with 2x2 max pooling between them.
 
-    Block i (from 1) is the feature ``conv<i>`` with stride ``2 ** (i - 1)``.
+    Block i, counted from 1, outputs the feature map ``conv<i>`` with stride ``2 ** (i - 1)``.
 
     Args:
-        channels: output channels of each block. convs: convolutions in each block.
-        norm: a name that Detectron2's ``get_norm`` knows; "" for none.
+        channels: output channels of each block.
+        convs: number of convolutions in each block.
+        norm: normalization, as in Detectron2's ``get_norm``; "" for none.
         in_channels: channels of the image.
+
+    Raises:
+        ValueError: ``channels`` and ``convs`` differ in length.
     """
 
     def __init__(self, *, channels: list[int], convs: list[int], norm: str = "BN", in_channels: int = 3):
@@ -30,7 +34,7 @@ class SmallConvNet(Backbone):
             in_channels = channels[i]
 
     def forward(self, x):
-        """(N, in_channels, H, W) -> ``{"conv<i>": (N, channels[i - 1], H / 2 ** (i - 1), W / 2 ** (i - 1))}``."""
+        """Map (N, in_channels, H, W) to ``{"conv<i>": (N, channels[i - 1], H / 2 ** (i - 1), W / 2 ** (i - 1))}``."""
         features = {}
         for name in self._out_features:
             x = features[name] = getattr(self, name)(x)
@@ -57,6 +61,6 @@ def _block(in_channels: int, channels: int, convs: int, norm: str, pool: bool) -
 
 @BACKBONE_REGISTRY.register()
 def build_small_conv_net(cfg, input_shape: ShapeSpec) -> SmallConvNet:
-    """SmallConvNet from ``cfg.MODEL.SMALL_CONV_NET`` for YAML users."""
+    """Build SmallConvNet from ``cfg.MODEL.SMALL_CONV_NET`` of a YAML config."""
     node = cfg.MODEL.SMALL_CONV_NET
     return SmallConvNet(channels=node.CHANNELS, convs=node.CONVS, norm=node.NORM, in_channels=input_shape.channels)

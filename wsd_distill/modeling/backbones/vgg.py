@@ -1,4 +1,4 @@
-"""VGG16's convolutions, the paper's backbone."""
+"""Convolutional layers of VGG16, the backbone of the paper."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
-CONVS = (2, 2, 3, 3, 3)  # of each block
+CONVS = (2, 2, 3, 3, 3)  # number of convolutions in each block
 
 
 def conv_names(block: int) -> list[str]:
-    """Convolutions of a block, from 1, as Caffe and the paper call them: conv5_1, conv5_2, conv5_3."""
+    """Return the Caffe names of the convolutions of a block, e.g. conv5_1, conv5_2, conv5_3 for block 5."""
     return [f"conv{block}_{i}" for i in range(1, CONVS[block - 1] + 1)]
 
 
 class VGG16(Backbone):
-    """conv1_1 to conv5_3, each with its ReLU; any of them is a feature. pool5 belongs to S-Cls's head.
+    """conv1_1 to conv5_3, each with ReLU; pool5 is part of the head of S-Cls.
 
-    conv5_3 has stride 16. Pooling rounds down, as in torchvision; Caffe's rounds up, which is the same for sides that
-    16 divides, as it does all of the paper's.
+    conv5_3 has stride 16. Pooling rounds sizes down, as in torchvision. Caffe rounds up, with the same result for
+    image sizes divisible by 16, such as those of the paper.
 
     Args:
-        out_features: for example ``["conv3_3", "conv4_3", "conv5_3"]``.
-        freeze_at: so many blocks, from the first, are not trained; 2 stops before conv3_1.
-        channels: of each block.
+        out_features: names of the feature maps to return, e.g. ``["conv3_3", "conv4_3", "conv5_3"]``.
+        freeze_at: number of blocks, from the first, that are not trained; 2 freezes conv1_1 to conv2_2.
+        channels: output channels of each block.
+
+    Raises:
+        ValueError: ``out_features`` has an unknown name.
     """
 
     def __init__(self, *, out_features: list[str], freeze_at: int = 0, channels: tuple = (64, 128, 256, 512, 512)):
@@ -40,10 +43,10 @@ class VGG16(Backbone):
                 in_channels = width
         unknown = [name for name in out_features if name not in self._out_feature_channels]
         if unknown:
-            raise ValueError(f"VGG16 has no features {unknown}; it has {list(self._out_feature_channels)}")
+            raise ValueError(f"VGG16 has no feature maps {unknown}; it has {list(self._out_feature_channels)}")
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) -> name -> (N, C, H / stride, W / stride)."""
+        """Map (N, 3, H, W) to ``{name: (N, C, H / stride, W / stride)}``."""
         features = {}
         for block in range(1, len(CONVS) + 1):
             if block > 1:
@@ -56,7 +59,7 @@ class VGG16(Backbone):
 
 
 def _conv(in_channels: int, channels: int) -> Conv2d:
-    conv = Conv2d(in_channels, channels, 3, padding=1, activation=torch.relu_)  # in place: one map less in memory
+    conv = Conv2d(in_channels, channels, 3, padding=1, activation=torch.relu_)  # in place, to save memory
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(conv.bias)
     return conv
@@ -64,5 +67,5 @@ def _conv(in_channels: int, channels: int) -> Conv2d:
 
 @BACKBONE_REGISTRY.register()
 def build_vgg16_backbone(cfg, input_shape: ShapeSpec) -> VGG16:
-    """VGG16 from ``cfg.MODEL.VGG16`` and ``cfg.MODEL.BACKBONE.FREEZE_AT`` for YAML users."""
+    """Build VGG16 from ``cfg.MODEL.VGG16`` and ``cfg.MODEL.BACKBONE.FREEZE_AT`` of a YAML config."""
     return VGG16(out_features=cfg.MODEL.VGG16.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

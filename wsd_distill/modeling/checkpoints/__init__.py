@@ -1,4 +1,4 @@
-"""Weights of others in this project's names, with the pixels that they expect."""
+"""Loading of checkpoints and conversion of ImageNet weights."""
 
 from .caffemodel import read_caffemodel
 from .converters import (

@@ -1,6 +1,6 @@
-"""Reads the blobs of a ``.caffemodel`` without Caffe.
+"""Reader of ``.caffemodel`` files that does not need Caffe.
 
-The file is one protobuf message NetParameter. Of Caffe's schema (``caffe.proto``) these fields are needed:
+The file is one protobuf message NetParameter. These fields of Caffe's schema (``caffe.proto``) are used:
 NetParameter.layers = 2 (V1LayerParameter: name = 4, blobs = 6) in files of 2014, such as the published VGG16, or
 NetParameter.layer = 100 (LayerParameter: name = 1, blobs = 7) in later ones; BlobProto.data = 5 (packed floats) with
 shape = 7 (BlobShape.dim = 1, packed) or, before that, num, channels, height, width = 1 to 4.
@@ -15,22 +15,22 @@ from pathlib import Path
 import numpy as np
 
 LAYERS = {2: (4, 6), 100: (1, 7)}  # field of NetParameter -> fields of the layer's name and blobs
-VARINT, BYTES, SKIPPED = 0, 2, {1: 8, 5: 4}  # wire types; the last with their sizes
+VARINT, BYTES, FIXED_SIZES = 0, 2, {1: 8, 5: 4}  # wire types; those of fixed size with their bytes
 
 
 def read_caffemodel(path: str | Path) -> dict[str, list[np.ndarray]]:
-    """Name of each layer with weights -> its blobs, float32, usually weight and bias.
+    """Read the blobs (float32, usually weight and bias) of each layer that has any, by layer name.
 
     Raises:
-        ValueError: no caffemodel, or one that is cut short; names the file.
+        ValueError: The file is truncated or not a valid caffemodel.
     """
     try:
         layers = [_layer(body, *LAYERS[field]) for field, body in _fields(_content(path)) if field in LAYERS]
     except (IndexError, ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no whole caffemodel, download it again: {error}") from error
+        raise ValueError(f"{path} is truncated or not a valid caffemodel ({error}): download it again") from error
     found = {name: blobs for name, blobs in layers if blobs}
     if not found:
-        raise ValueError(f"{path} holds no layer with weights: a caffemodel is wanted, not a prototxt")
+        raise ValueError(f"{path} has no layer with weights: give a caffemodel, not a prototxt")
     return found
 
 
@@ -59,7 +59,7 @@ def _blob(body: memoryview) -> np.ndarray:
             shape = _dims(value)
     shape = [legacy.get(i, 1) for i in (1, 2, 3, 4)] if shape is None else shape
     if math.prod(shape) != len(data):
-        raise ValueError(f"a blob of shape {shape} has {len(data)} numbers")
+        raise ValueError(f"a blob of shape {shape} has {len(data)} values")
     return data.reshape(shape)
 
 
@@ -74,7 +74,7 @@ def _dims(body: memoryview) -> list[int]:
 
 
 def _fields(body: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message: an int, or the bytes of a text, a message or a packed list."""
+    """Yield number and value of each field: an int, or the bytes of a string, a message or a packed list."""
     position = 0
     while position < len(body):
         key, position = _varint(body, position)
@@ -85,18 +85,18 @@ def _fields(body: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             continue
         if kind == BYTES:
             size, position = _varint(body, position)
-        elif kind in SKIPPED:
-            size = SKIPPED[kind]
+        elif kind in FIXED_SIZES:
+            size = FIXED_SIZES[kind]
         else:
             raise ValueError(f"unknown wire type {kind}")
         if position + size > len(body):
-            raise ValueError("it ends within a field")
+            raise ValueError("the data ends within a field")
         yield key >> 3, body[position : position + size]
         position += size
 
 
 def _varint(body: memoryview, position: int) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first, and the position after it."""
+    """Decode a base-128 varint; return the number and the position after it."""
     value = shift = 0
     while True:
         byte = body[position]

@@ -1,8 +1,7 @@
-"""Weights of torchvision, Caffe and timm as ``{"model": state dict}`` of T-WDet and of S-Cls.
+"""Conversion of torchvision, Caffe and timm weights to ``{"model": state dict}`` of T-WDet and S-Cls.
 
-Both call their parts ``backbone`` and ``head``, so that one file serves both. A last stage, which is the head in one
-variant and the backbone's end in the other, is there under both names; the file holds it once, and a model takes the
-name that it knows. Classifiers of ImageNet's 1000 classes are left out.
+Both models have a ``backbone`` and a ``head``, so that one file initializes both. A last stage that is the head in one
+model and the end of the backbone in another has both names; the file stores it once. ImageNet classifiers are dropped.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from ..normalization import CAFFE_BGR, IMAGENET_RGB, normalization_state
 from .caffemodel import read_caffemodel
 
 VGG16_CONVS = [name for block in range(1, len(CONVS) + 1) for name in conv_names(block)]
-TORCHVISION_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # their places in torchvision's ``features``
+TORCHVISION_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # indices in torchvision's ``features``
 
 
 def from_torchvision_vgg16(path: str | Path) -> dict:
-    """``vgg16-397923af.pth`` and others with its keys (not those with BatchNorm)."""
+    """Convert ``vgg16-397923af.pth`` or a file with the same keys (no BatchNorm)."""
     state = read_weights(path)
     sources = [*(f"features.{i}" for i in TORCHVISION_CONVS), "classifier.0", "classifier.3"]
     _require_keys(path, [f"{source}.{kind}" for source in sources for kind in ("weight", "bias")], state)
     model = {}
     for source, target in zip(sources, _vgg16_targets()):
         model.update({f"{target}.{kind}": state[f"{source}.{kind}"] for kind in ("weight", "bias")})
-    return _with_pixels(model, IMAGENET_RGB)
+    return _with_normalization(model, IMAGENET_RGB)
 
 
 def from_caffe_vgg16(path: str | Path) -> dict:
-    """``VGG_ILSVRC_16_layers.caffemodel`` as published: BGR, means subtracted, not scaled."""
+    """Convert ``VGG_ILSVRC_16_layers.caffemodel``: BGR, mean subtracted, not scaled."""
     blobs = read_caffemodel(path)
     _require_keys(path, [*VGG16_CONVS, "fc6", "fc7"], blobs)
     model = {}
@@ -44,7 +43,7 @@ def from_caffe_vgg16(path: str | Path) -> dict:
         weight, bias = (torch.from_numpy(blob.copy()) for blob in blobs[source])
         model[f"{target}.weight"] = weight if source in VGG16_CONVS else weight.flatten(0, -2)
         model[f"{target}.bias"] = bias.flatten()  # old files have (1, 1, 1, C), and (1, 1, out, in) for fc6, fc7
-    return _with_pixels(model, CAFFE_BGR)
+    return _with_normalization(model, CAFFE_BGR)
 
 
 def _vgg16_targets() -> list[str]:
@@ -52,7 +51,7 @@ def _vgg16_targets() -> list[str]:
 
 
 def from_torchvision_resnet(path: str | Path) -> dict:
-    """torchvision's ResNets of any depth in Detectron2's names; res5 is in the backbone and is the head's stage."""
+    """Convert a torchvision ResNet of any depth; res5 is stored for the backbone and for the head."""
     state = read_weights(path)
     _require_keys(path, ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"], state)
     model = {}
@@ -63,7 +62,7 @@ def from_torchvision_resnet(path: str | Path) -> dict:
         model[f"backbone.{name}"] = value
         if name.startswith("res5."):
             model[f"head.stage.{name[5:]}"] = value
-    return _with_pixels(model, IMAGENET_RGB)
+    return _with_normalization(model, IMAGENET_RGB)
 
 
 def _resnet_name(key: str) -> str:
@@ -74,9 +73,9 @@ def _resnet_name(key: str) -> str:
 
 
 def from_timm(path: str | Path | None, *, name: str) -> dict:
-    """A file of timm's network ``name``, or without a file the weights that timm downloads.
+    """Convert weights of timm's network ``name``, from a file or, if ``path`` is None, downloaded by timm.
 
-    Its pixels are what timm says of ``name``, of which a tag is part where there is one ("resnet50.a1_in1k").
+    The normalization is timm's for ``name``, including its tag if there is one ("resnet50.a1_in1k").
     """
     net = timm.create_model(name, pretrained=path is None, num_classes=0)
     with _safe_load(path):
@@ -85,12 +84,14 @@ def from_timm(path: str | Path | None, *, name: str) -> dict:
 
 
 def timm_parts(path: str | Path | None, state: dict[str, Tensor], net: nn.Module) -> dict:
-    """Weights from ``path``, in timm's names, for TimmBackbone and TimmHead of ``net``, which has no classifier."""
+    """Convert timm's ``state`` to TimmBackbone and TimmHead of ``net``, which has no classifier."""
     kept = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
     _require_keys(path, kept, state)
     mean, std = ([255 * x for x in net.pretrained_cfg[key]] for key in ("mean", "std"))
-    pixels = {"pixel_mean": mean, "pixel_std": std, "image_format": "RGB"}
-    return _with_pixels({f"{part}.net.{key}": state[key] for part in ("backbone", "head") for key in kept}, pixels)
+    normalization = {"pixel_mean": mean, "pixel_std": std, "image_format": "RGB"}
+    return _with_normalization(
+        {f"{part}.net.{key}": state[key] for part in ("backbone", "head") for key in kept}, normalization
+    )
 
 
 FORMATS = {
@@ -102,10 +103,10 @@ FORMATS = {
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """A file that ``torch.save`` wrote of a state dict.
+    """Read a state dict that ``torch.save`` wrote.
 
     Raises:
-        ValueError: other content, or a file that is cut short.
+        ValueError: The file is truncated or not a valid file of PyTorch weights.
     """
     with _safe_load(path):
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -113,13 +114,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 @contextmanager
 def _safe_load(path: str | Path | None) -> Iterator[None]:
-    """PyTorch advises to load what it refuses with weights_only=False, which lets a file run code."""
+    """Replace PyTorch's error, which suggests weights_only=False, by one that names the file."""
     try:
         yield
     except OSError:
         raise
-    except Exception as error:  # what is raised for other files depends on their bytes
-        text = f"{path} is no whole file of PyTorch weights ({type(error).__name__}): does it have the format named?"
+    except Exception as error:  # the exception for invalid files depends on their content
+        text = f"{path} is truncated or not a valid file of PyTorch weights ({type(error).__name__}): check the format"
         raise ValueError(text) from None
 
 
@@ -127,10 +128,10 @@ def _require_keys(path, keys: list[str], state: dict) -> None:
     missing = [key for key in keys if key not in state]
     if missing:
         raise ValueError(
-            f"{path} does not hold what this format has: {len(missing)} of {len(keys)} names are missing, "
-            f"{missing[0]!r} the first. Its own begin with {list(state)[:3]}."
+            f"{path} does not have the keys of this format: {len(missing)} of {len(keys)} are missing, first "
+            f"{missing[0]!r}. Its own keys begin with {list(state)[:3]}."
         )
 
 
-def _with_pixels(model: dict[str, Tensor], pixels: dict) -> dict:
-    return {"model": {**model, **normalization_state(**pixels)}}
+def _with_normalization(model: dict[str, Tensor], normalization: dict) -> dict:
+    return {"model": {**model, **normalization_state(**normalization)}}

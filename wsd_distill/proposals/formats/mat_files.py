@@ -1,12 +1,11 @@
-""".mat files of proposals: selective search, EdgeBoxes and MCG as they were published for Fast R-CNN and after it.
+""".mat files of proposals, as published for Fast R-CNN and later methods.
 
-Either one file for a split, with the cell arrays ``images`` (file names without folder and suffix) and ``boxes``
-((R, 4) each), or a folder with a file for each image that has ``boxes`` alone and the image's name. MATLAB counts
-pixels from 1 and a box includes its last pixel; Detectron2's boxes go from edge to edge, so that 1 is taken from the
-first corner alone.
+Either one file per split, with the cell arrays ``images`` (file names without folder and suffix) and ``boxes`` ((R, 4)
+each), or a folder with one file per image, named after it, that contains ``boxes`` only. MATLAB counts pixels from 1
+and boxes include their last pixel; Detectron2's boxes are continuous, so 1 is subtracted from the first corner only.
 
-Scores are in ``scores`` (``boxScores`` in WSDDN's files) or in a fifth column. Files without any list the best box
-first; there box i of R (from 0) gets 1 - i / R.
+Scores are in ``scores`` (``boxScores`` in WSDDN's files) or in a fifth column. Files without scores list the best box
+first; box i of R (from 0) gets the score 1 - i / R.
 """
 
 from __future__ import annotations
@@ -20,21 +19,25 @@ from scipy.io.matlab import MatReadError
 
 from .proposal_file import ProposalFile, Proposals, Rows, file_stem
 
-BOX_FORMATS = ("y1x1y2x2", "x1y1x2y2", "xywh")  # of the columns; the first is Fast R-CNN's of selective search and MCG
+BOX_FORMATS = (
+    "y1x1y2x2",
+    "x1y1x2y2",
+    "xywh",
+)  # order of the columns; the first is Fast R-CNN's for selective search and MCG
 _SCORES = ("scores", "boxScores")
-_RANK_SCORES = "1 - rank / number, since the file has none"
+_RANK_SCORES = "1 - rank / number, since the file has none"  # saved in the metadata of stores
 
 
-def read(path: str, order: str = BOX_FORMATS[0]) -> ProposalFile:
-    """A file is read as a whole, those of a folder when they are asked for.
+def read(path: str, box_format: str = BOX_FORMATS[0]) -> ProposalFile:
+    """Read a .mat file as a whole, or the files of a folder on access.
 
     Raises:
-        ValueError: MATLAB's version 7.3, no .mat file, or other variables than expected.
+        ValueError: not a .mat file, a file of MATLAB's version 7.3, or one without the expected variables.
     """
-    return _read_folder(path, order) if os.path.isdir(path) else _read_file(path, order)
+    return _read_folder(path, box_format) if os.path.isdir(path) else _read_file(path, box_format)
 
 
-def _read_file(path: str, order: str) -> ProposalFile:
+def _read_file(path: str, box_format: str) -> ProposalFile:
     content = _load(path, "images", "boxes")
     names = [str(np.asarray(cell).item()) for cell in content["images"].ravel()]
     boxes = content["boxes"].ravel()
@@ -44,58 +47,58 @@ def _read_file(path: str, order: str) -> ProposalFile:
     ranked = "boxScores" not in content and "scores" not in content and not any(b.shape[1:] == (5,) for b in boxes)
 
     def proposals(position: int) -> Proposals:
-        return _proposals(f"{path}: image '{names[position]}'", boxes[position], cells[position], order)
+        return _proposals(f"{path}: image '{names[position]}'", boxes[position], cells[position], box_format)
 
     return ProposalFile(path, names, proposals, key="file_name", scores=_RANK_SCORES if ranked else "of the file")
 
 
-def _read_folder(path: str, order: str) -> ProposalFile:
+def _read_folder(path: str, box_format: str) -> ProposalFile:
     files = sorted(Path(path).rglob("*.mat"))
     if not files:
-        raise ValueError(f"{path}: no .mat file is in this folder or below")
+        raise ValueError(f"{path}: no .mat file in this folder or its subfolders")
 
     def proposals(position: int) -> Proposals:
         content = _load(str(files[position]), "boxes")
         scores = next((content[name] for name in _SCORES if name in content), None)
-        return _proposals(str(files[position]), content["boxes"], scores, order)
+        return _proposals(str(files[position]), content["boxes"], scores, box_format)
 
     text = "of the files; where there are none, 1 - rank / number"
     return ProposalFile(path, [file.stem for file in files], proposals, key="file_name", scores=text)
 
 
-def _load(path: str, *wanted: str) -> dict:
+def _load(path: str, *required: str) -> dict:
     try:
         content = loadmat(path)
     except NotImplementedError as error:
-        raise ValueError(f"{path} is of MATLAB's version 7.3: save it again there with save(..., '-v7')") from error
+        raise ValueError(f"{path} has MATLAB's format 7.3: save it again in MATLAB with save(..., '-v7')") from error
     except (MatReadError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no whole .mat file ({error})") from error
-    missing = [name for name in wanted if name not in content]
+        raise ValueError(f"{path} is truncated or not a .mat file ({error})") from error
+    missing = [name for name in required if name not in content]
     if missing:
-        there = [name for name in content if not name.startswith("__")]
-        raise ValueError(f"{path} has the variables {there}, not {missing}")
+        variables = [name for name in content if not name.startswith("__")]
+        raise ValueError(f"{path} lacks the variables {missing}, it has {variables}")
     return content
 
 
-def _proposals(where: str, table: np.ndarray, scores: np.ndarray | None, order: str) -> Proposals:
+def _proposals(location: str, table: np.ndarray, scores: np.ndarray | None, box_format: str) -> Proposals:
     if table.size == 0:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
     if table.ndim != 2 or table.shape[1] not in (4, 5):
-        raise ValueError(f"{where}: boxes {table.shape} are not (R, 4), nor (R, 5) with scores")
+        raise ValueError(f"{location}: boxes {table.shape} are not (R, 4) or, with scores, (R, 5)")
     if scores is None:
         scores = table[:, 4] if table.shape[1] == 5 else 1 - np.arange(len(table)) / len(table)
     a, b, c, d = table[:, :4].astype(np.float32).T
-    if order == "y1x1y2x2":
+    if box_format == "y1x1y2x2":
         a, b, c, d = b, a, d, c
-    elif order == "xywh":
+    elif box_format == "xywh":
         c, d = a + c - 1, b + d - 1
     return np.stack([a - 1, b - 1, c, d], axis=1), np.asarray(scores, dtype=np.float32).ravel()
 
 
-def write(path: str, rows: Rows, order: str = BOX_FORMATS[0]) -> None:
-    """One file for the split, with ``scores``; everything is in memory before it is written."""
+def write(path: str, rows: Rows, box_format: str = BOX_FORMATS[0]) -> None:
+    """Write one file per split, with ``scores``, after collecting all in memory."""
     names, tables, scores = [], [], []
-    for record, boxes, its_scores in rows:
+    for record, boxes, image_scores in rows:
         x1, y1, x2, y2 = boxes.astype(np.float64).T
         x1, y1 = x1 + 1, y1 + 1
         columns = {
@@ -103,9 +106,9 @@ def write(path: str, rows: Rows, order: str = BOX_FORMATS[0]) -> None:
             "x1y1x2y2": (x1, y1, x2, y2),
             "xywh": (x1, y1, x2 - x1 + 1, y2 - y1 + 1),
         }
-        tables.append(np.stack(columns[order], axis=1))
+        tables.append(np.stack(columns[box_format], axis=1))
         names.append(file_stem(record["file_name"]))
-        scores.append(its_scores[:, None])
+        scores.append(image_scores[:, None])
     content = {"images": _cells(names)[:, None], "boxes": _cells(tables)[None], "scores": _cells(scores)[None]}
     with open(path, "wb") as file:
         savemat(file, content, do_compression=True)

@@ -1,17 +1,20 @@
-"""Files of object proposals that other programs read and write; ``convert.py`` turns one kind into another.
+"""Common interface of the proposal file formats.
 
-Every reader gives a :class:`ProposalFile`; every writer takes ``(dataset dict, boxes, scores)`` of each image, boxes
-(R, 4) float32 XYXY_ABS, scores (R,) float32, the best first.
+Readers return a :class:`ProposalFile`. Writers take ``(dataset dict, boxes, scores)`` for each image: boxes (R, 4)
+float32 XYXY_ABS, scores (R,) float32, best first.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-Row = tuple[dict, np.ndarray, np.ndarray]
+from ...data.types import DatasetDict
+
+Row = tuple[DatasetDict, np.ndarray, np.ndarray]
 Rows = Iterable[Row]
 Proposals = tuple[np.ndarray, np.ndarray]
 
@@ -19,17 +22,17 @@ FORMATS = {".arrow": "store", ".pkl": "detectron2", ".mat": "mat", ".json": "coc
 
 
 class ProposalFile(Mapping):
-    """Image -> boxes (R, 4) XYXY_ABS and scores (R,), in any order, read when it is asked for.
+    """Mapping from image names to boxes (R, 4) XYXY_ABS and scores (R,), unsorted.
 
     Args:
-        path: for messages.
-        names: of the images: ids as strings, or file names without folder and suffix.
+        path: for error messages.
+        names: names of the images: ids as strings, or file names without folder and suffix.
         read: position in ``names`` -> boxes and scores.
-        key: which key of a dataset dict ``names`` are, "image_id" or "file_name".
-        scores: where scores come from, in words, for the metadata of a store.
+        key: key of a dataset dict that ``names`` refer to, "image_id" or "file_name".
+        scores: origin of the scores, for the metadata of a store.
 
     Raises:
-        ValueError: a name occurs twice.
+        ValueError: duplicate name.
     """
 
     def __init__(
@@ -45,9 +48,8 @@ class ProposalFile(Mapping):
         self._read = read
         self._positions = {str(name): position for position, name in enumerate(names)}
         if len(self._positions) != len(names):
-            seen: set[str] = set()
-            twice = next(str(name) for name in names if str(name) in seen or seen.add(str(name)))
-            raise ValueError(f"{path}: image '{twice}' occurs twice")
+            duplicate = next(name for name, count in Counter(map(str, names)).items() if count > 1)
+            raise ValueError(f"{path}: duplicate image '{duplicate}'")
 
     def __getitem__(self, name: str) -> Proposals:
         return self._read(self._positions[name])
@@ -61,25 +63,26 @@ class ProposalFile(Mapping):
     def __len__(self) -> int:
         return len(self._positions)
 
-    def display_name(self, record: dict) -> str:
-        """What the file calls the image of a dataset dict."""
+    def image_name(self, record: DatasetDict) -> str:
+        """Return the name of an image in this file, whether or not the file contains it."""
         return file_stem(record["file_name"]) if self.key == "file_name" else str(record["image_id"])
 
 
 def file_stem(path: str) -> str:
+    """Return the file name without folder and suffix."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
 def guess_format(path: str) -> str:
-    """By suffix; a folder is one of .mat files.
+    """Return the format of a file by its suffix; a folder contains .mat files.
 
     Raises:
-        ValueError: lists what it knows.
+        ValueError: unknown suffix; lists the known ones.
     """
     suffix = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
         return "mat"
     if suffix not in FORMATS:
         known = ", ".join(f"{end} ({name})" for end, name in FORMATS.items())
-        raise ValueError(f"{path}: its suffix '{suffix}' tells no format, say which; known are {known}")
+        raise ValueError(f"{path}: unknown suffix '{suffix}', specify the format; known are {known}")
     return FORMATS[suffix]

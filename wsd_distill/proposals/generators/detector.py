@@ -1,4 +1,4 @@
-"""Boxes of a trained Detectron2 detector as proposals: the supervised counterpart of EdgeBoxes (Table 5)."""
+"""Detections of a trained Detectron2 model as proposals (Table 5)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, get_cfg, instantiate
@@ -20,29 +23,37 @@ from torch import nn
 
 from wsd_distill.engine import apply_overrides
 
+from .proposer import Proposer, register_proposer
 
-class Detector:
-    """Callable: image (H, W, 3) uint8 RGB -> boxes (R, 4) XYXY_ABS in its pixels, scores (R,), both float32.
 
-    The boxes of all classes by score, which becomes s_R; R is at most ``max_boxes``. What the detector itself
-    leaves out (Detectron2's defaults: scores below 0.05, more than 100 boxes) is a matter of its config and
-    ``opts``. Resizing and channel order are those of its tests.
+@dataclass
+class _LoadedDetector:
+    model: nn.Module
+    augmentations: T.AugmentationList
+    image_format: str
+    config_text: str  # everything the detections depend on, except the weights
+
+
+@register_proposer
+class DetectorProposer(Proposer):
+    """Detections of all classes, with their score as s_R.
+
+    Resizing and channel order are those of the detector's test. Detections that the detector itself drops (Detectron2's
+    defaults: scores below 0.05, more than 100 boxes) are set by its config and ``opts``.
+
+    The files are read on first use, so that a model with this proposer can be built without them.
 
     Args:
-        config: YAML file, LazyConfig ``.py`` file, or the name of one in Detectron2's model zoo, where its
-            configs are installed.
-        weights: checkpoint file, or an address that Detectron2 can fetch.
-        opts: ``KEY value`` pairs for YAML, ``key=value`` for a LazyConfig.
-        max_boxes: how many boxes to keep of an image.
-        device: of PyTorch; None takes the GPU if there is one.
-
-    Raises:
-        FileNotFoundError: no such config or weights.
-        ValueError: the weights leave a parameter of the model unset.
+        config: one of: a LazyConfig ``.py`` file, the ``config.yaml`` saved by a training with a LazyConfig, a
+            Detectron2 YAML file, or the name of a config in Detectron2's model zoo.
+        weights: checkpoint, a file or a URL that Detectron2 can download.
+        opts: overrides of the config: ``key=value`` for a LazyConfig, ``KEY value`` pairs for a Detectron2 YAML file.
+        max_boxes: maximum number of boxes per image.
+        device: PyTorch device; None uses the GPU if there is one.
     """
 
     name = "detector"
-    in_workers = False  # one copy of the model, on one device
+    in_workers = False  # one copy of the model on one device
 
     def __init__(
         self,
@@ -52,101 +63,132 @@ class Detector:
         max_boxes: int = 100,
         device: str | None = None,
     ) -> None:
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        build = _from_lazy_config if config.endswith(".py") else _from_yaml
-        self._model, self._augmentations, self._format, text = build(_config_file(config), list(opts), device)
-        file = _weights_file(weights)
-        _StrictCheckpointer(self._model).load(file)
-        self._model.eval()
-        self._max_boxes = max_boxes
-        self.parameters = {
-            "max_boxes": max_boxes,
-            "config": os.path.basename(config),
-            "config sha256": hashlib.sha256(text.encode()).hexdigest()[:12],
-            "weights": os.path.basename(weights),
-            "weights sha256": _hash_of(file),
-        }
+        self.config, self.weights, self.opts = config, weights, list(opts)
+        self.max_boxes, self.device = max_boxes, device
+        self._detector: _LoadedDetector | None = None
+        self._parameters: dict[str, Any] = {}
+
+    def load(self) -> _LoadedDetector:
+        """Build the detector and load its weights, once.
+
+        Raises:
+            FileNotFoundError: the config or the weights are missing.
+            ValueError: the weights do not set all parameters of the detector.
+        """
+        if self._detector is None:
+            config_file = _find_config(self.config)
+            build = _build_from_lazy_config if _is_lazy_config(config_file) else _build_from_yaml
+            detector = build(config_file, self.opts, self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            weights_file = _find_weights(self.weights)
+            _load_all_weights(detector.model, weights_file)
+            detector.model.eval()
+            self._parameters = {
+                "max_boxes": self.max_boxes,
+                "config": os.path.basename(self.config),
+                "config sha256": hashlib.sha256(detector.config_text.encode()).hexdigest()[:12],
+                "weights": os.path.basename(self.weights),
+                "weights sha256": _hash_file(weights_file),
+            }
+            self._detector = detector
+        return self._detector
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        self.load()
+        return dict(self._parameters)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        detector = self.load()
         height, width = image.shape[:2]
-        view = T.AugInput(image[:, :, ::-1] if self._format == "BGR" else image)
-        self._augmentations(view)
+        view = T.AugInput(image[:, :, ::-1] if detector.image_format == "BGR" else image)
+        detector.augmentations(view)
         pixels = torch.as_tensor(np.ascontiguousarray(view.image.transpose(2, 0, 1)).astype(np.float32))
-        found = self._model([{"image": pixels, "height": height, "width": width}])[0]["instances"]
-        order = found.scores.argsort(descending=True, stable=True)[: self._max_boxes]
-        return found.pred_boxes.tensor[order].float().cpu().numpy(), found.scores[order].float().cpu().numpy()
+        instances = detector.model([{"image": pixels, "height": height, "width": width}])[0]["instances"]
+        order = instances.scores.argsort(descending=True, stable=True)[: self.max_boxes]
+        boxes, scores = instances.pred_boxes.tensor[order], instances.scores[order]
+        return boxes.float().cpu().numpy(), scores.float().cpu().numpy()
 
 
-class _StrictCheckpointer(DetectionCheckpointer):
-    """Detectron2's knowledge of checkpoint formats, without its leniency: it merely warns of what stays random."""
+def _load_all_weights(model: nn.Module, file: str) -> None:
+    """Load a checkpoint in any of Detectron2's formats; raise if it is incomplete.
 
-    def _load_file(self, filename: str) -> dict:
-        self._file = filename
-        return super()._load_file(filename)
+    ``DetectionCheckpointer`` only logs missing parameters. It also leaves out those of another shape, so that
+    ``load_state_dict``, which the hook observes, reports them as missing.
+    """
+    missing: list[str] = []
+    hook = model.register_load_state_dict_post_hook(lambda _, keys: missing.extend(keys.missing_keys))
+    try:
+        DetectionCheckpointer(model).load(file)
+    finally:
+        hook.remove()
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    optional = ("pixel_mean", "pixel_std")  # absent from older files; set by the config
+    unset = [f"{name} {shapes[name]}" for name in missing if name not in optional]
+    if unset:
+        # Tools print the first line only.
+        text = "missing or of another shape in the file: " + "\n  ".join(unset)
+        raise ValueError(f"{file} does not fit the detector of this config: {text}")
 
-    def _load_model(self, checkpoint: dict):
-        incompatible = super()._load_model(checkpoint)
-        problems = [f"missing: {key}" for key in incompatible.missing_keys]
-        problems += [
-            f"shape of {key}: {tuple(found)} in the file, {tuple(wanted)} in the model"
-            for key, found, wanted in incompatible.incorrect_shapes
-        ]
-        if problems:
-            # The first line is all that tools print.
-            raise ValueError(f"{self._file} does not fit the detector of this config: " + "\n  ".join(problems))
-        return incompatible
+
+def _is_lazy_config(file: str) -> bool:
+    """Return False for a Detectron2 YAML file, whose model section is MODEL."""
+    if file.endswith(".py"):
+        return True
+    with open(file, encoding="utf-8") as content:
+        root = yaml.compose(content, Loader=yaml.SafeLoader)  # parses keys without constructing Python objects
+    return isinstance(root, yaml.MappingNode) and any(key.value == "model" for key, _ in root.value)
 
 
-def _from_yaml(file: str, opts: list[str], device: str) -> tuple[nn.Module, T.AugmentationList, str, str]:
-    """Model, its test's augmentations, its channel order, and the text of the config."""
+def _build_from_yaml(file: str, opts: list[str], device: str) -> _LoadedDetector:
     cfg = get_cfg()
     cfg.merge_from_file(file)
     cfg.merge_from_list(opts)
-    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = "", "cpu"  # neither is part of what the detector is
+    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = "", "cpu"  # without influence on config_text
     text = cfg.dump()
     cfg.MODEL.DEVICE = device
     resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
-    return build_model(cfg), T.AugmentationList([resize]), cfg.INPUT.FORMAT, text
+    return _LoadedDetector(build_model(cfg), T.AugmentationList([resize]), cfg.INPUT.FORMAT, text)
 
 
-def _from_lazy_config(file: str, opts: list[str], device: str) -> tuple[nn.Module, T.AugmentationList, str, str]:
+def _build_from_lazy_config(file: str, opts: list[str], device: str) -> _LoadedDetector:
     cfg = apply_overrides(LazyConfig.load(file), opts)
-    mapper = _test_mapper(cfg.dataloader.test)
-    augmentations = [instantiate(augmentation) for augmentation in mapper.augmentations]
-    text = json.dumps([OmegaConf.to_container(node, resolve=True) for node in (cfg.model, mapper)], default=_name)
-    return instantiate(cfg.model).to(device), T.AugmentationList(augmentations), mapper.image_format, text
+    mapper = _find_test_mapper(cfg.dataloader.test)
+    augmentations = T.AugmentationList([instantiate(augmentation) for augmentation in mapper.augmentations])
+    nodes = [OmegaConf.to_container(node, resolve=True) for node in (cfg.model, mapper)]
+    text = json.dumps(nodes, default=_qualified_name)
+    return _LoadedDetector(instantiate(cfg.model).to(device), augmentations, mapper.image_format, text)
 
 
-def _test_mapper(test: DictConfig) -> DictConfig:
-    """Detectron2's configs have one test loader, those of this project one for each split, all with the same view."""
+def _find_test_mapper(test: DictConfig) -> DictConfig:
+    """Return the mapper of the test loader, or of the first split's test loader."""
     return test.mapper if "mapper" in test else next(iter(test.values())).loader.mapper
 
 
-def _name(target: object) -> str:
-    """Of a class or function that a LazyConfig calls; the same in every process, which its ``repr`` is not."""
+def _qualified_name(target: Any) -> str:
+    """Name a callable; unlike ``repr``, the result is the same in every process."""
     return f"{target.__module__}.{target.__qualname__}" if callable(target) else repr(target)
 
 
-def _config_file(config: str) -> str:
+def _find_config(config: str) -> str:
     if not config:
-        raise FileNotFoundError("the detector has no config: give a file, or a name in Detectron2's model zoo")
+        raise FileNotFoundError("the detector has no config: set a file or a name in Detectron2's model zoo")
     if os.path.isfile(config):
         return config
     try:
         return model_zoo.get_config_file(config)
     except RuntimeError as error:
-        raise FileNotFoundError(f"{config} is neither a file nor in the model zoo of this Detectron2") from error
+        raise FileNotFoundError(f"{config} is neither a file nor in Detectron2's model zoo") from error
 
 
-def _weights_file(weights: str) -> str:
+def _find_weights(weights: str) -> str:
     file = PathManager.get_local_path(weights) if weights else ""
     if not os.path.isfile(file):
-        raise FileNotFoundError(f"the detector's weights {weights!r} are not a file: give those it was trained to")
+        raise FileNotFoundError(f"the detector's weights {weights!r} are not a file: set its trained checkpoint")
     return file
 
 
-def _hash_of(file: str) -> str:
+def _hash_file(file: str) -> str:
     digest = hashlib.sha256()
     with open(file, "rb") as content:
         while block := content.read(1 << 20):

@@ -1,0 +1,65 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import LazyConfig
+from detectron2.structures import Boxes
+
+from wsd_distill.pipeline import comparison
+from wsd_distill.pipeline.comparison import build_comparison, write_comparison
+
+
+def test_comparison_of_unfinished_runs(finished, tmp_path):
+    finished(0, "student", 70.0, CF1=60.0)
+    finished(0, "stage2", 75.5, CF1=66.0)
+    text = write_comparison(tmp_path / "table.md", build_comparison(tmp_path, 1, "digit_scenes"))
+    assert text == (tmp_path / "table.md").read_text()
+    assert text.startswith("digit_scenes, test split. In percent, 1 seed.\n\n")
+    assert text.splitlines()[2] == "| method | mAP | CF1 | OF1 | CF1-top3 | OF1-top3 | CorLoc | images/s |"
+    assert "| S-Cls (w/) | 75.5 | 66.0 | - | - | - | - | - |" in text
+    assert text.endswith("\n- S-Cls (w/) minus S-Cls (w/o): 5.5 mAP (seed by seed: +5.5)\n")
+
+
+def test_speed_and_its_conditions_in_the_caption(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "load_model", lambda run: (None, [[{}]]))
+    monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
+    monkeypatch.setattr(comparison, "images_per_second", lambda models: dict.fromkeys(models, 5.0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    table = build_comparison(tmp_path, 1, "digit_scenes")
+    comparison.add_speed(table, tmp_path / "seed0")
+    assert table.rows[0].ours[0]["images/s"] == 5
+    assert "Images/s (not in percent) of the first seed: on one core, models taking turns" in table.caption
+
+
+def test_scenes_are_drawn_in_rgb(finished, tmp_path, monkeypatch):
+    """A blue image in the channel order of a BGR model."""
+    for run in ("teacher", "student", "stage2"):
+        finished(0, run, 70.0)
+        scores = tmp_path / "seed0" / run / "inference" / "test"
+        scores.mkdir(parents=True)
+        np.savez(scores / "scores.npz", scores=np.full((1, 3), 0.5), labels=np.eye(3)[:1], class_names=["a", "b", "c"])
+    image = torch.tensor([255, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8)
+    outputs = SimpleNamespace(boxes=[Boxes(torch.tensor([[0.0, 0, 4, 4]]))], objectness=[torch.ones(1)])
+    teacher = SimpleNamespace(image_format="BGR", compute_outputs=lambda views: outputs)
+    drawn = []
+    monkeypatch.setattr(comparison, "load_model", lambda run: (teacher, SimpleNamespace(dataset=[{"image": image}])))
+    monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
+    monkeypatch.setattr(comparison, "draw_scenes", lambda path, scenes, *_: drawn.extend(scenes))
+    assert comparison.draw_comparison(tmp_path / "scenes.png", tmp_path / "seed0")
+    assert drawn[0]["image"].shape == (8, 8, 3) and drawn[0]["image"][0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_model_trained_on_a_gpu_is_loaded_without_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "load_config", LazyConfig.load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "config.yaml").write_text(
+        "{train: {device: cuda, channels_last: false}, "
+        "model: {_target_: torch.nn.Linear, in_features: 1, out_features: 1}, "
+        "dataloader: {test: {test: {loader: {batch_size: 4}}}}}"
+    )
+    with pytest.raises(FileNotFoundError, match="model_final.pth does not exist"):
+        comparison.load_model(tmp_path)
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "model_final.pth")
+    model, loader = comparison.load_model(tmp_path)
+    assert model.weight.device.type == "cpu" and loader == {"batch_size": 4}

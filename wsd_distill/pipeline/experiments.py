@@ -1,0 +1,76 @@
+"""The trainings of the paper's experiments, and those that a table or a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .published import DISTILLED, PLAIN, PLAIN_LONG, PUBLISHED, TEACHER
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training as changes to a config of the recipe."""
+
+    config: str  # name of the file
+    teacher: str = "teacher"  # training of the T-WDet to distill; "": none
+    init_from: str = ""  # training to take the initial checkpoint from; "": as configured
+    from_imagenet: bool = False  # start from the checkpoint that S-Cls (w/o) starts from
+    length_of: tuple[str, ...] = ()  # configs whose lengths add up to its length; empty: as configured
+    overrides: tuple[str, ...] = ()
+    proposals: bool = True  # whether it needs proposals
+    detector: bool = False  # whether these come from the supervised detector
+
+
+_BOTH, _SECOND = ("stage1", "stage2"), ("stage2",)
+_CLASS_AWARE = "distiller.objectives.loss_class_aware"
+
+TRAININGS = {
+    "teacher": Training("teacher", teacher=""),
+    "student": Training("student", teacher="", length_of=_SECOND, proposals=False),
+    "student_long": Training("student", teacher="", length_of=_BOTH, proposals=False),
+    "stage1": Training("stage1"),
+    "stage2": Training("stage2", init_from="stage1"),
+    "soft_labels": Training("soft_labels", length_of=_SECOND),
+    "fitnets_hint": Training("fitnets_hint", length_of=("stage1",)),
+    "fitnets": Training("fitnets", init_from="fitnets_hint", length_of=_SECOND),
+    "attention_transfer": Training("attention_transfer", length_of=_SECOND),
+    "class_aware": Training("stage2", from_imagenet=True),
+    "roi_nms": Training("stage1", overrides=("distiller.objectives.loss_roi.weighted=False",)),
+    "roi_nms_stage2": Training("stage2", init_from="roi_nms"),
+    "temperatures_fixed": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.temperatures=fixed",)),
+    "temperatures_shared": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.temperatures=shared",)),
+    "cross_entropy": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.distance=bce",)),
+    "teacher_detector": Training("teacher", teacher="", detector=True),
+    "stage1_detector": Training("stage1", teacher="teacher_detector", detector=True),
+    "stage2_detector": Training("stage2", "teacher_detector", "stage1_detector", detector=True),
+}
+
+COMPARISON = {TEACHER: "teacher", PLAIN: "student", PLAIN_LONG: "student_long", DISTILLED: "stage2"}
+
+
+def get_trainings(numbers: Iterable[int]) -> list[str]:
+    """Names of the trainings that these tables show, or without numbers those of the comparison."""
+    tables = [PUBLISHED[number][0].trainings for number in numbers] or [COMPARISON]
+    return list(dict.fromkeys(name for rows in tables for name in rows.values()))
+
+
+def label_trainings(numbers: Sequence[int], output: Path, seeds: int) -> dict[str, str]:
+    """Label the trainings of a report, each once and after the training that it starts from.
+
+    Those of the comparison are left out if ``numbers`` has no table that shows them and ``output`` has no run of them.
+
+    Returns:
+        Label -> training. The label is the first method that a table shows it as.
+    """
+    shown = {*get_trainings(numbers), *(path.name for i in range(seeds) for path in output.glob(f"seed{i}/*"))}
+    labels: dict[str, str] = {}
+    for rows in (COMPARISON, *(PUBLISHED[number][0].trainings for number in numbers)):
+        for method, name in rows.items():
+            init_from = TRAININGS[name].init_from
+            stage = "hint" if "hint" in init_from else "stage 1"
+            for label, training in ((f"{method}, {stage}", init_from), (method, name)):
+                if training and name in shown and training not in labels.values():
+                    labels[label] = training
+    return labels
