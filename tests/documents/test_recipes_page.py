@@ -100,7 +100,7 @@ def overrides_of_methods():
     for *_, kinds, cell in METHODS:
         parts = cell.split("`")
         named = [[name for name in DATASETS if re.search(rf"\b{name}\b", text)] for text in parts[::2]]
-        others = [name for name in DATASETS if name not in sum(named, [])]
+        others = [name for name in DATASETS if not any(name in names for names in named)]
         for names, code in zip(named, parts[1::2]):
             for name in names or others:
                 pairs = [pair for span in overrides_in(f"`{code}`") for pair in span]
