@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Compare the speed of MultiLabelMapper with Detectron2's DatasetMapper, in one process and one thread.
+"""Compare the speed of MultiLabelMapper and Detectron2's DatasetMapper.
 
     python benchmarks/data_loading.py --images photos/
 
 Without --images, the benchmark uses photos shipped with scikit-image, extended by mirroring and cropped to 500 x 375,
-640 x 480 and 1500 x 1000 pixels. Both mappers resize to the same square and flip half of the images; there are no
-boxes, and the files are in the page cache. The mappers take turns in each round. Rates are medians over rounds, the
-ratio is the median of the ratios per round. The last two columns are the pixel differences, in grey levels, between
-``fast_decode=True`` and ``False``, which gives Detectron2's pixels.
+640 x 480 and 1500 x 1000 pixels. Both mappers run in one process and one thread, resize to the same square and flip
+half of the images; there are no boxes, and the files are in the page cache. The mappers take turns in each round. Rates
+are medians over rounds, the ratio is the median of the ratios per round. The last two columns are the pixel
+differences, in grey levels, between ``fast_decode=True`` and ``False``, which gives Detectron2's pixels.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -62,7 +62,7 @@ def dataset_dicts(paths: list[Path]) -> list[dict]:
 
 
 def measure_rates(mappers: list[Callable], dicts: list[dict], rounds: int) -> np.ndarray:
-    """Return images/s (rounds, mappers); the mappers take turns, after a warm-up round."""
+    """Return images/s (rounds, mappers), measured in turn after a warm-up round."""
     seconds = np.zeros((rounds + 1, len(mappers)))
     for i in range(rounds + 1):
         for j, mapper in enumerate(mappers):
@@ -74,7 +74,7 @@ def measure_rates(mappers: list[Callable], dicts: list[dict], rounds: int) -> np
 
 
 def pixel_difference(dicts: list[dict], size: int) -> tuple[float, float]:
-    """Return the mean absolute difference, and the median over images of its 99th percentile."""
+    """Return the mean difference, and the median over images of the 99th percentile."""
     fast, exact = (
         MultiLabelMapper(is_train=False, num_classes=1, sizes=[size], fast_decode=fast_decode)
         for fast_decode in (True, False)

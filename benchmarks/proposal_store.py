@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare the proposal store with Detectron2's pickle (load_proposals_into_dataset), on generated boxes.
+"""Compare the proposal store with Detectron2's pickle, on generated boxes.
 
     python benchmarks/proposal_store.py --images 123000 --boxes 500
 
@@ -39,7 +39,7 @@ READS, ROUNDS = 10_000, 9  # images per round; a read rate is the median over ro
 
 
 def generate_rows(images: int, boxes: int):
-    """Yield ``(image_id, boxes, descending scores)`` in the order of the store, the same in every run."""
+    """Yield ``(image_id, boxes, scores)`` in the order of the store, reproducibly."""
     rng = np.random.default_rng(0)
     for image_id in sorted(range(images), key=str):
         corners = np.sort(rng.random((boxes, 2, 2), dtype=np.float32) * IMAGE_SIZE, axis=1)
@@ -72,7 +72,7 @@ def dataset_dicts(images: int) -> list[dict]:
 
 
 def open_dataset(mode: str, folder: str, images: int) -> tuple:
-    """Return the dataset, seconds to open the proposals, and seconds until the dataset can be read."""
+    """Return the dataset, and seconds to open the proposals and to be ready."""
     dicts = dataset_dicts(images)
     started = time.perf_counter()
     if mode == "pickle":
@@ -85,7 +85,7 @@ def open_dataset(mode: str, folder: str, images: int) -> tuple:
 
 
 def memory() -> dict[str, float]:
-    """Return the memory of this process in MB: RSS counts shared pages fully, PSS by share, USS not at all."""
+    """Return the memory of this process in MB."""
     values = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         name, value, _ = line.split()
@@ -115,7 +115,7 @@ def _run_worker(dataset, indices: list[int], read, results) -> None:
 
 
 def measure_workers(dataset, workers: int, method: str) -> dict[str, float]:
-    """Return the mean memory of worker processes after random reads, and the PSS of all with their parent."""
+    """Return the mean memory of workers after random reads, and the PSS of all."""
     context = multiprocessing.get_context(method)
     read, results = context.Barrier(workers + 1), context.Queue()
     rng = np.random.default_rng(1)
@@ -142,7 +142,7 @@ def measure(mode: str, folder: str, images: int, workers: list[int], method: str
 
 
 def measure_reads(folder: str, images: int) -> dict[str, float]:
-    """Measure reads per second of all modes in turn, so that other load on the machine affects all equally."""
+    """Measure reads per second of all modes in turn, in one process."""
     datasets = {mode: open_dataset(mode, folder, images)[0] for mode in MODES}
     rng, rounds = np.random.default_rng(3), []
     for _ in range(ROUNDS):
@@ -157,7 +157,7 @@ def in_fresh_process(*job) -> dict:
     Args:
         job: name of a function in this file, and its arguments.
     """
-    command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(job)]
+    command = [sys.executable, __file__, "--job", json.dumps(job)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Check datasets on disk: counts, class order, corrupt or missing images, images in two splits.
+"""Check datasets on disk: counts, classes, corrupt images, images in two splits.
 
     python tools/check_dataset.py --dataset coco_2014_train_mlc coco_2014_val_mlc
     python tools/check_dataset.py --config-file CONFIG [key=value ...]

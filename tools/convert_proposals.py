@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Convert object proposals between this project's store and the files of other programs (docs/proposal_store.md).
+"""Convert proposals from and to files of other programs (docs/proposal_store.md).
 
     python tools/convert_proposals.py voc_2007_trainval.mat proposals.arrow --dataset voc_2007_trainval_mlc
     python tools/convert_proposals.py detections.json out.arrow --dataset NAME --config-file CONFIG [key=value ...]

@@ -16,7 +16,9 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from detectron2.config import instantiate
@@ -98,7 +100,12 @@ def main() -> None:
     metadata = MetadataCatalog.get(cfg.dataset[arguments.split])
     if arguments.figures:
         arguments.figures.mkdir(parents=True, exist_ok=True)
-    lines = open(arguments.output, "w") if arguments.output else sys.stdout
+    with open(arguments.output, "w") if arguments.output else nullcontext(sys.stdout) as lines:
+        predict(arguments, cfg, model, metadata, lines)
+
+
+def predict(arguments: argparse.Namespace, cfg: DictConfig, model: torch.nn.Module, metadata, lines: TextIO) -> None:
+    """Write a line, and with --figures a figure, for each image."""
     number = 0
     for batch in read_batches(cfg.dataloader.test[arguments.split], arguments.input):
         for x, output in zip(batch, model(batch)):

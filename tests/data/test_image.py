@@ -60,7 +60,7 @@ def test_exif_orientation_is_applied_as_in_detectron2(tmp_path, name, orientatio
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("pillow_rotates", [True, False])
 def test_tiffs_are_rotated_once_by_pillow_or_here(tmp_path, monkeypatch, compression, orientation, pillow_rotates):
-    """Newer Pillow versions rotate TIFFs on load, older ones do not; no version rotates PNGs."""
+    """Newer Pillow versions rotate TIFFs on load; no version rotates PNGs."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     upright = read_rgb(save(tmp_path / "a.png", photo(), exif=exif))

@@ -12,7 +12,7 @@ from wsd_distill.data.mapper import MultiLabelMapper
 
 @pytest.fixture
 def photo(tmp_path):
-    """Dataset dict of 40 x 20 pixels, the left half red, the right half blue, with the labels 0 and 2."""
+    """Dataset dict of 40 x 20 pixels, left red, right blue, with labels 0 and 2."""
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:, :20, 0] = pixels[:, 20:, 2] = 255
     path = tmp_path / "photo.png"

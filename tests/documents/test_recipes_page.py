@@ -1,33 +1,30 @@
-"""Every override in docs/recipes.md is one that the config that it is for takes, and does what the text says."""
+"""Every override in docs/recipes.md: its config takes it, and it has the effect that the text describes."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from detectron2.config import instantiate
 from helpers.builders import make_student, make_teacher
+from helpers.documents import ROOT
 from omegaconf import OmegaConf
 
-from wsd_distill.data.datasets import register_from_config
 from wsd_distill.engine import apply_overrides
 
-TEXT = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+TEXT = (ROOT / "docs" / "recipes.md").read_text()
 RATES = "optimizer.params.new_lr_factor=10 optimizer.params.bias_lr_factor=2 optimizer.params.weight_decay_bias=0.0"
 ALL_IMAGES = "dataset.train=coco_2014_train_mlc dataset.val=coco_2014_val_mlc"
 ALL_REGIONS = "distiller.objectives.loss_roi.nms_thresh=1.0 distiller.objectives.loss_roi.num_proposals=500"
 SOFT = "distiller.objectives.loss_class_aware.distance=bce distiller.objectives.loss_class_aware.temperatures=shared"
-FILES = {"teacher": "teacher_vgg16_edgeboxes", "student": "student_vgg16"}
-FILES.update({stage: f"{stage}_vgg16_edgeboxes" for stage in ("stage1", "stage2")})
 
 
 @pytest.fixture
 def released(load_config):
-    """A function: config and the table's override, which has to be in the table -> LazyConfig."""
+    """A function: config and an override, which must be in the table -> config."""
 
     def load(kind, override):
         assert f"`{override}` (" in TEXT
-        return load_config(f"coco/{FILES[kind]}.py", *override.split())
+        return load_config(f"vgg16/{kind}.py", "dataset.name=coco_2014", *override.split())
 
     return load
 
@@ -65,10 +62,9 @@ def test_batch_of_stage_2(released):
     assert instantiate(cfg.dataloader.train.total_batch_size) == 28
 
 
-def test_all_training_images(released, monkeypatch, restore_catalogs):
+def test_all_training_images(released, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", "data")
     cfg = released("stage2", ALL_IMAGES)
-    register_from_config(cfg)
     assert cfg.dataloader.train.dataset == "coco_2014_train_mlc"
     assert cfg.lr_multiplier.loader.dataset == cfg.dataset.test == "coco_2014_val_mlc"
     stores = [instantiate(cfg.proposals[split]) for split in ("train", "val")]
@@ -77,8 +73,8 @@ def test_all_training_images(released, monkeypatch, restore_catalogs):
 
 def test_all_regions_in_stage_1(released):
     objective = instantiate(released("stage1", ALL_REGIONS).distiller.objectives)["loss_roi"]
-    boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(500, 1)  # all the same: at 0.4 one would be left
-    kept = objective._keep(boxes, torch.linspace(1, 0, 500))
+    boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(500, 1)  # equal boxes: at 0.4 one would be left
+    kept = objective._select_proposals(boxes, torch.linspace(1, 0, 500))
     assert sorted(kept.tolist()) == list(range(500))
 
 
@@ -88,33 +84,32 @@ def test_soft_loss_of_stage_2(released):
 
 
 def overrides_in(text):
-    """Code spans of ``key=value`` alone -> [[(key, value), ...], ...], without values of "...", the reader's own."""
+    """Code spans that have only ``key=value`` -> [[(key, value), ...], ...]; the value "..." is left out."""
     spans = [span.split() for span in re.findall(r"`([^`]+)`", text)]
     whole = [span for span in spans if all(re.fullmatch(r"[a-z_]\w*(\.\w+)*=\S*", word) for word in span)]
     return [[tuple(word.split("=", 1)) for word in span if not word.endswith("=...")] for span in whole]
 
 
-DATA_SETS = {name: "_vgg16_edgeboxes" for name in ("coco", "nus_wide", "voc")}
-DATA_SETS.update({name: "" for name in ("voc5", "image_list", "digit_scenes")})
+DATASETS = {"vgg16": "coco_2014", "efficientnet_lite0": "voc5", "small": "digit_scenes"}  # recipe -> dataset
 METHODS = [line.strip("|").split("|") for line in TEXT.split("| method |")[1].split("\n\n")[0].splitlines()[2:]]
 
 
 def overrides_of_methods():
-    """Config file -> overrides in the methods' table; datasets before a code span are those that it is for."""
+    """(recipe, config) -> overrides of the methods' table; recipes before a code span are those that it is for."""
     found = {}
     for *_, kinds, cell in METHODS:
         parts = cell.split("`")
-        named = [[name for name in DATA_SETS if re.search(rf"\b{name}\b", text)] for text in parts[::2]]
-        others = [name for name in DATA_SETS if name not in sum(named, [])]
+        named = [[name for name in DATASETS if re.search(rf"\b{name}\b", text)] for text in parts[::2]]
+        others = [name for name in DATASETS if not any(name in names for names in named)]
         for names, code in zip(named, parts[1::2]):
             for name in names or others:
-                file = f"{name}/{kinds.split('`')[1]}{DATA_SETS[name]}.py"
-                found.setdefault(file, []).extend(pair for span in overrides_in(f"`{code}`") for pair in span)
-    return found
+                pairs = [pair for span in overrides_in(f"`{code}`") for pair in span]
+                found.setdefault((name, kinds.split("`")[1]), []).extend(pairs)
+    return [(*key, overrides) for key, overrides in found.items()]
 
 
 def arrived(cfg, key):
-    """The value where it is read: in the objective, or for all else in the config itself."""
+    """The value where it is used: in the objective, or in the config for all other keys."""
     *path, objective, option = key.split(".")
     if path != ["distiller", "objectives"]:
         return OmegaConf.select(cfg, key)
@@ -124,10 +119,10 @@ def arrived(cfg, key):
     return found.scalars()["temperature/t_cls"] if option == "initial" else getattr(found, option)
 
 
-@pytest.mark.parametrize("file, overrides", overrides_of_methods().items())
-def test_every_override_of_the_methods_arrives(load_config, file, overrides):
-    """One that the config has anyway is of use as a place to change: there another value arrives."""
-    cfg = load_config(file, *(["dataset.name=own", "dataset.num_classes=3"] if file.startswith("image_list") else []))
+@pytest.mark.parametrize("recipe, kind, overrides", overrides_of_methods())
+def test_every_override_of_the_methods_arrives(load_config, recipe, kind, overrides):
+    """An override that equals the config shows where to set another value: then another value is tried."""
+    cfg = load_config(f"{recipe}/{kind}.py", f"dataset.name={DATASETS[recipe]}")
     for key, value in overrides:
         before = OmegaConf.select(cfg, key)
         apply_overrides(cfg, [f"{key}={value}"])
@@ -140,17 +135,18 @@ def test_the_methods_table_is_read_whole():
     assert len(METHODS) == 8 and all(overrides_in(cell) for *_, cell in METHODS)
 
 
-def test_every_other_override_of_the_text_is_one_of_the_papers_configs(load_config):
+def test_every_other_override_of_the_text_is_accepted(load_config):
     text = "".join(line for line in re.sub(r"```.*?```", "", TEXT, flags=re.S).splitlines(True) if line[0] != "|")
     pairs = [pair for span in overrides_in(text) for pair in span]
     assert len(pairs) > 10
-    cfg = load_config("coco/stage2_vgg16_edgeboxes.py")
+    cfg = load_config("vgg16/stage2.py", "dataset.name=coco_2014")
     for key, value in pairs:
         assert str(OmegaConf.select(apply_overrides(cfg, [f"{key}={value}"]), key)) == value
 
 
 def test_score_weighting(released, load_config):
-    other = load_config("coco/teacher_vgg16_edgeboxes.py", "model.score_scale=2.0", "model.score_shift=0.5")
+    overrides = ["model.score_scale=2.0", "model.score_shift=0.5"]
+    other = load_config("vgg16/teacher.py", "dataset.name=coco_2014", *overrides)
     with torch.device("meta"):
         teachers = [
             instantiate(cfg.model)

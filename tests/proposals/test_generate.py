@@ -209,7 +209,7 @@ def test_failure_of_every_image_raises_and_leaves_nothing(tmp_path):
         ([{"image_id": 7, "file_name": "7.png", "width": 3}], r"image 7: its .* lacks \['height'\]"),
         ([{"image_id": 7}], r"image 7: its .* lacks \['file_name'\]"),
         ([{"file_name": "7.png", **SIZE}], r"image 7\.png: its dataset dict lacks \['image_id'\]"),
-        (dataset(2) + [{"image_id": "1", "file_name": "b.png", **SIZE}], "duplicate image id '1'"),
+        ([*dataset(2), {"image_id": "1", "file_name": "b.png", **SIZE}], "duplicate image id '1'"),
     ],
 )
 def test_invalid_dataset_dicts_raise(tmp_path, dicts, message):
@@ -227,7 +227,7 @@ def test_values_that_are_not_finite_are_a_failure(tmp_path):
 
 
 def test_boxes_are_clipped_and_those_without_area_dropped_and_counted(tmp_path, caplog):
-    """Images are 30 x 20. One box crosses the edges, one is outside, one is a line, one is upside down."""
+    """Boxes that cross the edges, are outside, have no width, or are upside down."""
     boxes = [[-5, -5, 10, 99], [30, 0, 40, 5], [3, 3, 3, 9], [8, 9, 10, 7]]
     trouble = {0: found(boxes, [0.4, 0.3, 0.2, 0.1]), 4: found([[-9, 0, -2, 5]], [0.7])}
     with caplog.at_level(logging.INFO):

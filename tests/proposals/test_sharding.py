@@ -143,7 +143,7 @@ def test_another_number_of_shards_raises(tmp_path):
 
 
 def test_partly_removed_folder_does_not_affect_another_run(tmp_path, monkeypatch):
-    """Killed while the folder is removed: the parts are removed before their fingerprint."""
+    """Killed while the folder is removed: the parts go before their fingerprint."""
 
     def killed(_):
         raise KeyboardInterrupt

@@ -125,7 +125,7 @@ def parse(monkeypatch, restore_catalogs):
 
     def run(*arguments):
         asked = []
-        monkeypatch.setattr(cli, "load_datasets", lambda parser, names: dict.fromkeys(names, []))
+        monkeypatch.setattr(cli, "load_datasets", lambda parser, names: {name: [] for name in names})
         monkeypatch.setattr(
             generate, "generate", lambda dicts, name, proposer, *_, **__: asked.append((name, proposer))
         )

@@ -1,4 +1,4 @@
-"""README's "Your own photos", from three lists to labels of a photo, in a folder of the user's."""
+"""The commands of docs/own_photos.md, from three lists to labels of a photo, outside the repository."""
 
 import json
 
@@ -45,6 +45,7 @@ def test_from_lists_of_photos_to_the_labels_of_one(tmp_path):
     distilling = [*SMALL, student, teacher.format("teacher_sizes"), "trainer.teacher_check.warn_only=True"]
     tool("train_net", "stage1", *distilling, "train.init_checkpoint=")
     tool("train_net", "stage2", *distilling)
+    tool("train_net", "soft_labels", *distilling, "train.init_checkpoint=")
     results = json.loads((tmp_path / "output/pets/efficientnet_lite0_edge_boxes/stage2/results.json").read_text())
     assert set(results) == {"val", "test"} and "mAP" in results["test"]["multilabel"]
     weights = ["--weights", "output/pets/efficientnet_lite0_edge_boxes/stage2/model_final.pth", "--threshold", 0]

@@ -1,4 +1,4 @@
-"""Data loaders for LazyConfigs: a registered dataset, optionally its proposals, and a mapper."""
+"""Data loaders for LazyConfigs, optionally with proposals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class DatasetWithProposals(torch.utils.data.Dataset):
-    """Dataset dicts with the proposals of their image, best first, under Detectron2's keys.
+    """Dataset dicts with their proposals, best first, under Detectron2's keys.
 
     Raises:
         KeyError: an image is not in the store.

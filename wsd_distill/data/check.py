@@ -1,4 +1,4 @@
-"""Checks of a dataset on disk: counts, a hash of the split, corrupt files, images in two splits."""
+"""Checks of datasets on disk: counts, corrupt files, images in two splits."""
 
 from __future__ import annotations
 
@@ -72,11 +72,7 @@ def describe(name: str, records: list[DatasetDict]) -> str:
 
 
 def split_hash(records: list[DatasetDict], classes: list[str]) -> str:
-    """Hash the image ids with their labels, independent of the order and folder of the images.
-
-    Returns:
-        16 hexadecimal digits.
-    """
+    """Hash image ids and labels (16 digits), independent of order and folder."""
     rows = sorted([str(r["image_id"]), r["labels"], r.get("ignore_labels", [])] for r in records)
     return hashlib.sha256(json.dumps([list(classes), rows]).encode()).hexdigest()[:16]
 
@@ -136,7 +132,7 @@ def _read_batch(records: list[DatasetDict]) -> tuple[dict[str, bytes], list[str]
 
 
 def _find_duplicates(name: str, hashes: dict[str, bytes], first_seen: dict[bytes, tuple[str, str]]) -> list[str]:
-    """Return an error for each image of an earlier dataset, and log the number of copies within this one.
+    """Return an error for each image of an earlier dataset; log copies in this one.
 
     Adds the new images to ``first_seen``.
     """

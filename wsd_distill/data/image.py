@@ -101,7 +101,7 @@ class ImageFile:
 
     def _decode(self, reduction: int) -> np.ndarray:
         pixels = _decode_with_opencv(self._data, reduction) if self._use_opencv else None
-        if pixels is None:
+        if pixels is None:  # Pillow reads it, or raises a precise error
             pixels = _decode_with_pillow(self._data, reduction)
         swap, rows, columns = self._exif_transform
         return np.ascontiguousarray((pixels.swapaxes(0, 1) if swap else pixels)[::rows, ::columns])
@@ -115,28 +115,13 @@ class ImageFile:
 
 
 def read_rgb(file_name: str) -> np.ndarray:
-    """Read an image file at full size.
-
-    Returns:
-        (H, W, 3) uint8 RGB, upright.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
+    """Read an image file at full size: (H, W, 3) uint8 RGB, upright."""
     return ImageFile(file_name).pixels()
 
 
 def resize_to_square(pixels: np.ndarray, size: int) -> torch.Tensor:
-    """Resize with PyTorch's antialiased bilinear filter (Pillow's up to rounding).
-
-    Args:
-        pixels: (H, W, 3) uint8.
-        size: width and height of the result.
-
-    Returns:
-        (3, size, size) uint8.
-    """
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    """Resize (H, W, 3) uint8 to (3, size, size), bilinear with antialiasing."""
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # the result is Pillow's up to rounding
     return interpolate(images, (size, size), mode="bilinear", antialias=True)[0]
 
 
@@ -148,7 +133,7 @@ def _orientation(header: Image.Image) -> int:
 
 
 def _decode_with_opencv(data: bytes, reduction: int) -> np.ndarray | None:
-    """Return None if OpenCV cannot decode the file; Pillow then decodes it or raises a precise error."""
+    """Return None if OpenCV cannot decode the file."""
     flags = JPEG_REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -104,7 +104,7 @@ class MultiLabelMapper:
         return labels
 
     def _select_proposals(self, dataset_dict: DatasetDict, image_size: tuple[int, int]) -> tuple | None:
-        """Return boxes (num_proposals, 4) in pixels of the original image and scores, or None without proposals."""
+        """Return boxes (num_proposals, 4) and scores of the original image, or None."""
         if "proposal_boxes" not in dataset_dict:
             if self.teacher_sizes:
                 file = dataset_dict["file_name"]
@@ -138,7 +138,7 @@ class MultiLabelMapper:
         return view
 
     def _read_pixels(self, file: ImageFile, size: int, flip: bool) -> torch.Tensor:
-        """Return (3, size, size) uint8, decoded for this size: the pixels of a view do not depend on other views."""
+        """Return (3, size, size) uint8, independent of other views."""
         if self.fast_decode:
             pixels = resize_to_square(file.pixels(min_size=size), size)
         else:
@@ -151,7 +151,7 @@ class MultiLabelMapper:
 def top_proposals(
     boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], image_name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Select the best proposals of an image; with too few, pad by repeating from the top.
+    """Select the best proposals of an image, padded by repeating from the top.
 
     An image without proposals gets the whole image with score 1, and the first such image is logged.
 

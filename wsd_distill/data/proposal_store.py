@@ -46,28 +46,18 @@ def default_store_path(dataset_name: str, method: str = "edge_boxes") -> str:
 class StoreMetadata:
     """Description of a store, saved as JSON in its schema.
 
-    Attributes:
-        dataset_name: registered name of the dataset.
-        generator: name of the proposer, or "converted".
-        parameters: everything the proposals depend on.
-        failures: image id -> reason, for images whose proposals could not be computed. They have no box or, converted
-            with ``--missing whole-image``, the whole image.
-        dropped_boxes: number of boxes left out because they have no area inside their image; 0 in converted stores,
-            whose conversion logs the number.
-        image_fingerprint: hash of the image files (``proposals.sharding.image_fingerprint``); empty if unknown.
-        box_mode: always XYXY_ABS.
-        chunk_rows: images per Arrow record batch.
-        format_version: version of the file format.
+    ``failures`` are images whose proposals could not be computed; they have no box or, converted with
+    ``--missing whole-image``, the whole image.
     """
 
     dataset_name: str
-    generator: str
-    parameters: dict = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    dropped_boxes: int = 0
-    image_fingerprint: str = ""
+    generator: str  # name of the proposer, or "converted"
+    parameters: dict = field(default_factory=dict)  # everything the proposals depend on
+    failures: dict[str, str] = field(default_factory=dict)  # image id -> reason
+    dropped_boxes: int = 0  # without area inside their image; 0 in converted stores, whose conversion logs the number
+    image_fingerprint: str = ""  # proposals.sharding.image_fingerprint; empty if unknown
     box_mode: str = "XYXY_ABS"
-    chunk_rows: int = 1024
+    chunk_rows: int = 1024  # images per Arrow record batch
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -82,7 +72,7 @@ class StoreMetadata:
 
 
 class ProposalStore:
-    """Read access to a proposal store, also from threads and forked processes; pickles as its path.
+    """Read access to a proposal store; safe in threads and forks, pickled as a path.
 
     Args:
         path: file written by :class:`ProposalStoreWriter`.
@@ -132,11 +122,7 @@ class ProposalStore:
         return self.read_row(self.row_index(image_id))
 
     def row_index(self, image_id: int | str) -> int:
-        """Return the row of an image.
-
-        Raises:
-            KeyError: the image is not in the store.
-        """
+        """Return the row of an image; raise KeyError if it is not in the store."""
         row = self._find(str(image_id))
         if row is None:
             raise KeyError(
@@ -164,9 +150,9 @@ class ProposalStore:
 
 
 class ProposalStoreWriter:
-    """Write a proposal store image by image, holding at most ``metadata.chunk_rows`` images in memory.
+    """Context manager that writes a proposal store image by image.
 
-    A context manager; ``path`` appears when the block ends without an error.
+    Memory holds at most ``metadata.chunk_rows`` images; ``path`` appears when the block ends without an error.
     """
 
     def __init__(self, path: str | os.PathLike, metadata: StoreMetadata) -> None:
@@ -232,7 +218,7 @@ def _describe_tools(dataset_name: str | None) -> str:
 
 
 def _read_index(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:
-    """Read ids, row sizes and offsets (see ``_read_rows``), and metadata of an open file."""
+    """Read ids, rows (see ``_read_rows``) and metadata of an open file."""
     try:
         content = pa.py_buffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # pa.memory_map would read ahead
         reader = pa.ipc.open_file(content)
@@ -254,14 +240,9 @@ def _read_index(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetad
 
 
 def _read_rows(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], np.ndarray]:
-    """Read the ids and the location of the proposals of each row.
+    """Return ids, and (N, 2) int64: number of proposals and byte offset in the file.
 
-    Args:
-        batches: all record batches of the file.
-        address: memory address of the mapped file.
-
-    Returns:
-        Ids, and (N, 2) int64: number of proposals and their byte offset in the file.
+    ``address`` is the memory address of the mapped file.
     """
     ids, rows = [], [np.zeros((0, 2), np.int64)]
     for batch in batches:
@@ -273,7 +254,7 @@ def _read_rows(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], 
 
 
 def _byte_offset(proposals: pa.ListArray, address: int) -> int:
-    """Return the offset of the first value in the file; 0 for an array without values, from which nothing is read."""
+    """Return the offset of the first value in the file; 0 if there are no values."""
     floats = proposals.values.values
     return floats.buffers()[1].address - address if len(floats) else 0
 

@@ -54,7 +54,7 @@ class View(TypedDict, total=False):
 
 
 class MappedImage(View, total=False):
-    """Output of ``MultiLabelMapper``: the student's view and what belongs to the image."""
+    """Output of ``MultiLabelMapper``: the student's view and keys of the image."""
 
     file_name: str
     height: int

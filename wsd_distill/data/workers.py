@@ -25,11 +25,7 @@ class Cancelled(BaseException):
 
 
 def raise_if_cancelled() -> None:
-    """Stop a long job early; call it between its steps.
-
-    Raises:
-        Cancelled: the parent has stopped waiting for results.
-    """
+    """Raise Cancelled in a worker whose parent was interrupted."""
     if _stop is not None and _stop.is_set():
         raise Cancelled
 
@@ -40,10 +36,7 @@ def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Generat
     Workers come from a fork server, because threads of PyTorch and OpenCV do not survive a fork of this process.
     Functions, arguments and results must be picklable.
 
-    Args:
-        function: called once per job.
-        jobs: arguments of each call.
-        num_workers: number of processes; 0 runs the jobs in this one.
+    With ``num_workers=0`` the jobs run in this process.
 
     Raises:
         RuntimeError: a worker was killed.
@@ -75,7 +68,7 @@ def _start_worker(stop: Event) -> None:
 
 
 def _exit_with_parent() -> None:
-    """Exit when the parent was killed; otherwise the worker would wait for jobs forever."""
+    """Exit with a killed parent, instead of waiting for jobs forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

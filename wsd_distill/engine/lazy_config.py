@@ -94,6 +94,8 @@ def resolve_dataset(cfg: DictConfig) -> None:
     if node.val == node.test and "val" in tests:  # two splits only: F1 uses the threshold tuned on the test split
         del tests["val"]
         tests.test.evaluator.threshold_split = None
+        if "loader" in cfg.lr_multiplier:  # of the validation loss
+            cfg.lr_multiplier.loader = "${dataloader.test.test.loader}"
 
 
 def _select(cfg: DictConfig, prefix: str):
@@ -111,7 +113,7 @@ def _has_key(node, name: str) -> bool:
         return name.isdigit() and int(name) < len(node)
     if not isinstance(node, DictConfig):
         return False
-    return name in node.keys() or name in _parameters(node.get("_target_"))  # "in node" is false for "???"
+    return name in OmegaConf.to_container(node) or name in _parameters(node.get("_target_"))  # "in node": no "???"
 
 
 def _parameters(target) -> set[str]:

@@ -125,7 +125,7 @@ class RunPlan:
 
     def _command(self, tool: str, file: Path, arguments: list[str]) -> list[str]:
         script = str(self.root / "tools" / f"{tool}.py")
-        return [sys.executable, "-W", "ignore", script, "--config-file", str(file), *arguments]
+        return [sys.executable, script, "--config-file", str(file), *arguments]
 
     def _load(self, name: str, detector: bool = False) -> tuple[Path, DictConfig, list[str]]:
         """Load a config of the recipe; return its file, the config and the overrides applied to it."""

@@ -1,1 +1,1 @@
-"""Object proposals: generators, the conversion of other programs' files, and proposal stores."""
+"""Object proposals: generators, file formats and their conversion."""

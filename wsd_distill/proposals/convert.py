@@ -117,7 +117,7 @@ class Converter:
 
 
 def _image_size(record: DatasetDict) -> tuple[int, int]:
-    """Return height and width; read them from the image file if the dataset dict has none."""
+    """Return height and width, if necessary read from the image file."""
     return (record["height"], record["width"]) if "height" in record else ImageFile(record["file_name"]).shape
 
 

@@ -1,4 +1,4 @@
-"""Proposals computed while a model runs, for Detectron2's DefaultPredictor and for arbitrary images."""
+"""Proposals computed by a running model, for DefaultPredictor and new images."""
 
 from __future__ import annotations
 

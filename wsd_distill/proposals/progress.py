@@ -24,13 +24,7 @@ class _LogLines(io.TextIOBase):
 
 
 def progress_bar(images: int, done: int, seconds: float = 60.0) -> tqdm:
-    """Show images, images/s and remaining time: a bar on a terminal, otherwise log lines.
-
-    Args:
-        images: total number of images.
-        done: number of images finished before.
-        seconds: time between log lines.
-    """
+    """Show a bar on a terminal, otherwise a log line every ``seconds``."""
     if sys.stderr.isatty():
         return tqdm(total=images, initial=done, unit="image", desc="proposals")
     return tqdm(

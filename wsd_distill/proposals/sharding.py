@@ -1,4 +1,4 @@
-"""Parts of an unfinished proposal store: resuming, sharing work between processes, merging.
+"""Parts of an unfinished proposal store: resuming, sharding, merging.
 
 All shards of a run share a folder of parts, also over a network. Part i belongs to shard i modulo their number; the
 shard that finds all parts merges them. Locks are ``flock``, which Linux supports over NFS.
@@ -35,11 +35,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Parse text such as "2/8".
-
-        Raises:
-            ValueError: not a shard.
-        """
+        """Parse text such as "2/8"; raise ValueError for anything else."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         number, count = map(int, found.groups()) if found else (0, 0)
         if not 1 <= number <= count:
@@ -99,12 +95,8 @@ def describe_mismatch(found: dict, expected: dict) -> str:
 def claim_shard(folder: str, expected: dict, shard: Shard) -> Iterator[bool]:
     """Lock a shard of a folder of parts; yield whether the folder still exists.
 
-    It does not if another shard has merged the parts and removed it meanwhile.
-
-    Args:
-        folder: folder of parts, created if missing.
-        expected: fingerprint of this run, saved in a new folder and compared with that of an existing one.
-        shard: the shard to lock.
+    It does not if another shard has merged the parts and removed it meanwhile. A new folder gets the ``expected``
+    fingerprint, an existing one must have it.
 
     Raises:
         FileExistsError: the parts belong to another run, or to another number of shards.
@@ -120,14 +112,7 @@ def claim_shard(folder: str, expected: dict, shard: Shard) -> Iterator[bool]:
 def merge_when_complete(
     folder: str, parts: list[str], output: str, metadata: StoreMetadata, images: int
 ) -> ProposalStore | None:
-    """Merge the parts into a store, or return the store if another shard has merged them.
-
-    Args:
-        folder: folder of parts.
-        parts: paths of all parts, in the order of the store.
-        output: path of the store.
-        metadata: of the store, without failures and counts.
-        images: number of images.
+    """Merge the parts into a store, unless another shard has merged them.
 
     Returns:
         The store, or None if parts of other shards are missing.
@@ -166,7 +151,7 @@ def _check_fingerprint(file: TextIO, expected: dict, folder: str) -> None:
 
 
 def _merge(folder: str, parts: list[str], output: str, metadata: StoreMetadata, images: int) -> ProposalStore:
-    """Stream the parts into one store, with one part open at a time, and remove their folder."""
+    """Stream the parts into one store, one at a time, and remove their folder."""
     failures: dict[str, str] = {}
     dropped = 0
     for part in parts:

@@ -16,7 +16,7 @@ def few(monkeypatch):
 
 
 def test_pixels_are_the_same_on_every_machine():
-    """VERSION 1 had the same hash and fewer scenes. If the hash changes, increase VERSION."""
+    """If the hash changes, increase VERSION."""
     strokes, targets = digit_scenes._source_digits("train")
     rng = np.random.Generator(np.random.PCG64([digit_scenes.SEED, 0]))
     scenes = [digit_scenes.make_scene(rng, strokes, targets) for _ in range(5)]
@@ -25,7 +25,7 @@ def test_pixels_are_the_same_on_every_machine():
 
 
 def test_scenes_have_about_three_labels_and_boxes_inside():
-    """n digits of ten equally likely classes have 10 (1 - 0.9^n) labels: 3.04 on average over n = 2 to 5.
+    """n digits have 10 (1 - 0.9^n) labels, on average 3.04 over n = 2 to 5.
 
     The standard deviation is 0.9 per scene, so the mean of 200 scenes is within 0.2 of that.
     """
@@ -44,7 +44,7 @@ def test_scenes_have_about_three_labels_and_boxes_inside():
 
 
 def test_every_source_digit_is_in_exactly_one_split(monkeypatch):
-    """Replace scikit-learn's 1797 digits by their number, written in base 16 into the levels 0..15."""
+    """Replace the 1797 digits by their number, in base 16 in the levels 0..15."""
     from sklearn import datasets
 
     count = 1797

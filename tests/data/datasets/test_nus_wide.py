@@ -49,7 +49,7 @@ def test_concept_list_in_the_root_folder(tree):
 
 
 def test_split_by_hash_of_the_path(tree, caplog):
-    """The hashes of these paths are 0d61ea01.., 1674cec4.., 627cc61e.., 85b3ee91.. and 87f82af3.. (sha256sum)."""
+    """The hashes are 0d61ea01, 1674cec4, 627cc61e, 85b3ee91, 87f82af3 (sha256sum)."""
     order = ["birds/4_14.jpg", "airport/1_11.jpg", "sky/7_17.jpg", "sky/2_12.jpg", "sky/5_15.jpg"]
     with caplog.at_level(logging.INFO):
         train, test = load(tree, "train"), load(tree, "test")

@@ -14,7 +14,7 @@ CAT, DOG, PERSON = 7, 11, 14
 
 
 def xml(*objects):
-    """Return an annotation of 30 x 20 pixels from (name, difficult) pairs; difficult None omits the element."""
+    """Return an annotation from (name, difficult); None omits the element."""
     flags = {None: "", 0: "<difficult>0</difficult>", 1: "<difficult>1</difficult>"}
     nodes = "".join(OBJECT.format(name=name, difficult=flags[difficult], box=BOX) for name, difficult in objects)
     size = "<size><width>30</width><height>20</height><depth>3</depth></size>"

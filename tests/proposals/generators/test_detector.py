@@ -2,6 +2,7 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 
 # isort: split
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_files_are_read_on_first_use(files, image, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"late\.yaml is neither a file nor"):
         proposer(image)
     for source, target in zip(files, (config, weights)):
-        target.write_bytes(open(source, "rb").read())
+        shutil.copy(source, target)
     assert proposer.parameters["weights"] == "late.pth"
     weights.unlink()  # read once
     assert equal(proposer, DetectorProposer(*files, device="cpu"), image)

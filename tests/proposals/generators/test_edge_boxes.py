@@ -78,7 +78,7 @@ def test_max_boxes_keeps_the_best():
 
 
 def test_boxes_of_all_sizes_are_merged_by_nms():
-    """The best box comes first; of two boxes with an IoU above beta the better one is kept."""
+    """The best box is first; of two boxes with IoU above beta the better is kept."""
     alone = [EdgeBoxes(max_boxes=40, sides=(side,))(blocks()) for side in (128, 192)]
     boxes, scores = EdgeBoxes(max_boxes=40, sides=(128, 192))(blocks())
     assert boxes.shape == (40, 4)
@@ -92,7 +92,7 @@ def test_boxes_of_all_sizes_are_merged_by_nms():
 
 
 def test_hysteresis_thresholds():
-    """A step of 12 grey levels, blurred with sigma 2, has slope 12 / (2 sqrt(2 pi)) = 2.4; Sobel gives 8 * 2.4 = 19."""
+    """A step of 12, blurred with sigma 2: Sobel gives 8 * 12 / (2 sqrt(2 pi)) = 19."""
     image = np.full((128, 128, 3), 50, np.uint8)
     image[40:90, 30:100] = 62
     assert len(EdgeBoxes(hysteresis=(60, 120))(image)[0]) == 0

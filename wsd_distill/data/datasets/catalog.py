@@ -77,8 +77,10 @@ def register_info(name: str, info: DatasetInfo) -> None:
 
 
 def get_dataset_info(name: str) -> DatasetInfo:
-    """Raises:
-    KeyError: unknown name; lists near ones.
+    """Look up what ``dataset.name=<name>`` stands for.
+
+    Raises:
+        KeyError: unknown name; lists near ones.
     """
     if name not in _INFOS:
         near = difflib.get_close_matches(name, _INFOS, n=2)

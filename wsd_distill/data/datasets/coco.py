@@ -1,4 +1,4 @@
-"""Datasets in COCO's instances format; an image's labels are the classes of its annotations, crowds included."""
+"""Datasets in COCO's format; labels are the annotated classes, crowds included."""
 
 from __future__ import annotations
 
@@ -102,15 +102,7 @@ def _class_index(categories: list[dict], classes: Sequence[str], json_file: str 
 
 
 def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
-    """Load a split of COCO from ``<root>/coco``.
-
-    Args:
-        split: such as "train2014" or "val2017".
-        root: root folder of the datasets; default: :func:`datasets_root`.
-
-    Returns:
-        Dataset dicts, as :func:`load_coco`.
-    """
+    """Load a split such as "train2014" from ``<root>/coco``."""
     folder = os.path.join(root or datasets_root(), "coco")
     json_file = os.path.join(folder, "annotations", f"instances_{split}.json")
     return load_coco(json_file, os.path.join(folder, split), CLASSES)

@@ -75,7 +75,7 @@ def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """Return (size, size, 3) int64: a random crop of a random photo at a random zoom, tinted and darkened."""
+    """Return a random crop of a photo, tinted and darkened, (size, size, 3) int64."""
     photo = _photos()[rng.integers(len(PHOTOS))]
     crop_size = int(rng.integers(style.size, min(photo.size) + 1))
     left, top = (int(rng.integers(extent - crop_size + 1)) for extent in photo.size)
@@ -87,14 +87,14 @@ def _background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
 
 
 def _stroke_mask(strokes: np.ndarray, size: int) -> np.ndarray:
-    """Enlarge strokes to ``size`` and crop to their ink; returns (H, W) int64 in 0..255."""
+    """Enlarge strokes to ``size`` and crop to their ink, (H, W) int64 in 0..255."""
     mask = np.asarray(Image.fromarray(strokes).resize((size, size), Image.Resampling.BICUBIC), dtype=np.int64)
     rows, columns = np.flatnonzero(mask.max(1) > 96), np.flatnonzero(mask.max(0) > 96)
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _paint(canvas: np.ndarray, mask: np.ndarray, x: int, y: int, ink: np.ndarray) -> None:
-    """Blend ``ink`` (3,) into ``canvas`` in place, with ``mask`` (h, w) in 0..255 as alpha, in integer arithmetic."""
+    """Blend ``ink`` (3,) into ``canvas`` with alpha ``mask`` (h, w) in 0..255."""
     h, w = mask.shape
     area = canvas[y : y + h, x : x + w]
     area += (mask[:, :, None] * (ink - area)) // 255
@@ -111,7 +111,7 @@ def _overlaps(box: Box, others: list[Box]) -> bool:
 
 
 def _fragment(rng: np.random.Generator, strokes: np.ndarray) -> np.ndarray:
-    """Return an unrecognizable piece of a digit: 3 of its 8 columns or rows, rotated at random."""
+    """Return 3 of the 8 columns or rows of a digit, unrecognizable, rotated."""
     start = int(rng.integers(0, 6))
     piece = strokes[:, start : start + 3] if rng.random() < 0.5 else strokes[start : start + 3]
     return np.rot90(piece, int(rng.integers(4)))
@@ -149,13 +149,7 @@ def _occlude(
 def make_scene(
     rng: np.random.Generator, strokes: np.ndarray, targets: np.ndarray, style: SceneStyle = STYLE
 ) -> tuple[np.ndarray, list[tuple[int, Box]]]:
-    """Draw a scene.
-
-    Args:
-        rng: source of all randomness.
-        strokes: (M, 8, 8) uint8, source digits.
-        targets: (M,), their classes.
-        style: appearance of the scene.
+    """Draw a scene from source digits, strokes (M, 8, 8) uint8 and targets (M,).
 
     Returns:
         Pixels (size, size, 3) uint8 RGB and, for each digit, its class and its box (x0, y0, x1, y1) in pixels.
@@ -203,7 +197,7 @@ def _write_split(folder: Path, split: str) -> None:
 
 
 def generate(root: str | os.PathLike) -> Path:
-    """Generate the dataset under ``root`` unless it exists; atomic, also between processes.
+    """Generate the dataset under ``root`` unless it exists, atomically.
 
     Returns:
         The folder ``<root>/digit_scenes_v<VERSION>``.
@@ -228,15 +222,7 @@ def generate(root: str | os.PathLike) -> Path:
 
 
 def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
-    """Load a split of digit_scenes; generates the dataset if it does not exist.
-
-    Args:
-        split: "train", "val" or "test".
-        root: root folder of the datasets; default: :func:`datasets_root`.
-
-    Returns:
-        Dataset dicts; ``annotations`` are for evaluation only.
-    """
+    """Load a split ("train", "val", "test"); generate the dataset if necessary."""
     folder = generate(root or datasets_root())
     return load_coco(folder / f"instances_{split}.json", folder, CLASSES)
 

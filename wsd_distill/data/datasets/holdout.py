@@ -1,4 +1,4 @@
-"""Validation images held out from a training set, for datasets without a validation split."""
+"""Validation images held out from a training set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
     Args:
         source: registered dataset.
         images: number of images to hold out.
-        holdout: True loads the held-out images, False all others.
+        holdout: load the held-out images, not the others.
 
     Raises:
         ValueError: ``source`` does not have more than ``images`` images.

@@ -27,7 +27,7 @@ def register_image_list(
     classes: Sequence[str] | str | None = None,
     split: str | None = None,
 ) -> None:
-    """Register the images listed in a file; reads the classes now and the images when the dataset is loaded.
+    """Register the images listed in a file, and read its classes.
 
     ``file`` is a CSV with the columns ``file`` and ``labels`` (separated by ``;``), or a JSON list of
     ``{"file": "a.jpg", "labels": ["cat", "dog"]}``. Both may have ``split``. An image without labels is a negative
@@ -56,7 +56,7 @@ def register_image_list(
 
 
 def load_image_list(file: str, image_root: str, classes: Sequence[str], split: str | None = None) -> list[DatasetDict]:
-    """Load the images listed in a file, without their sizes; arguments as :func:`register_image_list`.
+    """Load the images listed in a file; see :func:`register_image_list`.
 
     Raises:
         ValueError: no images, a duplicate image, or an unknown label.

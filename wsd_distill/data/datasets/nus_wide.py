@@ -1,4 +1,4 @@
-"""NUS-WIDE: 269,648 photos, 81 concepts; 209,347 images remain after dropping those without labels.
+"""NUS-WIDE: 81 concepts, 209,347 labelled images of 269,648.
 
 Its files do not contain image sizes, so the dataset dicts have none.
 """
@@ -37,7 +37,7 @@ def load_nus_wide(
     train_images: int = TRAIN_IMAGES,
     classes: Sequence[str] = CLASSES,
 ) -> list[DatasetDict]:
-    """Load the paper's split: 150,000 of all labelled images for training, the others for testing.
+    """Load the paper's split: 150,000 labelled images for training, others for test.
 
     ``splits/train.txt`` and ``splits/test.txt`` define the split, with a path of ImageList per line. Without the folder
     ``splits``, the training images are those whose path has the smallest SHA-256, the same on every machine.
@@ -67,13 +67,13 @@ def load_nus_wide(
 def load_nus_wide_official(
     split: str, root: str | os.PathLike | None = None, classes: Sequence[str] = CLASSES
 ) -> list[DatasetDict]:
-    """Load the labelled images of the official split; arguments and errors as :func:`load_nus_wide`."""
+    """Load the labelled images of the official split; see :func:`load_nus_wide`."""
     folder = Path(root or datasets_root()) / "nuswide"
     return keep_labelled(_unique(_records(folder, split, classes), folder), f"{folder}, {split}")
 
 
 def _records(folder: Path, split: str, classes: Sequence[str]) -> list[DatasetDict]:
-    """Load all images of the official split, with the labels in ``Groundtruth/TrainTestLabels``."""
+    """Load all images of the official split, with their labels."""
     _check_classes(folder, classes)
     part = split.capitalize()
     paths = [line.replace("\\", "/") for line in read_lines(folder / "ImageList" / f"{part}Imagelist.txt")]
@@ -128,17 +128,10 @@ def _listed(folder: Path, split: str, records: list[DatasetDict]) -> list[Datase
 
 
 def load_nus_wide_csv(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
-    """Load the CSV used by multi-label repositories, ``<root>/nuswide/nus_wid_data.csv``.
+    """Load ``<root>/nuswide/nus_wid_data.csv``, used by multi-label repositories.
 
-    Its three columns, of any name, are: path relative to its folder, labels as ``['clouds', 'sky']``, and split.
-
-    Args:
-        split: "train" or "val".
-        root: root folder of the datasets; default: :func:`datasets_root`.
-
-    Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: an invalid line; names it.
+    Its three columns, of any name, are: path relative to its folder, labels as ``['clouds', 'sky']``, and split
+    ("train" or "val"). An invalid line is a ValueError that names it.
     """
     file = Path(root or datasets_root()) / "nuswide" / "nus_wid_data.csv"
     (_, header), *rows = read_csv(file)
@@ -163,7 +156,7 @@ def _parse_list(text: str, location: str) -> list[str]:
 
 
 def register_all() -> None:
-    """Register ``nuswide_{train,test}``, ``nuswide_official_{train,test}`` and ``nuswide_csv_{train,val}``."""
+    """Register ``nuswide_*``, ``nuswide_official_*`` and ``nuswide_csv_*``."""
     paper = {"train": TRAIN_IMAGES, "test": sum(LABELLED_IMAGES.values()) - TRAIN_IMAGES}
     for split in ("train", "test"):
         arguments = {"split": split}

@@ -1,4 +1,4 @@
-"""Readers of text, JSON and CSV files; errors name the file and, where there is one, the line."""
+"""Readers of text, JSON and CSV files, whose errors name the file and line."""
 
 from __future__ import annotations
 
@@ -33,16 +33,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
 
 
 def read_json(path: str | os.PathLike, object_hook: Callable | None = None) -> Any:
-    """Read JSON.
-
-    Args:
-        path: JSON file.
-        object_hook: as in ``json.loads``.
-
-    Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: the file is truncated or not JSON.
-    """
+    """Read JSON, with the ``object_hook`` of ``json.loads``."""
     try:
         return json.loads(read_text(path), object_hook=object_hook)
     except json.JSONDecodeError as error:
@@ -53,10 +44,9 @@ def read_csv(path: str | os.PathLike) -> list[tuple[str, list[str]]]:
     """Read the rows of a CSV file that are not blank, the header first.
 
     Returns:
-        For each row its location ("<file>, line 3", for error messages) and its fields.
+        Location ("<file>, line 3", for error messages) and fields of each row.
 
     Raises:
-        FileNotFoundError: the file is missing.
         ValueError: the file is empty or not CSV, or a row has more or fewer fields than the header.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
@@ -76,16 +66,7 @@ def read_csv(path: str | os.PathLike) -> list[tuple[str, list[str]]]:
 
 
 def class_indices(labels: Sequence[str], index: dict[str, int], location: str) -> list[int]:
-    """Convert labels to sorted class indices.
-
-    Args:
-        labels: class names; duplicates are merged.
-        index: class name -> class index.
-        location: file and line, for the error message.
-
-    Raises:
-        ValueError: an unknown label.
-    """
+    """Convert class names to sorted indices; ValueError for an unknown name."""
     for label in labels:
         if label not in index:
             near = difflib.get_close_matches(label, index, n=1)

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007 and 2012; a class with only ``difficult`` objects in an image is ignored there."""
+"""PASCAL VOC 2007 and 2012; classes with difficult objects only are ignored."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _text(node: ET.Element, path: str) -> str:
 
 
 def register_all() -> None:
-    """Register ``voc_2007_{train,val,trainval,test}_mlc`` and ``voc_2012_{train,val,trainval}_mlc``."""
+    """Register ``voc_<year>_<split>_mlc``."""
     for year, splits in IMAGES.items():
         for split, images in splits.items():
             arguments = {"year": year, "split": split}

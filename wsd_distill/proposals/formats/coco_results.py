@@ -1,4 +1,4 @@
-"""Detections as proposals: COCO's result JSON, and ``instances_predictions.pth`` of Detectron2's COCOEvaluator.
+"""COCO's result JSON, and ``instances_predictions.pth`` of COCOEvaluator.
 
 Classes are merged: an object detected under two classes gives two proposals. Both formats are read and written as a
 whole, in memory.
@@ -38,7 +38,7 @@ def read_json(path: str) -> ProposalFile:
 
 
 def read_predictions(path: str) -> ProposalFile:
-    """Read ``instances_predictions.pth``; RPN proposals are in ``box_proposals.pkl`` instead.
+    """Read ``instances_predictions.pth`` (RPN proposals are in another file).
 
     Raises:
         ValueError: not a file written by COCOEvaluator.

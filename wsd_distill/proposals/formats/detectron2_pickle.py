@@ -1,6 +1,7 @@
-"""Detectron2's proposal pickle: a dict with "ids", "boxes", "objectness_logits" and "bbox_mode".
+"""Detectron2's proposal pickle.
 
-In Detectron1, "ids" was called "indexes", "objectness_logits" was "scores", and "bbox_mode" was absent (XYXY_ABS).
+It is a dict with "ids", "boxes", "objectness_logits" and "bbox_mode". In Detectron1, "ids" was called "indexes",
+"objectness_logits" was "scores", and "bbox_mode" was absent (XYXY_ABS).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _ALLOWED_GLOBALS = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickler that allows numbers, strings, containers, NumPy arrays and Detectron2's BoxMode only."""
+    """Unpickler that allows builtin values, NumPy arrays and BoxMode only."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED_GLOBALS:

@@ -1,4 +1,4 @@
-""".mat files of proposals, as published for Fast R-CNN and later: selective search, EdgeBoxes, MCG.
+""".mat files of proposals, as published for Fast R-CNN and later methods.
 
 Either one file per split, with the cell arrays ``images`` (file names without folder and suffix) and ``boxes`` ((R, 4)
 each), or a folder with one file per image, named after it, that contains ``boxes`` only. MATLAB counts pixels from 1
@@ -29,11 +29,7 @@ _RANK_SCORES = "1 - rank / number, since the file has none"  # saved in the meta
 
 
 def read(path: str, box_format: str = BOX_FORMATS[0]) -> ProposalFile:
-    """Read a file as a whole, or the files of a folder on access.
-
-    Args:
-        path: .mat file, or folder of .mat files.
-        box_format: one of ``BOX_FORMATS``.
+    """Read a .mat file as a whole, or the files of a folder on access.
 
     Raises:
         ValueError: not a .mat file, a file of MATLAB's version 7.3, or one without the expected variables.
@@ -100,7 +96,7 @@ def _proposals(location: str, table: np.ndarray, scores: np.ndarray | None, box_
 
 
 def write(path: str, rows: Rows, box_format: str = BOX_FORMATS[0]) -> None:
-    """Write one file per split, with ``scores``, collecting everything in memory first."""
+    """Write one file per split, with ``scores``, after collecting all in memory."""
     names, tables, scores = [], [], []
     for record, boxes, image_scores in rows:
         x1, y1, x2, y2 = boxes.astype(np.float64).T

@@ -1,4 +1,4 @@
-"""Common interface of the proposal file formats; ``convert.py`` converts between them.
+"""Common interface of the proposal file formats.
 
 Readers return a :class:`ProposalFile`. Writers take ``(dataset dict, boxes, scores)`` for each image: boxes (R, 4)
 float32 XYXY_ABS, scores (R,) float32, best first.
@@ -22,7 +22,7 @@ FORMATS = {".arrow": "store", ".pkl": "detectron2", ".mat": "mat", ".json": "coc
 
 
 class ProposalFile(Mapping):
-    """Mapping from image names to boxes (R, 4) XYXY_ABS and scores (R,) in any order, read on access.
+    """Mapping from image names to boxes (R, 4) XYXY_ABS and scores (R,), unsorted.
 
     Args:
         path: for error messages.

@@ -1,4 +1,4 @@
-"""Proposal generators; importing this package registers the built-in ones in ``PROPOSERS``."""
+"""Proposal generators; importing this package registers the built-in ones."""
 
 from .detector import DetectorProposer
 from .edge_boxes import EdgeBoxes

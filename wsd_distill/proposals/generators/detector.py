@@ -1,4 +1,4 @@
-"""Detections of a trained Detectron2 model as proposals, the supervised alternative to EdgeBoxes (Table 5)."""
+"""Detections of a trained Detectron2 model as proposals (Table 5)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class DetectorProposer(Proposer):
 
 
 def _load_all_weights(model: nn.Module, file: str) -> None:
-    """Load a checkpoint in any of Detectron2's formats; raise if a parameter stays unset.
+    """Load a checkpoint in any of Detectron2's formats; raise if it is incomplete.
 
     ``DetectionCheckpointer`` only logs missing parameters. It also leaves out those of another shape, so that
     ``load_state_dict``, which the hook observes, reports them as missing.
@@ -132,7 +132,7 @@ def _load_all_weights(model: nn.Module, file: str) -> None:
 
 
 def _is_lazy_config(file: str) -> bool:
-    """Distinguish a LazyConfig from a Detectron2 YAML file, whose model section is called MODEL."""
+    """Return False for a Detectron2 YAML file, whose model section is MODEL."""
     if file.endswith(".py"):
         return True
     with open(file, encoding="utf-8") as content:
@@ -161,12 +161,12 @@ def _build_from_lazy_config(file: str, opts: list[str], device: str) -> _LoadedD
 
 
 def _find_test_mapper(test: DictConfig) -> DictConfig:
-    """Return the mapper of Detectron2's single test loader, or of the first of this project's test splits."""
+    """Return the mapper of the test loader, or of the first split's test loader."""
     return test.mapper if "mapper" in test else next(iter(test.values())).loader.mapper
 
 
 def _qualified_name(target: Any) -> str:
-    """Name a class or function of a LazyConfig; unlike ``repr``, the same in every process."""
+    """Name a callable; unlike ``repr``, the result is the same in every process."""
     return f"{target.__module__}.{target.__qualname__}" if callable(target) else repr(target)
 
 

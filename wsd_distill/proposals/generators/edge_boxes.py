@@ -90,7 +90,7 @@ class EdgeBoxes(Proposer):
         return boxes.clip(0, [width, height] * 2).astype(np.float32), scores.reshape(-1).astype(np.float32)
 
     def _gradient_edges(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute edge strength in 0..1 and gradient direction in 0..pi, both (H, W) float32.
+        """Compute edge strength (0..1) and gradient direction (0..pi), (H, W) float32.
 
         EdgeBoxes groups neighbouring edge pixels, so its run time explodes on thick edges: Canny thins them.
         """
@@ -119,12 +119,7 @@ def _edge_detector(model: str) -> cv2.ximgproc.StructuredEdgeDetection:
 
 
 def resize_longest_side(image: np.ndarray, side: int) -> np.ndarray:
-    """Resize an image to a longest side of ``side`` pixels, keeping its aspect ratio.
-
-    Args:
-        image: (H, W, C).
-        side: longest side of the result.
-    """
+    """Resize (H, W, C) to a longest side of ``side`` pixels, keeping the aspect."""
     height, width = image.shape[:2]
     longest = max(height, width)
     if side == longest:

@@ -25,7 +25,7 @@ class Proposer(ABC):
     @property
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
-        """Everything the proposals depend on, JSON-serializable; saved with a store and compared on reuse."""
+        """Everything the proposals depend on, for the metadata of a store (JSON)."""
 
     @abstractmethod
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
