@@ -4,12 +4,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo figures test lint docs
+.PHONY: demo results test lint docs
 
 demo: $(READY)
 	$(BIN)/python tools/reproduce.py --dataset digit_scenes --seeds 1 --output output/demo
 
-figures: $(READY)
+results: $(READY)
 	$(BIN)/python tools/reproduce.py --dataset digit_scenes --seeds 3
 
 test: $(READY)
