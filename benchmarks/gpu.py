@@ -15,6 +15,7 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 # isort: split
 import argparse
 import gc
+import math
 import subprocess
 import sys
 import tempfile
@@ -109,12 +110,12 @@ def measure_speed(cases: list[str], options: argparse.Namespace, _: float) -> It
         model = build(cfg, options.folder)
         for amp, images in product([True, False] if AMP else [False], options.batch_sizes):
             cfg.trainer.amp = amp
+            gc.collect()  # earlier models
+            torch.cuda.empty_cache()
             try:
                 cells = time_calls(cfg, model, read_batch(cfg, images, options), options)
             except (RuntimeError, FloatingPointError) as error:  # out of memory, or a loss that is not finite
                 cells = [f"{type(error).__name__}: {str(error).splitlines()[0]}"]
-            gc.collect()
-            torch.cuda.empty_cache()
             yield [f"{network} {CASES[case.partition('-')[0]]}", "AMP" if amp else "float32", images, *cells]
 
 
@@ -148,7 +149,7 @@ def train_on_photos(options: argparse.Namespace, deadline: float) -> Iterator[li
         results = RunResults(case, run.folder)
         metrics = [f"{results.metrics[name]:.1f}" if name in results.metrics else "" for name in METRICS]
         seconds = time.monotonic() - started
-        yield [CASES[case], *metrics, f"{1000 * median(results.curve('time')[1]):.1f}", f"{seconds:.0f}"]
+        yield [CASES[case], *metrics, f"{1000 * median(results.curve('time')[1] or [math.nan]):.1f}", f"{seconds:.0f}"]
 
 
 SPEED = ["model", "precision", "batch", "ms", "images/s", "peak memory, GB"]
