@@ -71,6 +71,7 @@ def load_case(case: str, side: int, options: argparse.Namespace):
     overrides = ["dataset.name=coco_2014", f"dataset.num_classes={options.classes}"]
     cfg = load_config(str(CONFIGS / f"{CASES[case]}.py"), overrides)
     cfg.trainer.update(accumulate=1, amp=False)
+    cfg.train.device = "cpu"
     mapper = cfg.dataloader.train.mapper
     mapper.num_proposals, mapper.is_train = options.proposals, not case.endswith("inference")
     if case.startswith("teacher"):
@@ -108,14 +109,14 @@ def make_batch(cfg, folder: Path) -> list[dict]:
 
 def build(cfg, folder: Path) -> nn.Module:
     """Build the model that tools/train_net.py trains; a Distiller gets a teacher with random weights."""
-    model = to_device(instantiate(cfg.model), "cpu", cfg.train.channels_last)
+    model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
     if "distiller" not in cfg:
         return model
     checkpoint = folder / "teacher.pth"
     torch.save({"model": instantiate(cfg.distiller.teacher).state_dict()}, checkpoint)
     cfg.distiller.update(student=model, teacher_checkpoint=str(checkpoint))
-    unwrapped_model = instantiate(cfg.distiller)
-    to_device(unwrapped_model.teacher, "cpu", cfg.train.channels_last)
+    unwrapped_model = instantiate(cfg.distiller).to(cfg.train.device)
+    to_device(unwrapped_model.teacher, cfg.train.device, cfg.train.channels_last)
     return unwrapped_model
 
 
