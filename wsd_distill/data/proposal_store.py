@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..io import atomic_write
-from .root import datasets_root
+from ..io import atomic_write, datasets_root
 
 FORMAT_VERSION = 2
 _METADATA_KEY = b"wsd_distill.proposals"

@@ -11,6 +11,8 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..types import DatasetDict
+
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
@@ -18,15 +20,15 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a recipe takes from a dataset.
+    """Splits and settings that a recipe takes from a dataset.
 
     Attributes:
-        train, val, test: registered names. ``val`` may be ``test``, where a dataset has two splits only.
-        flip_prob: probability of a horizontal flip in training; 0 where mirrored images change their class.
+        train, val, test: registered names. ``val`` is ``test`` if a dataset has two splits only.
+        flip_prob: probability of a horizontal flip in training; 0 if mirrored images change their class.
         boxes: whether annotations have boxes, so that detections can be evaluated.
-        t_teacher, t_student: temperatures of soft labels that the paper gives for it (Section 4.2).
+        t_teacher, t_student: temperatures of the soft labels in the paper (Section 4.2).
         edge_boxes: parameters of EdgeBoxes that differ from the defaults.
-        recipe: folder in ``configs`` that tools/reproduce.py takes unless told otherwise.
+        recipe: default folder in ``configs`` for tools/reproduce.py.
     """
 
     train: str
@@ -44,13 +46,18 @@ _INFOS: dict[str, DatasetInfo] = {}
 
 
 def register(
-    name: str, load: Callable[..., list[dict]], arguments: dict, *, classes: Sequence[str], images: int | None = None
+    name: str,
+    load: Callable[..., list[DatasetDict]],
+    arguments: dict,
+    *,
+    classes: Sequence[str],
+    images: int | None = None,
 ) -> None:
-    """Register the split ``name``: ``load(**arguments)`` is called when it is loaded. Twice is the same as once.
+    """Register the split ``name``, loaded by ``load(**arguments)``; repeating the call has no effect.
 
     Args:
         classes: names of the classes, in the order of their indices.
-        images: number of images of a complete copy; None: unknown.
+        images: number of images of a complete copy; None if unknown.
 
     Raises:
         ValueError: the name is taken, by another dataset or by other arguments.
@@ -67,7 +74,7 @@ def register(
 
 
 def register_info(name: str, info: DatasetInfo) -> None:
-    """Let ``dataset.name=<name>`` choose the registered splits and settings of ``info``.
+    """Make the splits and settings of ``info`` available as ``dataset.name=<name>``.
 
     Raises:
         ValueError: the name is taken by another dataset.
@@ -77,14 +84,10 @@ def register_info(name: str, info: DatasetInfo) -> None:
 
 
 def get_dataset_info(name: str) -> DatasetInfo:
-    """Look up what ``dataset.name=<name>`` stands for.
-
-    Raises:
-        KeyError: unknown name; lists near ones.
-    """
+    """Look up ``dataset.name=<name>``; raise a KeyError with similar names if it is unknown."""
     if name not in _INFOS:
         near = difflib.get_close_matches(name, _INFOS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(_INFOS))}."
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list_datasets())}."
         raise KeyError(
             f"dataset.name={name}: no such dataset; {hint} For your own images set dataset.files.train, "
             "dataset.files.val and dataset.files.test (datasets/README.md)"
@@ -93,21 +96,21 @@ def get_dataset_info(name: str) -> DatasetInfo:
 
 
 def list_datasets() -> list[str]:
-    """Names that ``dataset.name`` takes."""
+    """Return the values of ``dataset.name``."""
     return sorted(_INFOS)
 
 
 def get_splits(cfg) -> list[str]:
-    """Names of the splits that a config trains and evaluates on, each once."""
+    """Return the names of a config's splits, without duplicates."""
     return list(dict.fromkeys(cfg.dataset[split] for split in SPLITS))
 
 
 def get_source_dataset(name: str) -> str:
-    """The dataset that ``name`` is a holdout part of, whose proposal store it shares; ``name`` itself otherwise."""
+    """Return the dataset that contains a holdout part and shares its proposal store; otherwise ``name``."""
     return MetadataCatalog.get(name).get("source", name)
 
 
-def keep_labelled(records: list[dict], source: str) -> list[dict]:
+def keep_labelled(records: list[DatasetDict], source: str) -> list[DatasetDict]:
     """Drop dataset dicts without a label; log their number."""
     kept = [record for record in records if record["labels"]]
     if len(kept) < len(records):

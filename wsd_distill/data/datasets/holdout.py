@@ -11,18 +11,10 @@ from .catalog import register
 
 
 def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
-    """Load the held-out part of a dataset, or the rest, in the order of ``source``.
+    """Load the ``images`` held-out images of a dataset or the others, in its order.
 
-    The held-out images are those with the smallest SHA-256 of their image id, on every machine and in any order of the
-    files.
-
-    Args:
-        source: registered dataset.
-        images: number of images to hold out.
-        holdout: load the held-out images, not the others.
-
-    Raises:
-        ValueError: ``source`` does not have more than ``images`` images.
+    The images with the smallest SHA-256 of their image id are held out: the same on every machine, in any order of the
+    files. A dataset without other images is a ValueError.
     """
     records = DatasetCatalog.get(source)
     if len(records) <= images:
@@ -35,9 +27,10 @@ def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
 def register_holdout(source: str, images: int) -> tuple[str, str]:
     """Register ``<source>_fit`` and ``<source>_holdout``, two parts of the registered dataset ``source``.
 
-    Their proposals are in the store of ``source``, which thus serves training, validation and a training on all images.
+    Their proposals are in the store of ``source``.
 
     Args:
+        source: registered name.
         images: size of the holdout part.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..types import DatasetDict
@@ -34,11 +34,9 @@ def register_image_list(
     example of every class. The image ids are the file names as listed.
 
     Args:
-        name: name to register.
-        file: CSV or JSON file.
         image_root: folder of the images; default: the folder of ``file``.
-        classes: class names; or a text file with one name per line; or a CSV or JSON list, of which the sorted labels
-            are the classes (for a validation list: the training list). Default: the labels of ``file``.
+        classes: class names; or a text file with one name per line; or a CSV or JSON list, whose sorted labels are the
+            classes (for a validation list: the training list). Default: the labels of ``file``.
         split: use only the images of this ``split``.
 
     Raises:
@@ -46,12 +44,8 @@ def register_image_list(
         ValueError: a file or one of its lines is invalid; names it.
     """
     names = _class_names(file if classes is None else classes)
-    arguments = {
-        "file": file,
-        "image_root": os.path.dirname(file) if image_root is None else image_root,
-        "classes": names,
-        "split": split,
-    }
+    root = os.path.dirname(file) if image_root is None else image_root
+    arguments = {"file": file, "image_root": root, "classes": names, "split": split}
     register(name, load_image_list, arguments, classes=names)
 
 
@@ -61,7 +55,6 @@ def load_image_list(file: str, image_root: str, classes: Sequence[str], split: s
     Raises:
         ValueError: no images, a duplicate image, or an unknown label.
     """
-    index = {name: k for k, name in enumerate(classes)}
     records: list[DatasetDict] = []
     locations: dict[str, str] = {}
     for entry in _read_entries(file):
@@ -71,7 +64,7 @@ def load_image_list(file: str, image_root: str, classes: Sequence[str], split: s
         if path in locations:
             raise ValueError(f"{entry.location}: {entry.file!r} is already listed ({locations[path]})")
         locations[path] = entry.location
-        labels = class_indices(entry.labels, index, entry.location)
+        labels = class_indices(entry.labels, classes, entry.location)
         records.append({"file_name": path, "image_id": entry.file, "labels": labels})
     if not records:
         raise ValueError(f"{file} lists no images" + (f" of split '{split}'" if split is not None else ""))
@@ -90,28 +83,29 @@ def _class_names(source: Sequence[str] | str) -> list[str]:
     return names
 
 
-def _read_entries(file: str) -> list[Entry]:
-    return _json_entries(file) if file.lower().endswith(".json") else _csv_entries(file)
+def _read_entries(file: str) -> Iterator[Entry]:
+    read_fields = _read_json_fields if file.lower().endswith(".json") else _read_csv_fields
+    for location, name, labels, split in read_fields(file):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{location}: no file name")
+        yield Entry(location, name.strip(), labels, split.strip() if split else None)
 
 
-def _csv_entries(file: str) -> list[Entry]:
+def _read_csv_fields(file: str) -> Iterator[tuple]:
     (location, header), *rows = read_csv(file)
     header = [name.strip() for name in header]
     if not {"file", "labels"} <= set(header):
         raise ValueError(f"{location}: the header {header} has to include the columns 'file' and 'labels'")
-    entries = []
     for location, row in rows:
         fields = dict(zip(header, row))
         labels = [label.strip() for label in fields["labels"].split(";")]
-        entries.append(_entry(location, fields["file"], [label for label in labels if label], fields.get("split")))
-    return entries
+        yield location, fields["file"], [label for label in labels if label], fields.get("split")
 
 
-def _json_entries(file: str) -> list[Entry]:
+def _read_json_fields(file: str) -> Iterator[tuple]:
     content = read_json(file)
     if not isinstance(content, list):
         raise ValueError(f'{file} is not a list of {{"file": ..., "labels": [...]}}')
-    entries = []
     for position, fields in enumerate(content):
         location = f"{file}, entry {position}"
         labels = fields.get("labels") if isinstance(fields, dict) else None
@@ -120,11 +114,4 @@ def _json_entries(file: str) -> list[Entry]:
         split = fields.get("split")
         if not isinstance(split, (str, type(None))):
             raise ValueError(f'{location}: the split {split!r} is not a string, write "{split}"')
-        entries.append(_entry(location, fields.get("file"), labels, split))
-    return entries
-
-
-def _entry(location: str, file: str | None, labels: list[str], split: str | None) -> Entry:
-    if not isinstance(file, str) or not file.strip():
-        raise ValueError(f"{location}: no file name")
-    return Entry(location, file.strip(), labels, split.strip() if split else None)
+        yield location, fields.get("file"), labels, split

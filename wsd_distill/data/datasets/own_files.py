@@ -1,4 +1,4 @@
-"""A user's own dataset: one file of images and labels for each split, chosen by config overrides alone."""
+"""Datasets of the user: one file of images and labels per split."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ def register_files(
     Args:
         files: split -> file: a CSV or JSON list of images (``register_image_list``) or COCO's instances format.
         image_root: folder of the image files, ``{split}`` in it is replaced; None: the folder of the file.
-        classes: class names, or a text file with one a line; None: the classes of the training file.
-        split_names: split -> its name in the column ``split``, where one file lists several splits.
+        classes: class names, or a text file with one name per line; None: the classes of the training file.
+        split_names: split -> its name in the column ``split`` of a file that lists several splits.
 
     Raises:
-        ValueError: a split has no file. FileNotFoundError, ValueError: a file is missing or wrong; names it.
+        FileNotFoundError: a file is missing.
+        ValueError: a split has no file, or a file is invalid; names it.
     """
-    missing = [f"dataset.files.{split}" for split in SPLITS if not files.get(split)]
+    paths = {split: path for split in SPLITS if (path := files.get(split))}
+    missing = [f"dataset.files.{split}" for split in SPLITS if split not in paths]
     if missing:
         raise ValueError(f"dataset.name={name}: set {', '.join(missing)}")
-    is_coco = is_coco_file(files["train"])
+    is_coco = is_coco_file(paths["train"])
     if classes is None:
-        classes = read_categories(files["train"]) if is_coco else files["train"]
-    for split in SPLITS:
+        classes = read_categories(paths["train"]) if is_coco else paths["train"]
+    for split, path in paths.items():
         root = image_root and image_root.replace("{split}", split)
-        arguments = {"name": f"{name}_{split}", "image_root": root, "classes": classes}
         if is_coco:
-            register_coco(json_file=files[split], **arguments)
+            register_coco(f"{name}_{split}", path, root, classes)
         else:
-            register_image_list(file=files[split], split=(split_names or {}).get(split), **arguments)
-    register_info(name, DatasetInfo(*(f"{name}_{split}" for split in SPLITS), boxes=is_coco))
+            register_image_list(f"{name}_{split}", path, root, classes, (split_names or {}).get(split))
+    register_info(name, DatasetInfo(f"{name}_train", f"{name}_val", f"{name}_test", boxes=is_coco))
