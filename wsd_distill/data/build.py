@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch.utils.data
@@ -66,7 +67,7 @@ def get_dataset_dicts(name: str, subsample: int | None = None) -> list[DatasetDi
 def build_train_loader(
     dataset: str,
     *,
-    mapper: Callable[[DatasetDict], dict],
+    mapper: Callable[[DatasetDict], Any],
     total_batch_size: int,
     proposals: str | None = None,
     num_workers: int = 0,
@@ -84,9 +85,8 @@ def build_train_loader(
         num_workers: loader processes per rank.
         max_corrupt_images: number of unreadable images tolerated per worker; one more raises ImageError.
     """
-    records = _build_records(get_dataset_dicts(dataset), dataset, proposals)
     return build_detection_train_loader(
-        SkipCorruptImages(records, mapper, max_corrupt_images),
+        SkipCorruptImages(_load_records(dataset, proposals), mapper, max_corrupt_images),
         mapper=None,
         total_batch_size=total_batch_size,
         aspect_ratio_grouping=False,
@@ -97,7 +97,7 @@ def build_train_loader(
 def build_test_loader(
     dataset: str,
     *,
-    mapper: Callable[[DatasetDict], dict],
+    mapper: Callable[[DatasetDict], Any],
     batch_size: int = 1,
     proposals: str | None = None,
     num_workers: int = 0,
@@ -109,14 +109,10 @@ def build_test_loader(
     ImageError: skipping it would change the results.
 
     Args:
-        dataset: registered name.
-        mapper: maps a dataset dict to a model input.
         batch_size: images per batch and rank.
-        proposals: path of the dataset's proposal store; None loads no proposals.
-        num_workers: loader processes per rank.
-        subsample: as in :func:`get_dataset_dicts`.
+        subsample: as in :func:`get_dataset_dicts`; other arguments as in :func:`build_train_loader`.
     """
-    records = _build_records(get_dataset_dicts(dataset, subsample), dataset, proposals)
+    records = _load_records(dataset, proposals, subsample)
     return torch.utils.data.DataLoader(
         MapDataset(records, mapper),
         batch_size=batch_size,
@@ -144,27 +140,24 @@ class SkipCorruptImages(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> Any:
         while True:
             try:
                 return self.mapper(self.records[index])
             except ImageError as error:
-                self._count(error)
+                if error.file_name not in self.corrupt_files:
+                    self.corrupt_files.add(error.file_name)
+                    if len(self.corrupt_files) > min(self.max_corrupt_images, len(self) - 1):
+                        raise
+                    count = f"{len(self.corrupt_files)} of at most {self.max_corrupt_images} in this process"
+                    logger.warning("skipped in training, %s: %s", count, error)
                 index = np.random.randint(len(self))
 
-    def _count(self, error: ImageError) -> None:
-        if error.file_name in self.corrupt_files:
-            return
-        self.corrupt_files.add(error.file_name)
-        if len(self.corrupt_files) > min(self.max_corrupt_images, len(self) - 1):
-            raise error
-        count = f"{len(self.corrupt_files)} of at most {self.max_corrupt_images} in this process"
-        logger.warning("skipped in training, %s: %s", count, error)
 
-
-def _build_records(
-    dicts: list[DatasetDict], name: str, proposals: str | None
+def _load_records(
+    name: str, proposals: str | None, subsample: int | None = None
 ) -> DatasetFromList | DatasetWithProposals:
+    dicts = get_dataset_dicts(name, subsample)
     if proposals is None:
         return DatasetFromList(dicts, copy=False)
     return DatasetWithProposals(dicts, ProposalStore(proposals, dataset_name=get_source_dataset(name)))

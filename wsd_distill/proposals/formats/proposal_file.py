@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ...data.types import DatasetDict
+from ...data.types import DatasetDict, Proposals
 
 Row = tuple[DatasetDict, np.ndarray, np.ndarray]
 Rows = Iterable[Row]
-Proposals = tuple[np.ndarray, np.ndarray]
 
 FORMATS = {".arrow": "store", ".pkl": "detectron2", ".mat": "mat", ".json": "coco", ".pth": "predictions"}
 
