@@ -16,14 +16,14 @@ def test_boxes_are_clipped_and_counted():
         dtype=np.float32,
     )
     scores = np.array([6, 5, 4, 3, 2, 1], dtype=np.float32)
-    clipped, kept, counts = clip_boxes(boxes, scores, height=30, width=40)
+    clipped, kept, *counts = clip_boxes(boxes, scores, height=30, width=40)
     assert clipped.tolist() == [[0, 0, 10, 10], [0, 0, 40, 30], [35, 25, 40, 30]]
     assert kept.tolist() == [6, 5, 4]
-    assert counts == (2, 3)
+    assert counts == [2, 3]
     assert clipped.dtype == np.float32
     assert boxes[0].tolist() == [-5, -5, 10, 10]  # the input is not modified
 
 
 def test_no_boxes():
-    boxes, scores, counts = clip_boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 3, 4)
-    assert (boxes.shape, scores.shape, counts) == ((0, 4), (0,), (0, 0))
+    boxes, scores, *counts = clip_boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 3, 4)
+    assert (boxes.shape, scores.shape, counts) == ((0, 4), (0,), [0, 0])

@@ -209,7 +209,7 @@ def test_failure_of_every_image_raises_and_leaves_nothing(tmp_path):
         ([{"image_id": 7, "file_name": "7.png", "width": 3}], r"image 7: its .* lacks \['height'\]"),
         ([{"image_id": 7}], r"image 7: its .* lacks \['file_name'\]"),
         ([{"file_name": "7.png", **SIZE}], r"image 7\.png: its dataset dict lacks \['image_id'\]"),
-        ([*dataset(2), {"image_id": "1", "file_name": "b.png", **SIZE}], "duplicate image id '1'"),
+        ([*dataset(2), {"image_id": "1", "file_name": "b.png", **SIZE}], "d: image '1' is listed twice"),
     ],
 )
 def test_invalid_dataset_dicts_raise(tmp_path, dicts, message):

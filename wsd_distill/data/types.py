@@ -8,7 +8,6 @@ import numpy as np
 from detectron2.structures import BoxMode, Instances
 from torch import Tensor
 
-
 Proposals = tuple[np.ndarray, np.ndarray]  # boxes (R, 4) and scores (R,)
 
 

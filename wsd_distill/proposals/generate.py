@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..data.datasets.readers import check_unique
 from ..data.image import read_rgb
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from ..data.types import DatasetDict
@@ -44,8 +45,8 @@ def generate(
 ) -> ProposalStore | None:
     """Create or resume the proposal store ``output``, and log a summary.
 
-    Boxes are clipped to the image; those without area are dropped and counted. An image that cannot be read, or for
-    which the proposer fails or returns values that are not finite, gets no box, so that the mapper uses the whole
+    Boxes are clipped to the image; those without area are dropped and counted. If an image cannot be read, or the
+    proposer fails or returns values that are not finite, the image gets no box, so that the mapper uses the whole
     image; the log and the store's ``metadata.failures`` name it. An existing store of the same images (ids and a sample
     of the file sizes) and the same parameters is reused.
 
@@ -53,11 +54,8 @@ def generate(
         dataset_dicts: images; only ``image_id`` and ``file_name`` are required, ``height`` and ``width`` are checked if
             present, ``annotations`` are used for the summary.
         dataset_name: registered name, saved in the store.
-        proposer: computes the proposals.
-        output: path of the store.
         num_workers: number of processes; 0 runs in this one.
         shard: share of the work to do.
-        images_per_part: images per part.
         read_image: reads (H, W, 3) uint8 RGB from a file.
         overwrite: replace an existing store.
 
@@ -70,7 +68,7 @@ def generate(
         RuntimeError: every image failed, a worker was killed, or another process is processing the same shard.
     """
     output = os.fspath(output)
-    records = _sort_records(dataset_dicts)
+    records = _sort_records(dataset_dicts, dataset_name)
     metadata = StoreMetadata(
         dataset_name,
         proposer.name,
@@ -96,22 +94,18 @@ def generate(
     return store
 
 
-def _sort_records(dataset_dicts: list[DatasetDict]) -> list[dict]:
+def _sort_records(dataset_dicts: list[DatasetDict], dataset_name: str) -> list[dict]:
     """Return the keys that workers need, in the order of the store."""
+    keys = ("image_id", "file_name", "height", "width")
     for record in dataset_dicts:
-        has_size = "height" in record or "width" in record
-        required = ("image_id", "file_name", *(("height", "width") if has_size else ()))
+        required = keys if "height" in record or "width" in record else keys[:2]
         missing = [key for key in required if key not in record]
         if missing:
             name = record.get("image_id", record.get("file_name"))
             raise ValueError(f"image {name}: its dataset dict lacks {missing}")
-    keys = ("image_id", "file_name", "height", "width")
+    check_unique((str(record["image_id"]) for record in dataset_dicts), dataset_name)
     records = [{key: value for key, value in record.items() if key in keys} for record in dataset_dicts]
-    records.sort(key=lambda record: str(record["image_id"]))
-    for before, after in zip(records, records[1:]):
-        if str(before["image_id"]) == str(after["image_id"]):
-            raise ValueError(f"duplicate image id '{after['image_id']}'")
-    return records
+    return sorted(records, key=lambda record: str(record["image_id"]))
 
 
 def _reuse_store(output: str, expected: dict) -> ProposalStore:
@@ -167,8 +161,8 @@ def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarr
     boxes, scores = proposer(image)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"{proposer.name} returned boxes or scores that are not finite")
-    boxes, scores, counts = clip_boxes(boxes, scores, height, width)
-    return boxes, scores, counts.dropped
+    boxes, scores, _, dropped = clip_boxes(boxes, scores, height, width)
+    return boxes, scores, dropped
 
 
 def _log_summary(store: ProposalStore, dataset_dicts: list[DatasetDict]) -> None:

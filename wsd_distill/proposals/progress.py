@@ -17,24 +17,14 @@ class _LogLines(io.TextIOBase):
     """Log each update of tqdm as a line."""
 
     def write(self, text: str) -> int:
-        line = text.strip()
-        if line:
+        if line := text.strip():
             logger.info(line)
         return len(text)
 
 
 def progress_bar(images: int, done: int, seconds: float = 60.0) -> tqdm:
     """Show a bar on a terminal, otherwise a log line every ``seconds``."""
-    if sys.stderr.isatty():
-        return tqdm(total=images, initial=done, unit="image", desc="proposals")
-    return tqdm(
-        total=images,
-        initial=done,
-        unit=" images",
-        desc="proposals",
-        file=_LogLines(),
-        mininterval=seconds,
-        maxinterval=seconds,
-        bar_format=_LINE,
-        dynamic_ncols=False,
-    )
+    options: dict = {}
+    if not sys.stderr.isatty():
+        options = {"file": _LogLines(), "mininterval": seconds, "maxinterval": seconds, "bar_format": _LINE}
+    return tqdm(total=images, initial=done, unit=" images", desc="proposals", **options)

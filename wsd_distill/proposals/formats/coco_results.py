@@ -23,11 +23,7 @@ CATEGORY = 1  # category_id of written proposals, which have no class
 
 
 def read_json(path: str) -> ProposalFile:
-    """Read COCO's result JSON.
-
-    Raises:
-        ValueError: not a JSON list of results with ``image_id``, ``bbox`` and ``score``.
-    """
+    """Read COCO's result JSON; raise ValueError for another format."""
     results = readers.read_json(path)
     if not isinstance(results, list):
         raise ValueError(f"{path} contains a {type(results).__name__}, expected a list of detections")
@@ -38,11 +34,7 @@ def read_json(path: str) -> ProposalFile:
 
 
 def read_predictions(path: str) -> ProposalFile:
-    """Read ``instances_predictions.pth`` (RPN proposals are in another file).
-
-    Raises:
-        ValueError: not a file written by COCOEvaluator.
-    """
+    """Read ``instances_predictions.pth``, without RPN proposals; raise ValueError for another format."""
     try:
         predictions = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

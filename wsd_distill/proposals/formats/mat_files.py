@@ -19,11 +19,8 @@ from scipy.io.matlab import MatReadError
 
 from .proposal_file import ProposalFile, Proposals, Rows, file_stem
 
-BOX_FORMATS = (
-    "y1x1y2x2",
-    "x1y1x2y2",
-    "xywh",
-)  # order of the columns; the first is Fast R-CNN's for selective search and MCG
+# Order of the columns; the first is used by Fast R-CNN for selective search and MCG.
+BOX_FORMATS = ("y1x1y2x2", "x1y1x2y2", "xywh")
 _SCORES = ("scores", "boxScores")
 _RANK_SCORES = "1 - rank / number, since the file has none"  # saved in the metadata of stores
 
@@ -44,7 +41,7 @@ def _read_file(path: str, box_format: str) -> ProposalFile:
     cells = next((content[name].ravel() for name in _SCORES if name in content), [None] * len(boxes))
     if not len(names) == len(boxes) == len(cells):
         raise ValueError(f"{path}: {len(names)} images, {len(boxes)} arrays of boxes, {len(cells)} of scores")
-    ranked = "boxScores" not in content and "scores" not in content and not any(b.shape[1:] == (5,) for b in boxes)
+    ranked = not any(name in content for name in _SCORES) and not any(table.shape[1:] == (5,) for table in boxes)
 
     def proposals(position: int) -> Proposals:
         return _proposals(f"{path}: image '{names[position]}'", boxes[position], cells[position], box_format)
