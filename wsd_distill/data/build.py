@@ -24,8 +24,7 @@ logger = logging.getLogger(__name__)
 class DatasetWithProposals(torch.utils.data.Dataset):
     """Dataset dicts with their proposals, best first, under Detectron2's keys.
 
-    Raises:
-        KeyError: an image is not in the store.
+    An image that is not in the store raises a KeyError.
     """
 
     def __init__(self, dicts: list[DatasetDict], store: ProposalStore) -> None:
@@ -43,11 +42,7 @@ class DatasetWithProposals(torch.utils.data.Dataset):
 
 
 def get_dataset_dicts(name: str, subsample: int | None = None) -> list[DatasetDict]:
-    """Load the dataset dicts of a registered dataset.
-
-    Args:
-        name: registered name.
-        subsample: number of images to take, evenly spaced over the dataset; None takes all.
+    """Load a registered dataset, or ``subsample`` of its images, evenly spaced.
 
     Raises:
         KeyError: unknown name; lists the registered ones.
@@ -125,16 +120,12 @@ def build_test_loader(
 class SkipCorruptImages(torch.utils.data.Dataset):
     """Apply a mapper; replace images that cannot be read by random ones.
 
-    Detectron2's MapDataset has this too, for mappers that return None, but fails from Python 3.11 on.
-
-    Raises:
-        ImageError: more than ``max_corrupt_images`` files cannot be read.
+    Detectron2's MapDataset has this too, for mappers that return None, but fails from Python 3.11 on. More than
+    ``max_corrupt_images`` such files raise an ImageError.
     """
 
     def __init__(self, records: DatasetFromList | DatasetWithProposals, mapper: Callable, max_corrupt_images: int):
-        self.records = records
-        self.mapper = mapper
-        self.max_corrupt_images = max_corrupt_images
+        self.records, self.mapper, self.max_corrupt_images = records, mapper, max_corrupt_images
         self.corrupt_files: set[str] = set()
 
     def __len__(self) -> int:

@@ -75,12 +75,11 @@ def split_hash(records: list[DatasetDict], classes: list[str]) -> str:
 def check_records(name: str, records: list[DatasetDict]) -> list[str]:
     """Return the errors that can be found without reading any image."""
     metadata = MetadataCatalog.get(name)
-    errors, expected = [], metadata.get("expected_images")
-    if expected is not None and len(records) != expected:
+    errors, expected, num_classes = [], metadata.get("expected_images"), len(metadata.thing_classes)
+    if expected not in (None, len(records)):
         errors.append(f"{name}: {len(records)} images, expected {expected}")
     ids = Counter(str(record["image_id"]) for record in records)
     errors += [f"{name}: {count} images have the id '{image_id}'" for image_id, count in ids.items() if count > 1]
-    num_classes = len(metadata.thing_classes)
     for record in records:
         invalid = [k for k in [*record["labels"], *record.get("ignore_labels", [])] if not 0 <= k < num_classes]
         if invalid:
@@ -93,12 +92,12 @@ def read_images(records: list[DatasetDict], num_workers: int) -> tuple[dict[str,
     hashes: dict[str, bytes] = {}
     errors: list[str] = []
     jobs = [(records[i : i + _IMAGES_PER_JOB],) for i in range(0, len(records), _IMAGES_PER_JOB)]
-    with tqdm(total=len(records), unit="image", desc="reading") as progress:
-        with closing(run_jobs(_read_batch, jobs, num_workers)) as finished:  # stops the workers on Ctrl-C
-            for batch_hashes, batch_errors in finished:
-                hashes.update(batch_hashes)
-                errors += batch_errors
-                progress.update(len(batch_hashes) + len(batch_errors))
+    finished = closing(run_jobs(_read_batch, jobs, num_workers))  # stops the workers on Ctrl-C
+    with finished as batches, tqdm(total=len(records), unit="image", desc="reading") as progress:
+        for batch_hashes, batch_errors in batches:
+            hashes.update(batch_hashes)
+            errors += batch_errors
+            progress.update(len(batch_hashes) + len(batch_errors))
     return hashes, sorted(errors)
 
 
@@ -115,8 +114,8 @@ def _read_batch(records: list[DatasetDict]) -> tuple[dict[str, bytes], list[str]
             missing = isinstance(cause, FileNotFoundError)
             errors.append(f"{name} is missing" if missing else f"{name} is unreadable: {type(cause).__name__}: {cause}")
             continue
-        height, width = image.shape
         if "height" in record and image.shape != (record["height"], record["width"]):
+            height, width = image.shape
             errors.append(f"{name} is {width} x {height}, expected {record['width']} x {record['height']}")
         else:
             hashes[name] = image.digest

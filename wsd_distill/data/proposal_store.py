@@ -114,9 +114,9 @@ class ProposalStore(Mapping[str, Proposals]):
         """Return the row of an image; raise KeyError if it is not in the store."""
         row = bisect_left(self._ids, str(image_id))
         if row == len(self._ids) or self._ids[row] != str(image_id):
+            tools = _describe_tools(self.metadata.dataset_name)
             raise KeyError(
-                f"no proposals for image '{image_id}' in {self.path}: create the store again (--overwrite) with "
-                f"{_describe_tools(self.metadata.dataset_name)}"
+                f"no proposals for image '{image_id}' in {self.path}: create the store again (--overwrite) with {tools}"
             )
         return row
 
@@ -166,17 +166,17 @@ class ProposalStoreWriter(AbstractContextManager):
         Raises:
             ValueError: wrong shape or order, or invalid boxes or scores; names the image.
         """
-        image_id = str(image_id)
-        if self._last_id is not None and image_id <= self._last_id:
+        name = str(image_id)
+        if self._last_id is not None and name <= self._last_id:
             order = "ids have to be unique and ascending as strings"
-            raise ValueError(f"{self.path}: image '{image_id}' comes after '{self._last_id}'; {order}")
+            raise ValueError(f"{self.path}: image '{name}' comes after '{self._last_id}'; {order}")
         boxes, scores = np.asarray(boxes, dtype=np.float32), np.asarray(scores, dtype=np.float32)
         if boxes.size == scores.size == 0:
             boxes, scores = boxes.reshape(0, 4), scores.reshape(0)
-        check_boxes(f"image '{image_id}'", boxes, scores)
-        order = np.argsort(-scores, kind="stable")  # equal scores keep their order
-        self._rows.append((image_id, np.column_stack([boxes, scores])[order]))
-        self._last_id = image_id
+        check_boxes(f"image '{name}'", boxes, scores)
+        best_first = np.argsort(-scores, kind="stable")  # equal scores keep their order
+        self._rows.append((name, np.column_stack([boxes, scores])[best_first]))
+        self._last_id = name
         if len(self._rows) == self.metadata.chunk_rows:
             self._flush()
 
@@ -208,18 +208,13 @@ def _read_index(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetad
         reader = pa.ipc.open_file(content)
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
     except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} is truncated or not an Arrow file ({error}): delete it and create it again"
-        ) from error
+        raise ValueError(f"{path} is truncated or not an Arrow file ({error}): delete and create it again") from error
     schema_metadata: Mapping = reader.schema.metadata or {}
     if _METADATA_KEY not in schema_metadata:
         raise ValueError(f"{path} is an Arrow file but not a proposal store: create one with {_describe_tools(None)}")
     version = json.loads(schema_metadata[_METADATA_KEY])["format_version"]
     if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version}, expected {FORMAT_VERSION}: create it again with "
-            "tools/generate_proposals.py"
-        )
+        raise ValueError(f"{path} has format version {version}, expected {FORMAT_VERSION}: create it again")
     ids: list[str] = []
     rows = [np.zeros((0, 2), np.int64)]
     for batch in batches:
@@ -241,3 +236,22 @@ def check_boxes(location: str, boxes: np.ndarray, scores: np.ndarray) -> None:
             raise ValueError(f"{location}: {name} are not finite")
     if (boxes[:, 2:] < boxes[:, :2]).any():
         raise ValueError(f"{location}: boxes are not (x1, y1, x2, y2) with x2 >= x1 and y2 >= y1: check the columns")
+
+
+def clip_boxes(
+    boxes: np.ndarray, scores: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Clip boxes to their image and drop those without area.
+
+    Args:
+        boxes: (R, 4) XYXY_ABS.
+        scores: (R,).
+        height, width: of the image, in pixels.
+
+    Returns:
+        The remaining boxes and scores in the same order, the number of boxes clipped, and the number dropped.
+    """
+    inside = boxes.clip(0, np.array([width, height, width, height], dtype=boxes.dtype))
+    kept = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+    clipped = int((kept & (inside != boxes).any(axis=1)).sum())
+    return inside[kept], scores[kept], clipped, len(boxes) - int(kept.sum())

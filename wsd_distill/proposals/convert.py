@@ -10,10 +10,9 @@ from functools import partial
 import numpy as np
 
 from ..data.image import ImageFile
-from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata, check_boxes
+from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata, check_boxes, clip_boxes
 from ..data.types import DatasetDict, Proposals
 from ..io import atomic_write
-from .clipping import clip_boxes
 from .formats import coco_results, detectron2_pickle, mat_files
 from .formats.proposal_file import ProposalFile, Row, Rows, guess_format
 

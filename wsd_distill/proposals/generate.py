@@ -19,10 +19,9 @@ import numpy as np
 
 from ..data.datasets.readers import check_unique
 from ..data.image import read_rgb
-from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata, clip_boxes
 from ..data.types import DatasetDict
 from ..data.workers import raise_if_cancelled, run_jobs
-from .clipping import clip_boxes
 from .generators import Proposer
 from .progress import progress_bar
 from .recall import proposal_recall

@@ -12,8 +12,8 @@ from detectron2.structures import Boxes, Instances
 
 from ..data.image import read_rgb
 from ..data.mapper import top_proposals
+from ..data.proposal_store import clip_boxes
 from ..data.types import Proposals
-from .clipping import clip_boxes
 from .generators import EdgeBoxes
 
 

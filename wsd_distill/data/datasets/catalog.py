@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,11 +75,7 @@ def register(
 
 
 def register_info(name: str, info: DatasetInfo) -> None:
-    """Make the splits and settings of ``info`` available as ``dataset.name=<name>``.
-
-    Raises:
-        ValueError: the name is taken by another dataset.
-    """
+    """Make ``info`` available as ``dataset.name=<name>``; raise ValueError if the name is taken."""
     if _INFOS.setdefault(name, info) != info:
         raise ValueError(f"dataset.name={name} is already taken ({_INFOS[name]}): choose another name")
 
@@ -87,17 +84,12 @@ def get_dataset_info(name: str) -> DatasetInfo:
     """Look up ``dataset.name=<name>``; raise a KeyError with similar names if it is unknown."""
     if name not in _INFOS:
         near = difflib.get_close_matches(name, _INFOS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list_datasets())}."
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(_INFOS))}."
         raise KeyError(
             f"dataset.name={name}: no such dataset; {hint} For your own images set dataset.files.train, "
             "dataset.files.val and dataset.files.test (datasets/README.md)"
         )
     return _INFOS[name]
-
-
-def list_datasets() -> list[str]:
-    """Return the values of ``dataset.name``."""
-    return sorted(_INFOS)
 
 
 def get_splits(cfg) -> list[str]:
@@ -108,6 +100,43 @@ def get_splits(cfg) -> list[str]:
 def get_source_dataset(name: str) -> str:
     """Return the dataset that contains a holdout part and shares its proposal store; otherwise ``name``."""
     return MetadataCatalog.get(name).get("source", name)
+
+
+def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
+    """Load the ``images`` held-out images of a dataset or the others, in its order.
+
+    The images with the smallest SHA-256 of their image id are held out: the same on every machine, in any order of the
+    files. A dataset without other images is a ValueError.
+    """
+    records = DatasetCatalog.get(source)
+    if len(records) <= images:
+        raise ValueError(f"{source} has {len(records)} images, cannot hold out {images}: hold out fewer")
+    digests = [hashlib.sha256(str(record["image_id"]).encode()).digest() for record in records]
+    limit = sorted(digests)[images]
+    return [record for record, digest in zip(records, digests) if (digest < limit) == holdout]
+
+
+def register_holdout(source: str, images: int) -> tuple[str, str]:
+    """Register ``<source>_fit`` and ``<source>_holdout``, two parts of the registered dataset ``source``.
+
+    Their proposals are in the store of ``source``.
+
+    Args:
+        source: registered name.
+        images: size of the holdout part.
+
+    Returns:
+        Both names.
+    """
+    whole = MetadataCatalog.get(source)
+    total = whole.get("expected_images")
+    names = f"{source}_fit", f"{source}_holdout"
+    for name, holdout in zip(names, (False, True)):
+        expected = images if holdout or total is None else total - images
+        arguments = {"source": source, "images": images, "holdout": holdout}
+        register(name, load_holdout, arguments, classes=whole.thing_classes, images=expected)
+        MetadataCatalog.get(name).set(source=source)
+    return names
 
 
 def keep_labelled(records: list[DatasetDict], source: str) -> list[DatasetDict]:

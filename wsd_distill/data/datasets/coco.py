@@ -10,8 +10,7 @@ from detectron2.structures import BoxMode
 
 from ...io import datasets_root
 from ..types import Annotation, DatasetDict
-from .catalog import SPLITS, DatasetInfo, keep_labelled, register, register_info
-from .holdout import register_holdout
+from .catalog import SPLITS, DatasetInfo, keep_labelled, register, register_holdout, register_info
 from .readers import check_unique, read_json, read_lines, read_text
 
 CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]  # by ascending category id

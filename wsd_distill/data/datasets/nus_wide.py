@@ -12,8 +12,7 @@ from pathlib import Path
 
 from ...io import datasets_root
 from ..types import DatasetDict
-from .catalog import DatasetInfo, keep_labelled, register, register_info
-from .holdout import register_holdout
+from .catalog import DatasetInfo, keep_labelled, register, register_holdout, register_info
 from .readers import check_unique, class_indices, read_csv, read_lines, read_text
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from detectron2.structures import BoxMode
 
 from ...io import datasets_root
 from ..types import Annotation, DatasetDict
-from .catalog import DatasetInfo, register, register_info
-from .holdout import register_holdout
+from .catalog import DatasetInfo, register, register_holdout, register_info
 from .readers import check_unique, class_indices, read_lines, read_text
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, get_cfg, instantiate
@@ -128,11 +127,7 @@ def _load_all_weights(model: nn.Module, file: str) -> None:
 
 def _is_lazy_config(file: str) -> bool:
     """Return False for a Detectron2 YAML file, whose model section is MODEL."""
-    if file.endswith(".py"):
-        return True
-    with open(file, encoding="utf-8") as content:
-        root = yaml.compose(content, Loader=yaml.SafeLoader)  # parses keys without constructing Python objects
-    return isinstance(root, yaml.MappingNode) and any(key.value == "model" for key, _ in root.value)
+    return file.endswith(".py") or "\nmodel:" in "\n" + Path(file).read_text(encoding="utf-8")
 
 
 def _build_from_yaml(file: str, opts: list[str], device: str) -> _LoadedDetector:
