@@ -7,15 +7,18 @@ that folder.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+from tqdm import tqdm
 
 from ..data.datasets.readers import check_unique
 from ..data.image import read_rgb
@@ -23,11 +26,12 @@ from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetad
 from ..data.types import DatasetDict
 from ..data.workers import raise_if_cancelled, run_jobs
 from .generators import Proposer
-from .progress import progress_bar
 from .recall import proposal_recall
 from .sharding import Shard, claim_shard, describe_mismatch, fingerprint, image_fingerprint, merge_when_complete
 
 logger = logging.getLogger(__name__)
+
+_LOG_LINE = "{desc}: {n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left"
 
 
 def generate(
@@ -130,6 +134,23 @@ def _make_parts(jobs: list[tuple], num_workers: int) -> None:
                 progress.update(count)
     rate = remaining / (time.perf_counter() - started)
     logger.info("%d images, %d of them in this run, %.1f images/s", images, remaining, rate)
+
+
+class _LogLines(io.TextIOBase):
+    """Log each update of tqdm as a line."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            logger.info(line)
+        return len(text)
+
+
+def progress_bar(images: int, done: int, seconds: float = 60.0) -> tqdm:
+    """Show a bar on a terminal, otherwise a log line every ``seconds``."""
+    options: dict = {}
+    if not sys.stderr.isatty():
+        options = {"file": _LogLines(), "mininterval": seconds, "maxinterval": seconds, "bar_format": _LOG_LINE}
+    return tqdm(total=images, initial=done, unit=" images", desc="proposals", **options)
 
 
 def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:

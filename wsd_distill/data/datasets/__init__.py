@@ -15,8 +15,7 @@ from .catalog import (
     register_info,
 )
 from .coco import register_coco
-from .image_list import register_image_list
-from .own_files import register_files
+from .image_list import register_files, register_image_list
 
 __all__ = [
     "SPLITS",
