@@ -113,8 +113,7 @@ def _sort_records(dataset_dicts: list[DatasetDict], dataset_name: str) -> list[d
 
 def _reuse_store(output: str, expected: dict) -> ProposalStore:
     store = ProposalStore(output)
-    mismatch = describe_mismatch(fingerprint(store.metadata, store), expected)
-    if mismatch:
+    if mismatch := describe_mismatch(fingerprint(store.metadata, store), expected):
         raise FileExistsError(f"{output} has other settings ({mismatch}): use --overwrite or another --output")
     logger.info("%s already exists, with %d images and these parameters: nothing to do", output, len(store))
     _log_failures(store)
@@ -128,10 +127,10 @@ def _make_parts(jobs: list[tuple], num_workers: int) -> None:
     missing = [job for job in jobs if not os.path.exists(job[1])]
     images, remaining = (sum(len(job[0]) for job in some) for some in (jobs, missing))
     started = time.perf_counter()
-    with progress_bar(images, images - remaining) as progress:
-        with closing(run_jobs(_make_part, missing, num_workers)) as finished:  # stops the workers on Ctrl-C
-            for count in finished:
-                progress.update(count)
+    finished = closing(run_jobs(_make_part, missing, num_workers))  # stops the workers on Ctrl-C
+    with finished as counts, progress_bar(images, images - remaining) as progress:
+        for count in counts:
+            progress.update(count)
     rate = remaining / (time.perf_counter() - started)
     logger.info("%d images, %d of them in this run, %.1f images/s", images, remaining, rate)
 
@@ -154,17 +153,18 @@ def progress_bar(images: int, done: int, seconds: float = 60.0) -> tqdm:
 
 
 def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:
-    rows, failures, dropped_boxes = [], {}, 0
+    rows: list[tuple[str, np.ndarray, np.ndarray]] = []
+    failures, dropped_boxes = {}, 0
     for record in records:
         raise_if_cancelled()
         image_id = str(record["image_id"])
         try:
             boxes, scores, dropped = _propose(record, proposer, read)
+            rows.append((image_id, boxes, scores))
+            dropped_boxes += dropped
         except Exception as error:  # one bad image must not stop the others
             failures[image_id] = f"{record['file_name']}: {type(error).__name__}: {error}"
-            boxes, scores, dropped = np.zeros((0, 4)), np.zeros(0), 0
-        rows.append((image_id, boxes, scores))
-        dropped_boxes += dropped
+            rows.append((image_id, np.zeros((0, 4)), np.zeros(0)))
     with ProposalStoreWriter(path, replace(metadata, failures=failures, dropped_boxes=dropped_boxes)) as writer:
         for row in rows:
             writer.write(*row)
@@ -176,8 +176,9 @@ def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarr
     image = read(record["file_name"])
     height, width = image.shape[:2]
     if "height" in record and (height, width) != (record["height"], record["width"]):
-        size = f"{record['width']} x {record['height']}"
-        raise ValueError(f"the image is {width} x {height}, its dataset dict has {size}")
+        raise ValueError(
+            f"the image is {width} x {height}, its dataset dict has {record['width']} x {record['height']}"
+        )
     boxes, scores = proposer(image)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"{proposer.name} returned boxes or scores that are not finite")

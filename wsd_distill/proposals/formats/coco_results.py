@@ -68,25 +68,19 @@ def _numbers(path: str, result: dict, key: str, shape: tuple[int, ...]) -> np.nd
     try:
         return np.array(value, dtype=np.float32).reshape(shape)
     except (ValueError, TypeError) as error:
-        expected = "four numbers" if shape else "a number"
-        image = result.get("image_id")
+        image, expected = result.get("image_id"), "four numbers" if shape else "a number"
         raise ValueError(f"{path}: a result of image {image!r} has the {key} {value!r}, expected {expected}") from error
 
 
 def write_json(path: str, rows: Rows) -> None:
     """Write COCO's result JSON."""
-    results = [result for record, boxes, scores in rows for result in _to_results(record, boxes, scores)]
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(results, file)
+        json.dump([result for row in rows for result in _to_results(*row)], file)
 
 
 def write_predictions(path: str, rows: Rows) -> None:
     """Write ``instances_predictions.pth``."""
-    predictions = [
-        {"image_id": record["image_id"], "instances": _to_results(record, boxes, scores)}
-        for record, boxes, scores in rows
-    ]
-    torch.save(predictions, path)
+    torch.save([{"image_id": row[0]["image_id"], "instances": _to_results(*row)} for row in rows], path)
 
 
 def _to_results(record: DatasetDict, boxes: np.ndarray, scores: np.ndarray) -> list[dict]:

@@ -74,11 +74,10 @@ def _column(path: str, content: dict, *names: str) -> list:
 
 def write(path: str, rows: Rows) -> None:
     """Write a proposal pickle, collecting everything in memory first."""
-    ids, boxes, scores = [], [], []
-    for record, image_boxes, image_scores in rows:
-        ids.append(record["image_id"])
-        boxes.append(image_boxes)
-        scores.append(image_scores)
-    content = {"ids": ids, "boxes": boxes, "objectness_logits": scores, "bbox_mode": BoxMode.XYXY_ABS.value}
+    content: dict[str, Any] = {"ids": [], "boxes": [], "objectness_logits": [], "bbox_mode": BoxMode.XYXY_ABS.value}
+    for record, boxes, scores in rows:
+        content["ids"].append(record["image_id"])
+        content["boxes"].append(boxes)
+        content["objectness_logits"].append(scores)
     with open(path, "wb") as file:
         pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)

@@ -59,8 +59,7 @@ class EdgeBoxes(Proposer):
 
     @property
     def parameters(self) -> dict:
-        edge_model = self.edge_model and os.path.basename(self.edge_model)  # independent of its folder
-        return {**asdict(self), "edge_model": edge_model}
+        return {**asdict(self), "edge_model": self.edge_model and os.path.basename(self.edge_model)}
 
     def __call__(self, image: np.ndarray) -> Proposals:
         found = [self._search(image, side) for side in self.sides]
@@ -74,13 +73,8 @@ class EdgeBoxes(Proposer):
         height, width = image.shape[:2]
         resized = resize_longest_side(image, side)
         edges, orientation = self._gradient_edges(resized) if self.edge_model is None else self._model_edges(resized)
-        search = cv2.ximgproc.createEdgeBoxes(
-            alpha=self.alpha,
-            beta=self.beta,
-            minScore=self.min_score,
-            maxBoxes=self.max_boxes,
-            minBoxArea=self.min_box_area,
-        )
+        options = {"minScore": self.min_score, "maxBoxes": self.max_boxes, "minBoxArea": self.min_box_area}
+        search = cv2.ximgproc.createEdgeBoxes(alpha=self.alpha, beta=self.beta, **options)
         found, scores = search.getBoundingBoxes(edges, orientation)
         if len(found) == 0:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
