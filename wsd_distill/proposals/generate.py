@@ -88,7 +88,7 @@ def generate(
         jobs = [
             (records[start : start + images_per_part], part, metadata, proposer, read_image)
             for number, (start, part) in enumerate(zip(starts, parts))
-            if folder_exists and shard.contains(number)
+            if folder_exists and number % shard.count == shard.number - 1
         ]
         _make_parts(jobs, num_workers if proposer.in_workers else 0)
         store = merge_when_complete(folder, parts, output, metadata, len(records))

@@ -41,10 +41,6 @@ class Shard:
             raise ValueError(f"{text} is not a shard: write 2/8 for the second of eight")
         return cls(number, count)
 
-    def contains(self, part: int) -> bool:
-        """Return whether a part (from 0) belongs to this shard."""
-        return part % self.count == self.number - 1
-
 
 def fingerprint(metadata: StoreMetadata, image_ids: Iterable[str]) -> dict:
     """Return what must be equal for a run to reuse another run's results."""

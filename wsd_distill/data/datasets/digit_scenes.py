@@ -62,8 +62,7 @@ def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     digits = load_digits()
     order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(digits.target))
     ends = np.cumsum([round(fraction * len(order)) for fraction in SPLIT_FRACTIONS.values()])
-    position = list(SPLIT_FRACTIONS).index(split)
-    chosen = order[ends[position] - round(SPLIT_FRACTIONS[split] * len(order)) : ends[position]]
+    chosen = dict(zip(SPLIT_FRACTIONS, np.split(order, ends)))[split]
     strokes = np.minimum(digits.images[chosen].astype(np.int64) * 16, 255).astype(np.uint8)
     return strokes, digits.target[chosen].astype(int)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 from ..types import DatasetDict
 from .catalog import SPLITS, DatasetInfo, register, register_info
@@ -48,15 +48,6 @@ def register_files(
     register_info(name, DatasetInfo(f"{name}_train", f"{name}_val", f"{name}_test", boxes=is_coco))
 
 
-class Entry(NamedTuple):
-    """One listed image."""
-
-    location: str  # file and line, for error messages
-    file: str
-    labels: list[str]
-    split: str | None
-
-
 def register_image_list(
     name: str,
     file: str,
@@ -94,15 +85,14 @@ def load_image_list(file: str, image_root: str, classes: Sequence[str], split: s
     """
     records: list[DatasetDict] = []
     locations: dict[str, str] = {}
-    for entry in _read_entries(file):
-        if split is not None and entry.split != split:
+    for location, name, labels, image_split in _read_entries(file):
+        if split is not None and image_split != split:
             continue
-        path = os.path.normpath(os.path.join(image_root, entry.file))
+        path = os.path.normpath(os.path.join(image_root, name))
         if path in locations:
-            raise ValueError(f"{entry.location}: {entry.file!r} is already listed ({locations[path]})")
-        locations[path] = entry.location
-        labels = class_indices(entry.labels, classes, entry.location)
-        records.append({"file_name": path, "image_id": entry.file, "labels": labels})
+            raise ValueError(f"{location}: {name!r} is already listed ({locations[path]})")
+        locations[path] = location
+        records.append({"file_name": path, "image_id": name, "labels": class_indices(labels, classes, location)})
     if not records:
         raise ValueError(f"{file} lists no images" + (f" of split '{split}'" if split is not None else ""))
     return records
@@ -112,7 +102,7 @@ def _class_names(source: Sequence[str] | str) -> list[str]:
     if not isinstance(source, str):
         names = list(source)
     elif source.lower().endswith((".csv", ".json")):
-        names = sorted({label for entry in _read_entries(source) for label in entry.labels})
+        names = sorted({label for _, _, labels, _ in _read_entries(source) for label in labels})
     else:
         names = read_lines(source)
     if not names or len(set(names)) < len(names):
@@ -120,15 +110,16 @@ def _class_names(source: Sequence[str] | str) -> list[str]:
     return names
 
 
-def _read_entries(file: str) -> Iterator[Entry]:
-    read_fields = _read_json_fields if file.lower().endswith(".json") else _read_csv_fields
-    for location, name, labels, split in read_fields(file):
+def _read_entries(file: str) -> Iterator[tuple[str, str, list[str], str | None]]:
+    """Yield location (file and line, for error messages), file name, labels and split of each image."""
+    read = _read_json_entries if file.lower().endswith(".json") else _read_csv_entries
+    for location, name, labels, split in read(file):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{location}: no file name")
-        yield Entry(location, name.strip(), labels, split.strip() if split else None)
+        yield location, name.strip(), labels, split.strip() if split else None
 
 
-def _read_csv_fields(file: str) -> Iterator[tuple]:
+def _read_csv_entries(file: str) -> Iterator[tuple[str, Any, list[str], str | None]]:
     (location, header), *rows = read_csv(file)
     header = [name.strip() for name in header]
     if not {"file", "labels"} <= set(header):
@@ -139,7 +130,7 @@ def _read_csv_fields(file: str) -> Iterator[tuple]:
         yield location, fields["file"], [label for label in labels if label], fields.get("split")
 
 
-def _read_json_fields(file: str) -> Iterator[tuple]:
+def _read_json_entries(file: str) -> Iterator[tuple[str, Any, list[str], str | None]]:
     content = read_json(file)
     if not isinstance(content, list):
         raise ValueError(f'{file} is not a list of {{"file": ..., "labels": [...]}}')

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.io import loadmat, savemat
 from scipy.io.matlab import MatReadError
 
-from .proposal_file import ProposalFile, Proposals, Rows, file_stem
+from .proposal_file import ProposalFile, Proposals, Rows
 
 # Order of the columns; the first is used by Fast R-CNN for selective search and MCG.
 BOX_FORMATS = ("y1x1y2x2", "x1y1x2y2", "xywh")
@@ -98,7 +98,7 @@ def write(path: str, rows: Rows, box_format: str = BOX_FORMATS[0]) -> None:
         elif box_format == "xywh":
             table[:, 2:] = table[:, 2:] - table[:, :2] + 1
         tables.append(table)
-        names.append(file_stem(record["file_name"]))
+        names.append(Path(record["file_name"]).stem)
         scores.append(image_scores[:, None])
     content = {"images": _cells(names)[:, None], "boxes": _cells(tables)[None], "scores": _cells(scores)[None]}
     with open(path, "wb") as file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -62,19 +63,14 @@ class ProposalFile(Mapping[str, Proposals]):
 
     def image_name(self, record: DatasetDict) -> str:
         """Return the name of an image in this file, whether or not the file contains it."""
-        return file_stem(record["file_name"]) if self.key == "file_name" else str(record["image_id"])
-
-
-def file_stem(path: str) -> str:
-    """Return the file name without folder and suffix."""
-    return os.path.splitext(os.path.basename(path))[0]
+        return Path(record["file_name"]).stem if self.key == "file_name" else str(record["image_id"])
 
 
 def guess_format(path: str) -> str:
     """Return the format of a file by its suffix, else raise ValueError; a folder contains .mat files."""
     if os.path.isdir(path):
         return "mat"
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(f"{end} ({name})" for end, name in FORMATS.items())
         raise ValueError(f"{path}: unknown suffix '{suffix}', specify the format; known are {known}")

@@ -108,7 +108,7 @@ class DetectorProposer(Proposer):
 def _load_all_weights(model: nn.Module, file: str) -> None:
     """Load a checkpoint in any of Detectron2's formats; raise if it is incomplete.
 
-    ``DetectionCheckpointer`` only logs missing parameters. It also leaves out those of another shape, so that
+    ``DetectionCheckpointer`` only logs missing parameters. It also skips parameters of another shape, so that
     ``load_state_dict``, which the hook observes, reports them as missing.
     """
     missing: list[str] = []

@@ -73,8 +73,13 @@ class EdgeBoxes(Proposer):
         height, width = image.shape[:2]
         resized = resize_longest_side(image, side)
         edges, orientation = self._gradient_edges(resized) if self.edge_model is None else self._model_edges(resized)
-        options = {"minScore": self.min_score, "maxBoxes": self.max_boxes, "minBoxArea": self.min_box_area}
-        search = cv2.ximgproc.createEdgeBoxes(alpha=self.alpha, beta=self.beta, **options)
+        search = cv2.ximgproc.createEdgeBoxes(
+            alpha=self.alpha,
+            beta=self.beta,
+            minScore=self.min_score,
+            maxBoxes=self.max_boxes,
+            minBoxArea=self.min_box_area,
+        )
         found, scores = search.getBoundingBoxes(edges, orientation)
         if len(found) == 0:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
