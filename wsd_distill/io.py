@@ -1,4 +1,4 @@
-"""Atomic file writes and locks between processes."""
+"""Atomic file writes, locks between processes, and the root folder of the datasets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 LOCK_TIMEOUT = 10.0  # seconds; PyTorch's workers check every 5 s whether their parent is alive
+
+
+def datasets_root() -> str:
+    """Return ``$DETECTRON2_DATASETS``, by default ``datasets``, as Detectron2 does."""
+    return os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))
 
 
 @contextmanager
@@ -45,25 +50,19 @@ def file_lock(path: str | os.PathLike, *, wait: bool = False) -> Iterator[TextIO
     Raises:
         RuntimeError: another process still holds the lock after ``LOCK_TIMEOUT``; names the folder of ``path``.
     """
+    deadline = time.monotonic() + LOCK_TIMEOUT
     with open(path, "a+") as file:
-        if wait:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        elif not _lock_before_timeout(file):
-            raise RuntimeError(f"another process is using {os.path.dirname(path)}: wait for it or stop it")
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    folder = os.path.dirname(path)
+                    raise RuntimeError(f"another process is using {folder}: wait for it or stop it") from None
+                time.sleep(0.1)
         try:
             yield file
         finally:
             file.flush()
             fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: forked processes keep the file open
-
-
-def _lock_before_timeout(file: TextIO) -> bool:
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.1)

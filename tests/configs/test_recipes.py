@@ -7,7 +7,7 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from helpers.builders import own_images
 
-from wsd_distill.data.datasets import get_dataset_info, list_datasets
+from wsd_distill.data.datasets import get_dataset_info
 from wsd_distill.distillation import FitNetsHint
 from wsd_distill.engine import ReduceLROnPlateauHook, resolve_schedule
 from wsd_distill.proposals.generators import DetectorProposer, EdgeBoxes
@@ -66,8 +66,7 @@ def test_all_recipes_are_there():
 
 def test_every_built_in_dataset_has_a_recipe_and_registered_splits():
     names = {"coco_2014", "coco_2017", "nus_wide", "voc_2007", "voc_2012", "voc5", "coco3k", "digit_scenes"}
-    assert names <= set(list_datasets())
-    for name in names:
+    for name in names:  # a name that is not registered raises
         assert get_dataset_info(name).recipe in DATASETS
 
 

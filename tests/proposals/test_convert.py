@@ -85,10 +85,10 @@ def test_missing_images_follow_the_policy_and_extra_ones_are_counted(tmp_path, c
 @pytest.mark.parametrize(
     "boxes, scores, message",
     [
-        ([[0, 0, 1, 1]], [np.nan], r"p\.pkl: image '9' has scores that are not finite"),
-        ([[0, 0, np.inf, 1]], [1], r"p\.pkl: image '9' has boxes that are not finite"),
-        ([[2, 0, 1, 1]], [1], r"p\.pkl: image '9' has boxes with x2 < x1 or y2 < y1"),
-        ([[0, 0, 1, 1]], [1, 2], r"p\.pkl: image '9' has 1 boxes and scores of shape \(2,\)"),
+        ([[0, 0, 1, 1]], [np.nan], r"p\.pkl: image '9': scores are not finite"),
+        ([[0, 0, np.inf, 1]], [1], r"p\.pkl: image '9': boxes are not finite"),
+        ([[2, 0, 1, 1]], [1], r"p\.pkl: image '9': boxes are not .* with x2 >= x1 and y2 >= y1: check the columns"),
+        ([[0, 0, 1, 1]], [1, 2], r"p\.pkl: image '9': boxes \(1, 4\) and scores \(2,\) are not \(R, 4\) and \(R,\)"),
     ],
 )
 def test_invalid_boxes_raise_and_leave_no_file(tmp_path, boxes, scores, message):
@@ -101,7 +101,7 @@ def test_invalid_boxes_raise_and_leave_no_file(tmp_path, boxes, scores, message)
 
 
 def test_duplicate_names_raise():
-    with pytest.raises(ValueError, match=r"p\.pkl: duplicate image '7'"):
+    with pytest.raises(ValueError, match=r"p\.pkl: image '7' is listed twice"):
         ProposalFile("p.pkl", [6, 7, "7"], lambda position: None)
     duplicates = [*RECORDS, {**RECORDS[0], "image_id": 11, "file_name": "more/ten.png"}]
     names = {"ten": BOXES["10"], "nine": BOXES["9"], "hundred": BOXES["100"]}

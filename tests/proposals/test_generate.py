@@ -2,9 +2,11 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 
 # isort: split
 import fcntl
+import io
 import logging
 import multiprocessing
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from PIL import Image
 from wsd_distill.data.build import DatasetWithProposals
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from wsd_distill.proposals import sharding
-from wsd_distill.proposals.generate import generate
+from wsd_distill.proposals.generate import generate, progress_bar
 from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
 SIZE = {"height": 20, "width": 30}
@@ -209,7 +211,7 @@ def test_failure_of_every_image_raises_and_leaves_nothing(tmp_path):
         ([{"image_id": 7, "file_name": "7.png", "width": 3}], r"image 7: its .* lacks \['height'\]"),
         ([{"image_id": 7}], r"image 7: its .* lacks \['file_name'\]"),
         ([{"file_name": "7.png", **SIZE}], r"image 7\.png: its dataset dict lacks \['image_id'\]"),
-        ([*dataset(2), {"image_id": "1", "file_name": "b.png", **SIZE}], "duplicate image id '1'"),
+        ([*dataset(2), {"image_id": "1", "file_name": "b.png", **SIZE}], "d: image '1' is listed twice"),
     ],
 )
 def test_invalid_dataset_dicts_raise(tmp_path, dicts, message):
@@ -301,3 +303,34 @@ def test_two_worker_processes_give_the_same_store(tmp_path, images):
         for one, two in zip(stores[0][image_id], stores[1][image_id]):
             np.testing.assert_array_equal(one, two)
     assert multiprocessing.active_children() == []
+
+
+def test_progress_in_log_lines_at_intervals(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with caplog.at_level(logging.INFO), progress_bar(10, 2, seconds=0) as bar:
+        bar.update(3)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("proposals: 2 of 10 images, ")
+    assert lines[1].startswith("proposals: 5 of 10 images, ")
+    assert "images/s" in lines[1] and lines[1].endswith(" left")
+    assert sys.stderr.getvalue() == ""  # nothing is redrawn
+
+    now = [0.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    caplog.clear()
+    with caplog.at_level(logging.INFO), progress_bar(1000, 0, seconds=60) as bar:
+        for _ in range(999):  # one image a second
+            now[0] += 1
+            bar.update(1)
+    counts = [int(record.getMessage().split()[1]) for record in caplog.records]
+    assert counts == [*range(0, 999, 60), 999]  # and at the end
+
+
+def test_progress_bar_on_a_terminal(monkeypatch, caplog):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with caplog.at_level(logging.INFO), progress_bar(10, 0) as bar:
+        bar.update(10)
+    assert "10/10" in terminal.getvalue()
+    assert caplog.records == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch.utils.data
@@ -23,8 +24,7 @@ logger = logging.getLogger(__name__)
 class DatasetWithProposals(torch.utils.data.Dataset):
     """Dataset dicts with their proposals, best first, under Detectron2's keys.
 
-    Raises:
-        KeyError: an image is not in the store.
+    An image that is not in the store raises a KeyError.
     """
 
     def __init__(self, dicts: list[DatasetDict], store: ProposalStore) -> None:
@@ -42,11 +42,7 @@ class DatasetWithProposals(torch.utils.data.Dataset):
 
 
 def get_dataset_dicts(name: str, subsample: int | None = None) -> list[DatasetDict]:
-    """Load the dataset dicts of a registered dataset.
-
-    Args:
-        name: registered name.
-        subsample: number of images to take, evenly spaced over the dataset; None takes all.
+    """Load a registered dataset, or ``subsample`` of its images, evenly spaced.
 
     Raises:
         KeyError: unknown name; lists the registered ones.
@@ -66,7 +62,7 @@ def get_dataset_dicts(name: str, subsample: int | None = None) -> list[DatasetDi
 def build_train_loader(
     dataset: str,
     *,
-    mapper: Callable[[DatasetDict], dict],
+    mapper: Callable[[DatasetDict], Any],
     total_batch_size: int,
     proposals: str | None = None,
     num_workers: int = 0,
@@ -84,9 +80,8 @@ def build_train_loader(
         num_workers: loader processes per rank.
         max_corrupt_images: number of unreadable images tolerated per worker; one more raises ImageError.
     """
-    records = _build_records(get_dataset_dicts(dataset), dataset, proposals)
     return build_detection_train_loader(
-        SkipCorruptImages(records, mapper, max_corrupt_images),
+        SkipCorruptImages(_load_records(dataset, proposals), mapper, max_corrupt_images),
         mapper=None,
         total_batch_size=total_batch_size,
         aspect_ratio_grouping=False,
@@ -97,7 +92,7 @@ def build_train_loader(
 def build_test_loader(
     dataset: str,
     *,
-    mapper: Callable[[DatasetDict], dict],
+    mapper: Callable[[DatasetDict], Any],
     batch_size: int = 1,
     proposals: str | None = None,
     num_workers: int = 0,
@@ -109,14 +104,10 @@ def build_test_loader(
     ImageError: skipping it would change the results.
 
     Args:
-        dataset: registered name.
-        mapper: maps a dataset dict to a model input.
         batch_size: images per batch and rank.
-        proposals: path of the dataset's proposal store; None loads no proposals.
-        num_workers: loader processes per rank.
-        subsample: as in :func:`get_dataset_dicts`.
+        subsample: as in :func:`get_dataset_dicts`; other arguments as in :func:`build_train_loader`.
     """
-    records = _build_records(get_dataset_dicts(dataset, subsample), dataset, proposals)
+    records = _load_records(dataset, proposals, subsample)
     return torch.utils.data.DataLoader(
         MapDataset(records, mapper),
         batch_size=batch_size,
@@ -129,42 +120,35 @@ def build_test_loader(
 class SkipCorruptImages(torch.utils.data.Dataset):
     """Apply a mapper; replace images that cannot be read by random ones.
 
-    Detectron2's MapDataset has this too, for mappers that return None, but fails from Python 3.11 on.
-
-    Raises:
-        ImageError: more than ``max_corrupt_images`` files cannot be read.
+    Detectron2's MapDataset has this too, for mappers that return None, but fails from Python 3.11 on. More than
+    ``max_corrupt_images`` such files raise an ImageError.
     """
 
     def __init__(self, records: DatasetFromList | DatasetWithProposals, mapper: Callable, max_corrupt_images: int):
-        self.records = records
-        self.mapper = mapper
-        self.max_corrupt_images = max_corrupt_images
+        self.records, self.mapper, self.max_corrupt_images = records, mapper, max_corrupt_images
         self.corrupt_files: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> Any:
         while True:
             try:
                 return self.mapper(self.records[index])
             except ImageError as error:
-                self._count(error)
+                if error.file_name not in self.corrupt_files:
+                    self.corrupt_files.add(error.file_name)
+                    if len(self.corrupt_files) > min(self.max_corrupt_images, len(self) - 1):
+                        raise
+                    count = f"{len(self.corrupt_files)} of at most {self.max_corrupt_images} in this process"
+                    logger.warning("skipped in training, %s: %s", count, error)
                 index = np.random.randint(len(self))
 
-    def _count(self, error: ImageError) -> None:
-        if error.file_name in self.corrupt_files:
-            return
-        self.corrupt_files.add(error.file_name)
-        if len(self.corrupt_files) > min(self.max_corrupt_images, len(self) - 1):
-            raise error
-        count = f"{len(self.corrupt_files)} of at most {self.max_corrupt_images} in this process"
-        logger.warning("skipped in training, %s: %s", count, error)
 
-
-def _build_records(
-    dicts: list[DatasetDict], name: str, proposals: str | None
+def _load_records(
+    name: str, proposals: str | None, subsample: int | None = None
 ) -> DatasetFromList | DatasetWithProposals:
+    dicts = get_dataset_dicts(name, subsample)
     if proposals is None:
         return DatasetFromList(dicts, copy=False)
     return DatasetWithProposals(dicts, ProposalStore(proposals, dataset_name=get_source_dataset(name)))

@@ -24,7 +24,7 @@ _IMAGES_PER_JOB = 64
 
 
 def check_datasets(names: list[str], num_workers: int) -> list[str]:
-    """Log a summary of each dataset and return the errors found.
+    """Log a summary of each dataset and return one sentence per error.
 
     Errors are: a dataset that cannot be loaded or has an unexpected number of images, a duplicate image id, a label
     out of range, an image file that is missing, unreadable or of another size than its dataset dict, and an image file
@@ -33,9 +33,6 @@ def check_datasets(names: list[str], num_workers: int) -> list[str]:
     Args:
         names: registered datasets.
         num_workers: processes that read images; 0 reads them in this one.
-
-    Returns:
-        One sentence per error.
     """
     errors: list[str] = []
     first_seen: dict[bytes, tuple[str, str]] = {}  # hash of a file -> dataset and path where it was first seen
@@ -60,14 +57,12 @@ def describe(name: str, records: list[DatasetDict]) -> str:
     positive = Counter(k for record in records for k in record["labels"])
     ignored = Counter(k for record in records for k in record.get("ignore_labels", []))
     rows = [(k, label, positive[k], ignored[k]) for k, label in enumerate(classes)]
-    return "\n".join(
-        [
-            f"{name}: {len(records)} images, {sum(counts)} labels",
-            f"labels per image: min {min(counts)}, mean {np.mean(counts):.2f}, max {max(counts)}; "
-            f"{sum(not count for count in counts)} images have none",
-            f"hash of the split: {split_hash(records, classes)}",
-            tabulate(rows, headers=["index", "class", "images", "ignored in"], tablefmt="pipe"),
-        ]
+    table = tabulate(rows, headers=["index", "class", "images", "ignored in"], tablefmt="pipe")
+    return (
+        f"{name}: {len(records)} images, {sum(counts)} labels\n"
+        f"labels per image: min {min(counts)}, mean {np.mean(counts):.2f}, max {max(counts)}; "
+        f"{counts.count(0)} images have none\n"
+        f"hash of the split: {split_hash(records, classes)}\n{table}"
     )
 
 
@@ -80,12 +75,11 @@ def split_hash(records: list[DatasetDict], classes: list[str]) -> str:
 def check_records(name: str, records: list[DatasetDict]) -> list[str]:
     """Return the errors that can be found without reading any image."""
     metadata = MetadataCatalog.get(name)
-    errors, expected = [], metadata.get("expected_images")
-    if expected is not None and len(records) != expected:
+    errors, expected, num_classes = [], metadata.get("expected_images"), len(metadata.thing_classes)
+    if expected not in (None, len(records)):
         errors.append(f"{name}: {len(records)} images, expected {expected}")
     ids = Counter(str(record["image_id"]) for record in records)
     errors += [f"{name}: {count} images have the id '{image_id}'" for image_id, count in ids.items() if count > 1]
-    num_classes = len(metadata.thing_classes)
     for record in records:
         invalid = [k for k in [*record["labels"], *record.get("ignore_labels", [])] if not 0 <= k < num_classes]
         if invalid:
@@ -94,19 +88,16 @@ def check_records(name: str, records: list[DatasetDict]) -> list[str]:
 
 
 def read_images(records: list[DatasetDict], num_workers: int) -> tuple[dict[str, bytes], list[str]]:
-    """Decode every image, with a progress bar.
-
-    Returns:
-        Hashes of the valid files by path, and the errors of the others.
-    """
-    hashes, errors = {}, []
+    """Decode every image; return hashes of the valid files by path, and the errors of the others."""
+    hashes: dict[str, bytes] = {}
+    errors: list[str] = []
     jobs = [(records[i : i + _IMAGES_PER_JOB],) for i in range(0, len(records), _IMAGES_PER_JOB)]
-    with tqdm(total=len(records), unit="image", desc="reading") as progress:
-        with closing(run_jobs(_read_batch, jobs, num_workers)) as finished:  # stops the workers on Ctrl-C
-            for batch_hashes, batch_errors in finished:
-                hashes.update(batch_hashes)
-                errors += batch_errors
-                progress.update(len(batch_hashes) + len(batch_errors))
+    finished = closing(run_jobs(_read_batch, jobs, num_workers))  # stops the workers on Ctrl-C
+    with finished as batches, tqdm(total=len(records), unit="image", desc="reading") as progress:
+        for batch_hashes, batch_errors in batches:
+            hashes.update(batch_hashes)
+            errors += batch_errors
+            progress.update(len(batch_hashes) + len(batch_errors))
     return hashes, sorted(errors)
 
 
@@ -123,8 +114,8 @@ def _read_batch(records: list[DatasetDict]) -> tuple[dict[str, bytes], list[str]
             missing = isinstance(cause, FileNotFoundError)
             errors.append(f"{name} is missing" if missing else f"{name} is unreadable: {type(cause).__name__}: {cause}")
             continue
-        height, width = image.shape
         if "height" in record and image.shape != (record["height"], record["width"]):
+            height, width = image.shape
             errors.append(f"{name} is {width} x {height}, expected {record['width']} x {record['height']}")
         else:
             hashes[name] = image.digest
@@ -132,10 +123,7 @@ def _read_batch(records: list[DatasetDict]) -> tuple[dict[str, bytes], list[str]
 
 
 def _find_duplicates(name: str, hashes: dict[str, bytes], first_seen: dict[bytes, tuple[str, str]]) -> list[str]:
-    """Return an error for each image of an earlier dataset; log copies in this one.
-
-    Adds the new images to ``first_seen``.
-    """
+    """Return an error per image of an earlier dataset, log copies, and extend ``first_seen``."""
     errors, copies = [], 0
     for path, digest in hashes.items():
         first_dataset, first_path = first_seen.setdefault(digest, (name, path))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import cv2
 import numpy as np
@@ -135,11 +135,10 @@ def _orientation(header: Image.Image) -> int:
 def _decode_with_opencv(data: bytes, reduction: int) -> np.ndarray | None:
     """Return None if OpenCV cannot decode the file."""
     flags = JPEG_REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
+    with suppress(cv2.error):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return None
 
 
 def _decode_with_pillow(data: bytes, reduction: int) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -14,9 +15,12 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.logger import log_first_n
 
 from .image import ImageFile, resize_to_square
-from .types import DatasetDict, MappedImage, View
+from .types import DatasetDict, MappedImage, Proposals, View
+
+_IMAGE_KEYS = ("file_name", "image_id", "height", "width")
 
 
+@dataclass
 class MultiLabelMapper:
     """Read an image, resize it to a square and return it with its labels.
 
@@ -47,48 +51,36 @@ class MultiLabelMapper:
             is out of range, or ``teacher_sizes`` is set and there are no proposals.
     """
 
-    def __init__(
-        self,
-        *,
-        is_train: bool,
-        num_classes: int,
-        sizes: list[int],
-        image_format: str = "RGB",
-        flip_prob: float = 0.5,
-        num_proposals: int = 500,
-        teacher_sizes: list[int] | None = None,
-        teacher_cached: bool = False,
-        fast_decode: bool = True,
-        tta: bool = False,
-    ):
-        if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"image_format is {image_format!r}: use 'RGB' or 'BGR'")
-        self.is_train = is_train
-        self.num_classes = num_classes
-        self.sizes = list(sizes)
-        self.image_format = image_format
-        self.flip_prob = flip_prob
-        self.num_proposals = num_proposals
-        self.teacher_sizes = list(teacher_sizes) if teacher_sizes else None
-        self.teacher_cached = teacher_cached
-        self.fast_decode = fast_decode
-        self.tta = tta
+    is_train: bool
+    num_classes: int
+    sizes: Sequence[int]
+    image_format: str = "RGB"
+    flip_prob: float = 0.5
+    num_proposals: int = 500
+    teacher_sizes: Sequence[int] | None = None
+    teacher_cached: bool = False
+    fast_decode: bool = True
+    tta: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_format not in ("RGB", "BGR"):
+            raise ValueError(f"image_format is {self.image_format!r}: use 'RGB' or 'BGR'")
+        self.sizes, self.teacher_sizes = list(self.sizes), list(self.teacher_sizes or [])  # configs pass a ListConfig
 
     def __call__(self, dataset_dict: DatasetDict) -> MappedImage:
-        copied_keys = ("file_name", "image_id", "height", "width")
-        output: dict[str, Any] = {key: copy.copy(value) for key, value in dataset_dict.items() if key in copied_keys}
+        output: dict[str, Any] = {key: value for key, value in dataset_dict.items() if key in _IMAGE_KEYS}
         file = ImageFile(dataset_dict["file_name"])
         utils.check_image_size(output, file)
         flip = bool(self.is_train and np.random.rand() < self.flip_prob)
-        boxes_and_scores = self._select_proposals(dataset_dict, file.shape)
-        output.update(self._make_view(file, boxes_and_scores, self._choose_size(self.sizes), flip))
+        proposals = self._select_proposals(dataset_dict, file.shape)
+        output.update(self._make_view(file, proposals, self._choose_size(self.sizes), flip))
         if self.teacher_sizes:
             size = self._choose_size(self.teacher_sizes)
-            view = self._make_view(file, boxes_and_scores, size, flip, with_image=not self.teacher_cached)
+            view = self._make_view(file, proposals, size, flip, with_image=not self.teacher_cached)
             output["teacher"] = {**view, "image_id": output["image_id"]}
         if self.tta and not self.is_train:
             flips = (False, True) if self.flip_prob else (False,)
-            output["views"] = [self._make_view(file, boxes_and_scores, s, f) for s in self.sizes for f in flips]
+            output["views"] = [self._make_view(file, proposals, s, f) for s in self.sizes for f in flips]
         output["labels"] = self._encode_labels(dataset_dict)
         return cast(MappedImage, output)
 
@@ -103,29 +95,28 @@ class MultiLabelMapper:
         labels[positive] = 1
         return labels
 
-    def _select_proposals(self, dataset_dict: DatasetDict, image_size: tuple[int, int]) -> tuple | None:
-        """Return boxes (num_proposals, 4) and scores of the original image, or None."""
+    def _select_proposals(self, dataset_dict: DatasetDict, image_size: tuple[int, int]) -> Proposals | None:
         if "proposal_boxes" not in dataset_dict:
             if self.teacher_sizes:
                 file = dataset_dict["file_name"]
                 raise ValueError(f"{file}: no proposals for the teacher, set dataloader.train.proposals")
             return None
-        mode = dataset_dict["proposal_bbox_mode"]
-        boxes = BoxMode.convert(dataset_dict["proposal_boxes"], mode, BoxMode.XYXY_ABS)
+        boxes = dataset_dict["proposal_boxes"]
+        boxes = BoxMode.convert(boxes, dataset_dict["proposal_bbox_mode"], BoxMode.XYXY_ABS)
         scores = dataset_dict["proposal_objectness_logits"]
         return top_proposals(boxes, scores, self.num_proposals, image_size, dataset_dict["file_name"])
 
-    def _choose_size(self, sizes: list[int]) -> int:
+    def _choose_size(self, sizes: Sequence[int]) -> int:
         return int(np.random.choice(sizes)) if self.is_train else sizes[0]
 
     def _make_view(
-        self, file: ImageFile, boxes_and_scores: tuple | None, size: int, flip: bool, with_image: bool = True
+        self, file: ImageFile, proposals: Proposals | None, size: int, flip: bool, with_image: bool = True
     ) -> View:
         view: View = {"flip": flip}
         if with_image:
             view["image"] = self._read_pixels(file, size, flip)
-        if boxes_and_scores is not None:
-            boxes, scores = boxes_and_scores
+        if proposals is not None:
+            boxes, scores = proposals
             steps: list[T.Transform] = [T.ResizeTransform(*file.shape, size, size)]
             if flip:
                 steps.append(T.HFlipTransform(size))
@@ -150,7 +141,7 @@ class MultiLabelMapper:
 
 def top_proposals(
     boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], image_name: str
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Proposals:
     """Select the best proposals of an image, padded by repeating from the top.
 
     An image without proposals gets the whole image with score 1, and the first such image is logged.
@@ -158,7 +149,6 @@ def top_proposals(
     Args:
         boxes: (R, 4) XYXY_ABS, best first.
         scores: (R,).
-        num_proposals: number of proposals to return.
         image_size: (height, width).
         image_name: for the log.
 

@@ -16,15 +16,15 @@ import os
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..io import atomic_write
-from .root import datasets_root
+from ..io import atomic_write, datasets_root
+from .types import Proposals
 
 FORMAT_VERSION = 2
 _METADATA_KEY = b"wsd_distill.proposals"
@@ -61,18 +61,19 @@ class StoreMetadata:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
-        """Serialize for the schema of a store."""
         return json.dumps({_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> StoreMetadata:
-        """Inverse of :meth:`to_json`."""
         names = {key: name for name, key in _JSON_KEYS.items()}
         return cls(**{names.get(key, key): value for key, value in json.loads(text).items()})
 
 
-class ProposalStore:
-    """Read access to a proposal store; safe in threads and forks, pickled as a path.
+class ProposalStore(Mapping[str, Proposals]):
+    """Mapping from image ids to proposals; safe in threads and forks, pickled as a path.
+
+    Proposals are boxes (R, 4) float32 XYXY_ABS and scores (R,) float32, descending; R may be 0. The arrays are
+    writable. Integer ids are converted to strings; iteration is in their order. A missing image raises a KeyError.
 
     Args:
         path: file written by :class:`ProposalStoreWriter`.
@@ -103,53 +104,32 @@ class ProposalStore:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __contains__(self, image_id: object) -> bool:
-        return self._find(str(image_id)) is not None
-
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the image ids in file order."""
         return iter(self._ids)
 
-    def __getitem__(self, image_id: int | str) -> tuple[np.ndarray, np.ndarray]:
-        """Read the proposals of an image.
-
-        Returns:
-            Boxes (R, 4) float32 XYXY_ABS and scores (R,) float32, descending; R may be 0. The arrays are writable.
-
-        Raises:
-            KeyError: the image is not in the store.
-        """
+    def __getitem__(self, image_id: int | str) -> Proposals:
         return self.read_row(self.row_index(image_id))
 
     def row_index(self, image_id: int | str) -> int:
         """Return the row of an image; raise KeyError if it is not in the store."""
-        row = self._find(str(image_id))
-        if row is None:
+        row = bisect_left(self._ids, str(image_id))
+        if row == len(self._ids) or self._ids[row] != str(image_id):
+            tools = _describe_tools(self.metadata.dataset_name)
             raise KeyError(
-                f"no proposals for image '{image_id}' in {self.path}: create the store again (--overwrite) with "
-                f"{_describe_tools(self.metadata.dataset_name)}"
+                f"no proposals for image '{image_id}' in {self.path}: create the store again (--overwrite) with {tools}"
             )
         return row
 
-    def read_row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read boxes and scores of a row, as ``__getitem__`` returns them."""
+    def read_row(self, row: int) -> Proposals:
+        """Read the proposals of a row."""
         count, offset = self._rows[row].tolist()
         table = np.empty((count, 5), np.float32)
         if os.preadv(self._file, [table.data], offset) != table.nbytes:
             raise ValueError(f"{self.path} was truncated while open: create it again")
         return table[:, :4], table[:, 4]
 
-    def items(self) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-        """Iterate over ``(image_id, (boxes, scores))`` in file order."""
-        for row, image_id in enumerate(self._ids):
-            yield image_id, self.read_row(row)
 
-    def _find(self, image_id: str) -> int | None:
-        row = bisect_left(self._ids, image_id)
-        return row if row < len(self._ids) and self._ids[row] == image_id else None
-
-
-class ProposalStoreWriter:
+class ProposalStoreWriter(AbstractContextManager):
     """Context manager that writes a proposal store image by image.
 
     Memory holds at most ``metadata.chunk_rows`` images; ``path`` appears when the block ends without an error.
@@ -160,23 +140,20 @@ class ProposalStoreWriter:
         self.metadata = metadata
         self._rows: list[tuple[str, np.ndarray]] = []
         self._last_id: str | None = None
+        self._context = self._open()
+
+    @contextmanager
+    def _open(self) -> Iterator[ProposalStoreWriter]:
+        self._schema = _COLUMNS.with_metadata({_METADATA_KEY: self.metadata.to_json()})
+        with atomic_write(self.path) as tmp_path, pa.ipc.new_file(str(tmp_path), self._schema) as self._writer:
+            yield self
+            self._flush()
 
     def __enter__(self) -> ProposalStoreWriter:
-        self._schema = _COLUMNS.with_metadata({_METADATA_KEY: self.metadata.to_json()})
-        with ExitStack() as stack:
-            file = stack.enter_context(open(stack.enter_context(atomic_write(self.path)), "wb"))
-            self._writer = pa.ipc.new_file(file, self._schema)
-            stack.push(self._finish)
-            self._stack = stack.pop_all()
-        return self
+        return self._context.__enter__()
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def _finish(self, error_type: type | None, *_: object) -> None:
-        if error_type is None:
-            self._flush()
-            self._writer.close()
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._context.__exit__(*error)
 
     def write(self, image_id: int | str, boxes: np.ndarray, scores: np.ndarray) -> None:
         """Add an image; images must come in ascending order of ``str(image_id)``.
@@ -189,14 +166,17 @@ class ProposalStoreWriter:
         Raises:
             ValueError: wrong shape or order, or invalid boxes or scores; names the image.
         """
-        image_id = str(image_id)
-        if self._last_id is not None and image_id <= self._last_id:
-            raise ValueError(
-                f"{self.path}: image '{image_id}' comes after '{self._last_id}'; "
-                "ids have to be unique and ascending as strings"
-            )
-        self._rows.append((image_id, _sort_and_check(image_id, boxes, scores)))
-        self._last_id = image_id
+        name = str(image_id)
+        if self._last_id is not None and name <= self._last_id:
+            order = "ids have to be unique and ascending as strings"
+            raise ValueError(f"{self.path}: image '{name}' comes after '{self._last_id}'; {order}")
+        boxes, scores = np.asarray(boxes, dtype=np.float32), np.asarray(scores, dtype=np.float32)
+        if boxes.size == scores.size == 0:
+            boxes, scores = boxes.reshape(0, 4), scores.reshape(0)
+        check_boxes(f"image '{name}'", boxes, scores)
+        best_first = np.argsort(-scores, kind="stable")  # equal scores keep their order
+        self._rows.append((name, np.column_stack([boxes, scores])[best_first]))
+        self._last_id = name
         if len(self._rows) == self.metadata.chunk_rows:
             self._flush()
 
@@ -218,56 +198,60 @@ def _describe_tools(dataset_name: str | None) -> str:
 
 
 def _read_index(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:
-    """Read ids, rows (see ``_read_rows``) and metadata of an open file."""
+    """Read an open file.
+
+    Returns:
+        Ids (N), number of proposals and byte offset of each row, (N, 2) int64, and metadata.
+    """
     try:
         content = pa.py_buffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # pa.memory_map would read ahead
         reader = pa.ipc.open_file(content)
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
     except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} is truncated or not an Arrow file ({error}): delete it and create it again"
-        ) from error
+        raise ValueError(f"{path} is truncated or not an Arrow file ({error}): delete and create it again") from error
     schema_metadata: Mapping = reader.schema.metadata or {}
     if _METADATA_KEY not in schema_metadata:
         raise ValueError(f"{path} is an Arrow file but not a proposal store: create one with {_describe_tools(None)}")
     version = json.loads(schema_metadata[_METADATA_KEY])["format_version"]
     if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version}, expected {FORMAT_VERSION}: create it again with "
-            "tools/generate_proposals.py"
-        )
-    return *_read_rows(batches, content.address), StoreMetadata.from_json(schema_metadata[_METADATA_KEY])
-
-
-def _read_rows(batches: list[pa.RecordBatch], address: int) -> tuple[list[str], np.ndarray]:
-    """Return ids, and (N, 2) int64: number of proposals and byte offset in the file.
-
-    ``address`` is the memory address of the mapped file.
-    """
-    ids, rows = [], [np.zeros((0, 2), np.int64)]
+        raise ValueError(f"{path} has format version {version}, expected {FORMAT_VERSION}: create it again")
+    ids: list[str] = []
+    rows = [np.zeros((0, 2), np.int64)]
     for batch in batches:
         names, proposals = batch.columns
         begins = proposals.offsets.to_numpy().astype(np.int64)
-        rows.append(np.stack([np.diff(begins), _byte_offset(proposals, address) + 20 * begins[:-1]], axis=1))
+        values = proposals.values.values  # all floats of the batch; without a buffer if there are none
+        first = values.buffers()[1].address - content.address if len(values) else 0
+        rows.append(np.stack([np.diff(begins), first + 20 * begins[:-1]], axis=1))
         ids += names.to_pylist()
-    return ids, np.concatenate(rows)
+    return ids, np.concatenate(rows), StoreMetadata.from_json(schema_metadata[_METADATA_KEY])
 
 
-def _byte_offset(proposals: pa.ListArray, address: int) -> int:
-    """Return the offset of the first value in the file; 0 if there are no values."""
-    floats = proposals.values.values
-    return floats.buffers()[1].address - address if len(floats) else 0
-
-
-def _sort_and_check(image_id: str, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return (R, 5) float32, box and score, best first; equal scores keep their order."""
-    boxes, scores = np.asarray(boxes, dtype=np.float32), np.asarray(scores, dtype=np.float32)
-    if boxes.size == 0 and scores.size == 0:
-        return np.zeros((0, 5), np.float32)
+def check_boxes(location: str, boxes: np.ndarray, scores: np.ndarray) -> None:
+    """Raise ValueError unless boxes (R, 4) are XYXY_ABS, and they and scores (R,) are finite."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(f"image '{image_id}': boxes {boxes.shape} and scores {scores.shape} are not (R, 4) and (R,)")
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise ValueError(f"image '{image_id}': boxes or scores are not finite")
+        raise ValueError(f"{location}: boxes {boxes.shape} and scores {scores.shape} are not (R, 4) and (R,)")
+    for name, values in (("boxes", boxes), ("scores", scores)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{location}: {name} are not finite")
     if (boxes[:, 2:] < boxes[:, :2]).any():
-        raise ValueError(f"image '{image_id}': boxes are not (x1, y1, x2, y2) with x2 >= x1 and y2 >= y1")
-    return np.column_stack([boxes, scores])[np.argsort(-scores, kind="stable")]
+        raise ValueError(f"{location}: boxes are not (x1, y1, x2, y2) with x2 >= x1 and y2 >= y1: check the columns")
+
+
+def clip_boxes(
+    boxes: np.ndarray, scores: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Clip boxes to their image and drop those without area.
+
+    Args:
+        boxes: (R, 4) XYXY_ABS.
+        scores: (R,).
+        height, width: of the image, in pixels.
+
+    Returns:
+        The remaining boxes and scores in the same order, the number of boxes clipped, and the number dropped.
+    """
+    inside = boxes.clip(0, np.array([width, height, width, height], dtype=boxes.dtype))
+    kept = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+    clipped = int((kept & (inside != boxes).any(axis=1)).sum())
+    return inside[kept], scores[kept], clipped, len(boxes) - int(kept.sum())

@@ -1,4 +1,4 @@
-"""What a dataset dict holds, and what the mapper makes of it."""
+"""Types of dataset dicts, proposals and the outputs of the mapper."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, TypedDict
 import numpy as np
 from detectron2.structures import BoxMode, Instances
 from torch import Tensor
+
+Proposals = tuple[np.ndarray, np.ndarray]  # boxes (R, 4) and scores (R,)
 
 
 class _Annotation(TypedDict):

@@ -10,10 +10,9 @@ from functools import partial
 import numpy as np
 
 from ..data.image import ImageFile
-from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
-from ..data.types import DatasetDict
+from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata, check_boxes, clip_boxes
+from ..data.types import DatasetDict, Proposals
 from ..io import atomic_write
-from .clipping import BoxCounts, clip_boxes
 from .formats import coco_results, detectron2_pickle, mat_files
 from .formats.proposal_file import ProposalFile, Row, Rows, guess_format
 
@@ -26,13 +25,13 @@ class Converter:
     """Match the proposals of a file to the images of a dataset, check and clip them.
 
     Images of the file that are not in the dataset are left out. Boxes are clipped to their image; those without area
-    are dropped. All of this is counted and logged.
+    are dropped. Everything is counted and logged.
 
     Args:
         source: proposals read by :func:`read_proposals`.
         dataset_dicts: images; sizes are read from the image files if the dataset dicts have none.
-        missing: what to do with images that are not in the file: raise an error ("error"), use the whole image with
-            score 1 ("whole-image"), or use no box ("empty").
+        missing: for images that are not in the file: raise an error ("error"), use the whole image with score 1
+            ("whole-image"), or use no box ("empty").
         top: number of best proposals to keep per image; None: all.
         sigmoid: convert scores from logits to probabilities.
 
@@ -55,12 +54,11 @@ class Converter:
         self._missing = {str(r["image_id"]) for r in self._records if source.image_name(r) not in source}
         self._use_whole_image = missing == "whole-image"
         if self._missing:
-            images = f"{_format_names(self._missing)} of the dataset's {len(self._records)}"
-            text = f"{source.path} has no proposals for {images}"
+            examples = ", ".join(f"'{name}'" for name in sorted(self._missing)[:3])
+            images = f"{len(self._missing)} images ({examples}{', ...' if len(self._missing) > 3 else ''})"
+            text = f"{source.path} has no proposals for {images} of the dataset's {len(self._records)}"
             if missing == "error":
-                raise ValueError(
-                    f"{text}: check that it belongs to this dataset, or use --missing whole-image or empty"
-                )
+                raise ValueError(f"{text}: use the file of this dataset, or --missing whole-image or empty")
             logger.warning("%s: they get %s", text, "the whole image" if self._use_whole_image else "no box")
         extra = len(source) - len(self._records) + len(self._missing)
         if extra:
@@ -70,15 +68,17 @@ class Converter:
     def failures(self) -> dict[str, str]:
         """Images that get the whole image, for the metadata of a store."""
         reason = f"not in {os.path.basename(self.source.path)}"
-        return {name: reason for name in self._missing if self._use_whole_image}
+        return dict.fromkeys(self._missing, reason) if self._use_whole_image else {}
 
     def rows(self) -> Iterator[Row]:
         """Yield dataset dict, boxes and scores of every image, in the order of a store."""
         clipped = dropped = empty = total = 0
         lowest = np.inf
         for record in self._records:
-            boxes, scores, counts = self._convert(record)
-            clipped, dropped = clipped + counts.clipped, dropped + counts.dropped
+            size = (record["height"], record["width"]) if "height" in record else ImageFile(record["file_name"]).shape
+            boxes, scores, num_clipped, num_dropped = clip_boxes(*self._load(record, size), *size)
+            boxes, scores = boxes[: self.top], scores[: self.top]
+            clipped, dropped = clipped + num_clipped, dropped + num_dropped
             total, empty = total + len(boxes), empty + (len(boxes) == 0)
             lowest = min(lowest, scores.min(initial=np.inf))
             yield record, boxes, scores
@@ -98,42 +98,17 @@ class Converter:
                 files = f"{other['file_name']} and {record['file_name']}"
                 raise ValueError(f"two images of the dataset have the name '{name}': {files}")
 
-    def _convert(self, record: DatasetDict) -> tuple[np.ndarray, np.ndarray, BoxCounts]:
-        boxes: np.ndarray
-        scores: np.ndarray
-        height, width = _image_size(record)
+    def _load(self, record: DatasetDict, size: tuple[int, int]) -> Proposals:
+        """Return the proposals of an image of ``size`` (height, width), best first."""
         if str(record["image_id"]) in self._missing:
-            found = [[0, 0, width, height]] if self._use_whole_image else []
-            boxes = np.array(found, dtype=np.float32).reshape(-1, 4)
-            scores = np.ones(len(found), dtype=np.float32)
-        else:
-            name = self.source.image_name(record)
-            boxes, scores = self.source[name]
-            _check_boxes(f"{self.source.path}: image '{name}'", boxes, scores)
-            scores = 1 / (1 + np.exp(-scores)) if self.sigmoid else scores
+            found = [[0, 0, *size[::-1]]] if self._use_whole_image else []
+            return np.array(found, dtype=np.float32).reshape(-1, 4), np.ones(len(found), dtype=np.float32)
+        name = self.source.image_name(record)
+        boxes, scores = self.source[name]
+        check_boxes(f"{self.source.path}: image '{name}'", boxes, scores)
+        scores = 1 / (1 + np.exp(-scores)) if self.sigmoid else scores
         order = np.argsort(-scores, kind="stable")
-        boxes, scores, counts = clip_boxes(boxes[order], scores[order], height, width)
-        return boxes[: self.top], scores[: self.top], counts
-
-
-def _image_size(record: DatasetDict) -> tuple[int, int]:
-    """Return height and width, if necessary read from the image file."""
-    return (record["height"], record["width"]) if "height" in record else ImageFile(record["file_name"]).shape
-
-
-def _check_boxes(location: str, boxes: np.ndarray, scores: np.ndarray) -> None:
-    if scores.shape != boxes.shape[:1]:
-        raise ValueError(f"{location} has {len(boxes)} boxes and scores of shape {scores.shape}")
-    for name, values in (("boxes", boxes), ("scores", scores)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{location} has {name} that are not finite")
-    if (boxes[:, 2:] < boxes[:, :2]).any():
-        raise ValueError(f"{location} has boxes with x2 < x1 or y2 < y1: check the order of the columns")
-
-
-def _format_names(names: set[str]) -> str:
-    first = ", ".join(f"'{name}'" for name in sorted(names)[:3])
-    return f"{len(names)} images ({first}{', ...' if len(names) > 3 else ''})"
+        return boxes[order], scores[order]
 
 
 def read_proposals(
@@ -176,7 +151,7 @@ def write_proposals(
     file_format: str | None = None,
     box_format: str = mat_files.BOX_FORMATS[0],
 ) -> None:
-    """Write converted proposals atomically; arguments as :func:`read_proposals`."""
+    """Write converted proposals atomically; arguments as in :func:`read_proposals`."""
     file_format = file_format or guess_format(path)
     if file_format == "store":
         _write_store(path, converter, dataset_name)
@@ -192,9 +167,12 @@ def write_proposals(
 
 
 def _write_store(path: str, converter: Converter, dataset_name: str) -> None:
-    source = converter.source
-    parameters = {"file": os.path.basename(source.path), "scores": source.scores, "top": converter.top}
-    parameters["sigmoid"] = converter.sigmoid
+    parameters = {
+        "file": os.path.basename(converter.source.path),
+        "scores": converter.source.scores,
+        "top": converter.top,
+        "sigmoid": converter.sigmoid,
+    }
     metadata = StoreMetadata(dataset_name, "converted", parameters, failures=converter.failures)
     with ProposalStoreWriter(path, metadata) as writer:
         for record, boxes, scores in converter.rows():

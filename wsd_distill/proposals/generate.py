@@ -7,27 +7,31 @@ that folder.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+from tqdm import tqdm
 
+from ..data.datasets.readers import check_unique
 from ..data.image import read_rgb
-from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
+from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata, clip_boxes
 from ..data.types import DatasetDict
 from ..data.workers import raise_if_cancelled, run_jobs
-from .clipping import clip_boxes
 from .generators import Proposer
-from .progress import progress_bar
 from .recall import proposal_recall
 from .sharding import Shard, claim_shard, describe_mismatch, fingerprint, image_fingerprint, merge_when_complete
 
 logger = logging.getLogger(__name__)
+
+_LOG_LINE = "{desc}: {n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left"
 
 
 def generate(
@@ -44,8 +48,8 @@ def generate(
 ) -> ProposalStore | None:
     """Create or resume the proposal store ``output``, and log a summary.
 
-    Boxes are clipped to the image; those without area are dropped and counted. An image that cannot be read, or for
-    which the proposer fails or returns values that are not finite, gets no box, so that the mapper uses the whole
+    Boxes are clipped to the image; those without area are dropped and counted. If an image cannot be read, or the
+    proposer fails or returns values that are not finite, the image gets no box, so that the mapper uses the whole
     image; the log and the store's ``metadata.failures`` name it. An existing store of the same images (ids and a sample
     of the file sizes) and the same parameters is reused.
 
@@ -53,11 +57,8 @@ def generate(
         dataset_dicts: images; only ``image_id`` and ``file_name`` are required, ``height`` and ``width`` are checked if
             present, ``annotations`` are used for the summary.
         dataset_name: registered name, saved in the store.
-        proposer: computes the proposals.
-        output: path of the store.
         num_workers: number of processes; 0 runs in this one.
         shard: share of the work to do.
-        images_per_part: images per part.
         read_image: reads (H, W, 3) uint8 RGB from a file.
         overwrite: replace an existing store.
 
@@ -70,7 +71,7 @@ def generate(
         RuntimeError: every image failed, a worker was killed, or another process is processing the same shard.
     """
     output = os.fspath(output)
-    records = _sort_records(dataset_dicts)
+    records = _sort_records(dataset_dicts, dataset_name)
     metadata = StoreMetadata(
         dataset_name,
         proposer.name,
@@ -87,7 +88,7 @@ def generate(
         jobs = [
             (records[start : start + images_per_part], part, metadata, proposer, read_image)
             for number, (start, part) in enumerate(zip(starts, parts))
-            if folder_exists and shard.contains(number)
+            if folder_exists and number % shard.count == shard.number - 1
         ]
         _make_parts(jobs, num_workers if proposer.in_workers else 0)
         store = merge_when_complete(folder, parts, output, metadata, len(records))
@@ -96,28 +97,23 @@ def generate(
     return store
 
 
-def _sort_records(dataset_dicts: list[DatasetDict]) -> list[dict]:
+def _sort_records(dataset_dicts: list[DatasetDict], dataset_name: str) -> list[dict]:
     """Return the keys that workers need, in the order of the store."""
+    keys = ("image_id", "file_name", "height", "width")
     for record in dataset_dicts:
-        has_size = "height" in record or "width" in record
-        required = ("image_id", "file_name", *(("height", "width") if has_size else ()))
+        required = keys if "height" in record or "width" in record else keys[:2]
         missing = [key for key in required if key not in record]
         if missing:
             name = record.get("image_id", record.get("file_name"))
             raise ValueError(f"image {name}: its dataset dict lacks {missing}")
-    keys = ("image_id", "file_name", "height", "width")
+    check_unique((str(record["image_id"]) for record in dataset_dicts), dataset_name)
     records = [{key: value for key, value in record.items() if key in keys} for record in dataset_dicts]
-    records.sort(key=lambda record: str(record["image_id"]))
-    for before, after in zip(records, records[1:]):
-        if str(before["image_id"]) == str(after["image_id"]):
-            raise ValueError(f"duplicate image id '{after['image_id']}'")
-    return records
+    return sorted(records, key=lambda record: str(record["image_id"]))
 
 
 def _reuse_store(output: str, expected: dict) -> ProposalStore:
     store = ProposalStore(output)
-    mismatch = describe_mismatch(fingerprint(store.metadata, store), expected)
-    if mismatch:
+    if mismatch := describe_mismatch(fingerprint(store.metadata, store), expected):
         raise FileExistsError(f"{output} has other settings ({mismatch}): use --overwrite or another --output")
     logger.info("%s already exists, with %d images and these parameters: nothing to do", output, len(store))
     _log_failures(store)
@@ -131,26 +127,44 @@ def _make_parts(jobs: list[tuple], num_workers: int) -> None:
     missing = [job for job in jobs if not os.path.exists(job[1])]
     images, remaining = (sum(len(job[0]) for job in some) for some in (jobs, missing))
     started = time.perf_counter()
-    with progress_bar(images, images - remaining) as progress:
-        with closing(run_jobs(_make_part, missing, num_workers)) as finished:  # stops the workers on Ctrl-C
-            for count in finished:
-                progress.update(count)
+    finished = closing(run_jobs(_make_part, missing, num_workers))  # stops the workers on Ctrl-C
+    with finished as counts, progress_bar(images, images - remaining) as progress:
+        for count in counts:
+            progress.update(count)
     rate = remaining / (time.perf_counter() - started)
     logger.info("%d images, %d of them in this run, %.1f images/s", images, remaining, rate)
 
 
+class _LogLines(io.TextIOBase):
+    """Log each update of tqdm as a line."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            logger.info(line)
+        return len(text)
+
+
+def progress_bar(images: int, done: int, seconds: float = 60.0) -> tqdm:
+    """Show a bar on a terminal, otherwise a log line every ``seconds``."""
+    options: dict = {}
+    if not sys.stderr.isatty():
+        options = {"file": _LogLines(), "mininterval": seconds, "maxinterval": seconds, "bar_format": _LOG_LINE}
+    return tqdm(total=images, initial=done, unit=" images", desc="proposals", **options)
+
+
 def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:
-    rows, failures, dropped_boxes = [], {}, 0
+    rows: list[tuple[str, np.ndarray, np.ndarray]] = []
+    failures, dropped_boxes = {}, 0
     for record in records:
         raise_if_cancelled()
         image_id = str(record["image_id"])
         try:
             boxes, scores, dropped = _propose(record, proposer, read)
+            rows.append((image_id, boxes, scores))
+            dropped_boxes += dropped
         except Exception as error:  # one bad image must not stop the others
             failures[image_id] = f"{record['file_name']}: {type(error).__name__}: {error}"
-            boxes, scores, dropped = np.zeros((0, 4)), np.zeros(0), 0
-        rows.append((image_id, boxes, scores))
-        dropped_boxes += dropped
+            rows.append((image_id, np.zeros((0, 4)), np.zeros(0)))
     with ProposalStoreWriter(path, replace(metadata, failures=failures, dropped_boxes=dropped_boxes)) as writer:
         for row in rows:
             writer.write(*row)
@@ -162,13 +176,14 @@ def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarr
     image = read(record["file_name"])
     height, width = image.shape[:2]
     if "height" in record and (height, width) != (record["height"], record["width"]):
-        size = f"{record['width']} x {record['height']}"
-        raise ValueError(f"the image is {width} x {height}, its dataset dict has {size}")
+        raise ValueError(
+            f"the image is {width} x {height}, its dataset dict has {record['width']} x {record['height']}"
+        )
     boxes, scores = proposer(image)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"{proposer.name} returned boxes or scores that are not finite")
-    boxes, scores, counts = clip_boxes(boxes, scores, height, width)
-    return boxes, scores, counts.dropped
+    boxes, scores, _, dropped = clip_boxes(boxes, scores, height, width)
+    return boxes, scores, dropped
 
 
 def _log_summary(store: ProposalStore, dataset_dicts: list[DatasetDict]) -> None:

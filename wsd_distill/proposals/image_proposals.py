@@ -12,7 +12,8 @@ from detectron2.structures import Boxes, Instances
 
 from ..data.image import read_rgb
 from ..data.mapper import top_proposals
-from .clipping import clip_boxes
+from ..data.proposal_store import clip_boxes
+from ..data.types import Proposals
 from .generators import EdgeBoxes
 
 
@@ -24,8 +25,7 @@ class ImageProposals:
     and the size of an image; details lost in the first resizing stay lost.
 
     Args:
-        proposer: a :class:`Proposer`, or any function of an image (H, W, 3) uint8 RGB that returns boxes (R, 4)
-            XYXY_ABS and scores (R,), best first.
+        proposer: a :class:`Proposer`, or another function with its arguments and results.
         num_proposals: as in the mapper, padding included.
         image_format: channel order of the inputs, "RGB" or "BGR".
     """
@@ -34,7 +34,7 @@ class ImageProposals:
     def __init__(
         self,
         *,
-        proposer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+        proposer: Callable[[np.ndarray], Proposals],
         num_proposals: int = 500,
         image_format: str = "RGB",
     ):
@@ -64,7 +64,7 @@ class ImageProposals:
         """
         input_size, image = tuple(x["image"].shape[-2:]), self._load_image(x)
         size = image.shape[:2]
-        boxes, scores, _ = clip_boxes(*self.proposer(image), *size)  # as for a store
+        boxes, scores, *_ = clip_boxes(*self.proposer(image), *size)  # as for a store
         boxes, scores = top_proposals(boxes, scores, self.num_proposals, size, x.get("file_name", "an image"))
         boxes = T.ResizeTransform(*size, *input_size).apply_box(boxes)
         return Instances(

@@ -11,16 +11,6 @@ from ..data.proposal_store import ProposalStore
 from ..data.types import DatasetDict
 
 
-def object_boxes(record: DatasetDict) -> Boxes:
-    """Return the annotated boxes of an image, without crowds and difficult objects."""
-    boxes = [
-        BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-        for annotation in record.get("annotations", [])
-        if not (annotation.get("iscrowd") or annotation.get("difficult"))
-    ]
-    return Boxes(np.array(boxes).reshape(-1, 4))
-
-
 def proposal_recall(
     store: ProposalStore,
     dataset_dicts: Iterable[DatasetDict],
@@ -29,7 +19,7 @@ def proposal_recall(
 ) -> np.ndarray | None:
     """Compute the fraction of annotated boxes covered by a proposal.
 
-    Images are read from the store one at a time; images without annotated boxes are left out.
+    Crowds, difficult objects and images without annotated boxes are left out.
 
     Args:
         store: proposals of the dataset.
@@ -42,10 +32,14 @@ def proposal_recall(
     """
     hits, objects = np.zeros((len(limits), len(thresholds))), 0
     for record in dataset_dicts:
-        truth = object_boxes(record)
-        if len(truth) == 0:
+        truth = [
+            BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+            for annotation in record.get("annotations", [])
+            if not (annotation.get("iscrowd") or annotation.get("difficult"))
+        ]
+        if not truth:
             continue
-        overlaps = pairwise_iou(truth, Boxes(store[record["image_id"]][0])).numpy()  # (M, R) float32
+        overlaps = pairwise_iou(Boxes(np.array(truth)), Boxes(store[record["image_id"]][0])).numpy()  # (M, R) float32
         best = np.array([overlaps[:, :limit].max(axis=1, initial=0) for limit in limits])  # (limits, M)
         hits += (best[:, None, :] >= np.asarray(thresholds, np.float32)[None, :, None]).sum(2)
         objects += len(truth)

@@ -72,7 +72,7 @@ def test_json_in_another_format_raises(tmp_path, text, message):
 @pytest.mark.parametrize(
     "part, entry, message",
     [
-        ("images", {"id": 9, "file_name": "b.jpg", "height": 1, "width": 1}, "duplicate image id 9"),
+        ("images", {"id": 9, "file_name": "b.jpg", "height": 1, "width": 1}, "image '9' is listed twice"),
         ("annotations", {"image_id": 8, "category_id": 3, "bbox": []}, r"annotations\[4\] has the unknown image_id 8"),
         ("annotations", {"image_id": 9, "category_id": 4, "bbox": []}, "unknown category_id 4"),
         (
@@ -109,9 +109,9 @@ def test_registering_twice_is_allowed_with_equal_arguments_only(tmp_path, restor
     for _ in range(2):
         register_coco("own_coco", path, "images", CLASSES)
     assert len(DatasetCatalog.get("own_coco")) == 2
-    with pytest.raises(ValueError, match=r"'own_coco' is registered already, otherwise .*'images'"):
+    with pytest.raises(ValueError, match=r"'own_coco' is already registered with other arguments .*'images'"):
         register_coco("own_coco", path, "elsewhere", CLASSES)
-    with pytest.raises(ValueError, match="'coco_2014_train' is registered already"):  # Detectron2's own
+    with pytest.raises(ValueError, match="'coco_2014_train' is already registered"):  # Detectron2's own
         register_coco("coco_2014_train", path, "images", CLASSES)
 
 

@@ -84,7 +84,8 @@ def test_two_processes_leave_one_complete_folder(few, tmp_path, monkeypatch):
         made = list(pool.map(digit_scenes.generate, [tmp_path, tmp_path]))
     assert made == [tmp_path / "digit_scenes_v2"] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["digit_scenes_v2"]
-    assert len(digit_scenes.load_digit_scenes("test", tmp_path)) == 4
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    assert len(digit_scenes.load_digit_scenes("test")) == 4
 
 
 def test_interrupted_generation_leaves_nothing(few, tmp_path, monkeypatch):
@@ -97,8 +98,9 @@ def test_interrupted_generation_leaves_nothing(few, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_are_the_classes_of_the_boxes(few, tmp_path):
-    dicts = digit_scenes.load_digit_scenes("train", tmp_path)
+def test_labels_are_the_classes_of_the_boxes(few, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    dicts = digit_scenes.load_digit_scenes("train")
     assert len(dicts) == 6
     for record in dicts:
         assert record["labels"] == sorted({a["category_id"] for a in record["annotations"]})

@@ -64,7 +64,7 @@ def test_registering_twice_is_allowed_with_equal_arguments_only(tmp_path, restor
     file = write(tmp_path / "own.csv", ROWS)
     for _ in range(2):
         register_image_list("own", file)
-    with pytest.raises(ValueError, match="'own' is registered already"):
+    with pytest.raises(ValueError, match="'own' is already registered with other arguments"):
         register_image_list("own", file, classes=["cat", "dog", "cow"])
 
 

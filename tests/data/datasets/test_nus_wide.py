@@ -11,8 +11,11 @@ TEST = {"sky\\5_15": "001", "airport\\6_16": "000", "sky\\7_17": "011"}
 
 
 @pytest.fixture
-def tree(tmp_path):
-    """The official layout with three concepts; two of the seven images have no label."""
+def tree(tmp_path, monkeypatch):
+    """The official layout with three concepts; two of the seven images have no label, three are for training."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    monkeypatch.setattr(nus_wide, "CLASSES", CONCEPTS)
+    monkeypatch.setattr(nus_wide, "TRAIN_IMAGES", 3)
     folder = tmp_path / "nuswide"
     for name in ("ImageList", "ConceptsList", "Groundtruth/TrainTestLabels"):
         (folder / name).mkdir(parents=True)
@@ -25,48 +28,45 @@ def tree(tmp_path):
     return folder
 
 
-def load(tree, split, train_images=3):
-    return nus_wide.load_nus_wide(split, tree.parent, train_images, CONCEPTS)
-
-
 def ids(records):
     return [record["image_id"] for record in records]
 
 
 def test_official_split(tree, caplog):
     with caplog.at_level(logging.INFO):
-        train = nus_wide.load_nus_wide_official("train", tree.parent, CONCEPTS)
+        train = nus_wide.load_nus_wide_official("train")
     assert ids(train) == ["airport/1_11.jpg", "sky/2_12.jpg", "birds/4_14.jpg"]
     assert [record["labels"] for record in train] == [[0, 2], [2], [1]]
     assert train[0]["file_name"] == str(tree / "Flickr" / "airport" / "1_11.jpg")
     assert "train: 1 of 4 images dropped: no label" in caplog.text
-    assert ids(nus_wide.load_nus_wide_official("test", tree.parent, CONCEPTS)) == ["sky/5_15.jpg", "sky/7_17.jpg"]
+    assert ids(nus_wide.load_nus_wide_official("test")) == ["sky/5_15.jpg", "sky/7_17.jpg"]
 
 
 def test_concept_list_in_the_root_folder(tree):
     (tree / "ConceptsList" / "Concepts81.txt").rename(tree / "Concepts81.txt")
-    assert len(nus_wide.load_nus_wide_official("train", tree.parent, CONCEPTS)) == 3
+    assert len(nus_wide.load_nus_wide_official("train")) == 3
 
 
-def test_split_by_hash_of_the_path(tree, caplog):
+def test_split_by_hash_of_the_path(tree, caplog, monkeypatch):
     """The hashes are 0d61ea01, 1674cec4, 627cc61e, 85b3ee91, 87f82af3 (sha256sum)."""
     order = ["birds/4_14.jpg", "airport/1_11.jpg", "sky/7_17.jpg", "sky/2_12.jpg", "sky/5_15.jpg"]
     with caplog.at_level(logging.INFO):
-        train, test = load(tree, "train"), load(tree, "test")
+        train, test = nus_wide.load_nus_wide("train"), nus_wide.load_nus_wide("test")
     assert ids(train) == order[:3]
     assert ids(test) == order[3:]
     assert "2 of 7 images dropped: no label" in caplog.text
     assert "split by SHA-256 of the path" in caplog.text
-    with pytest.raises(ValueError, match="5 labelled images, expected more than train_images=5"):
-        load(tree, "train", train_images=5)
+    monkeypatch.setattr(nus_wide, "TRAIN_IMAGES", 5)
+    with pytest.raises(ValueError, match="5 labelled images, expected more than 5"):
+        nus_wide.load_nus_wide("train")
 
 
 def test_split_by_list(tree):
     (tree / "splits").mkdir()
     (tree / "splits" / "train.txt").write_text("sky\\7_17.jpg\nairport/1_11.jpg\n")
     (tree / "splits" / "test.txt").write_text("sky/5_15.jpg\n")
-    assert ids(load(tree, "train")) == ["sky/7_17.jpg", "airport/1_11.jpg"]
-    assert load(tree, "test")[0]["labels"] == [2]
+    assert ids(nus_wide.load_nus_wide("train")) == ["sky/7_17.jpg", "airport/1_11.jpg"]
+    assert nus_wide.load_nus_wide("test")[0]["labels"] == [2]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_invalid_split_lists_raise(tree, train, test, message):
         if text is not None:
             (tree / "splits" / f"{name}.txt").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load(tree, "train")
+        nus_wide.load_nus_wide("train")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_contradicting_files_raise(tree, file, text, message):
     if text is not None:
         (tree / file).write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load(tree, "train")
+        nus_wide.load_nus_wide("train")
 
 
 CSV = """\ufefffilepath,label,split_name
@@ -137,11 +137,12 @@ def test_csv(tmp_path, monkeypatch, caplog, newline):
         ("images/a.jpg,['sky'],train", r"image 'images/a\.jpg' is listed twice"),
     ],
 )
-def test_invalid_csv_rows_raise(tmp_path, row, message):
+def test_invalid_csv_rows_raise(tmp_path, monkeypatch, row, message):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     (tmp_path / "nuswide").mkdir()
     (tmp_path / "nuswide" / "nus_wid_data.csv").write_text(CSV + row, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
-        nus_wide.load_nus_wide_csv("train", tmp_path)
+        nus_wide.load_nus_wide_csv("train")
 
 
 def test_classes_are_81_in_alphabetical_order():

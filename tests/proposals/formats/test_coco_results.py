@@ -66,7 +66,7 @@ RESULT = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5}
         ),
         ([{**RESULT, "bbox": [0, 0, 1]}] * 4, r"p\.json: a result of image 1 has the bbox"),
         ([{**RESULT, "score": "a"}], r"p\.json: a result of image 1 has the score 'a', expected a number"),
-        ([{**RESULT, "image_id": "1"}, RESULT], r"p\.json: duplicate image '1'"),
+        ([{**RESULT, "image_id": "1"}, RESULT], r"p\.json: image '1' is listed twice"),
     ],
 )
 def test_invalid_json_raises(tmp_path, value, message):

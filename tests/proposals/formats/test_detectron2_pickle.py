@@ -127,7 +127,7 @@ GOOD = {"ids": [1], "boxes": [np.zeros((1, 4))], "objectness_logits": [np.zeros(
         ({**GOOD, "bbox_mode": BoxMode.XYXY_REL}, r"p\.pkl has the bbox_mode 2, expected"),
         ({"ids": [1], "boxes": []}, r"p\.pkl has no 'objectness_logits', only \['boxes', 'ids'\]"),
         ({**GOOD, "ids": [1, 2]}, r"p\.pkl: 2 ids, 1 arrays of boxes, 1 of scores"),
-        ({k: v * 2 for k, v in {**GOOD, "ids": [5]}.items()}, r"p\.pkl: duplicate image '5'"),
+        ({k: v * 2 for k, v in {**GOOD, "ids": [5]}.items()}, r"p\.pkl: image '5' is listed twice"),
     ],
 )
 def test_invalid_content_raises(tmp_path, value, message):

@@ -4,14 +4,7 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 import numpy as np
 import pytest
 
-from wsd_distill.proposals.generators import (
-    PROPOSERS,
-    DetectorProposer,
-    EdgeBoxes,
-    Proposer,
-    SelectiveSearch,
-    register_proposer,
-)
+from wsd_distill.proposals.generators import DetectorProposer, EdgeBoxes, Proposer, SelectiveSearch
 
 
 class WholeImage(Proposer):
@@ -28,22 +21,10 @@ class WholeImage(Proposer):
         return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
 
 
-def test_the_built_in_proposers_are_registered():
-    assert {"edge_boxes": EdgeBoxes, "selective_search": SelectiveSearch, "detector": DetectorProposer} == PROPOSERS
-    assert [PROPOSERS[name].in_workers for name in ("edge_boxes", "selective_search", "detector")] == [
-        True,
-        True,
-        False,
-    ]
-
-
-def test_a_proposer_is_registered_once(monkeypatch):
-    monkeypatch.delitem(PROPOSERS, "whole_image", raising=False)
-    assert register_proposer(WholeImage) is WholeImage and PROPOSERS.pop("whole_image") is WholeImage
-    other = type("Other", (WholeImage,), {"name": "edge_boxes"})
-    with pytest.raises(ValueError, match=r"proposer 'edge_boxes' is already registered \(EdgeBoxes\)"):
-        register_proposer(other)
-    assert PROPOSERS["edge_boxes"] is EdgeBoxes
+def test_names_and_workers_of_the_built_in_proposers():
+    built_in = (EdgeBoxes, SelectiveSearch, DetectorProposer)
+    assert [proposer.name for proposer in built_in] == ["edge_boxes", "selective_search", "detector"]
+    assert [proposer.in_workers for proposer in built_in] == [True, True, False]
 
 
 @pytest.mark.parametrize("attribute", ["parameters", "__call__"])

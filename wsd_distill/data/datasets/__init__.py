@@ -10,14 +10,12 @@ from .catalog import (
     get_dataset_info,
     get_source_dataset,
     get_splits,
-    list_datasets,
     register,
+    register_holdout,
     register_info,
 )
 from .coco import register_coco
-from .holdout import register_holdout
-from .image_list import register_image_list
-from .own_files import register_files
+from .image_list import register_files, register_image_list
 
 __all__ = [
     "SPLITS",
@@ -25,7 +23,6 @@ __all__ = [
     "get_dataset_info",
     "get_source_dataset",
     "get_splits",
-    "list_datasets",
     "register",
     "register_coco",
     "register_files",

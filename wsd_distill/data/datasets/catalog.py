@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..types import DatasetDict
+
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
@@ -18,15 +21,15 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a recipe takes from a dataset.
+    """Splits and settings that a recipe takes from a dataset.
 
     Attributes:
-        train, val, test: registered names. ``val`` may be ``test``, where a dataset has two splits only.
-        flip_prob: probability of a horizontal flip in training; 0 where mirrored images change their class.
+        train, val, test: registered names. ``val`` is ``test`` if a dataset has two splits only.
+        flip_prob: probability of a horizontal flip in training; 0 if mirrored images change their class.
         boxes: whether annotations have boxes, so that detections can be evaluated.
-        t_teacher, t_student: temperatures of soft labels that the paper gives for it (Section 4.2).
+        t_teacher, t_student: temperatures of the soft labels in the paper (Section 4.2).
         edge_boxes: parameters of EdgeBoxes that differ from the defaults.
-        recipe: folder in ``configs`` that tools/reproduce.py takes unless told otherwise.
+        recipe: default folder in ``configs`` for tools/reproduce.py.
     """
 
     train: str
@@ -44,13 +47,18 @@ _INFOS: dict[str, DatasetInfo] = {}
 
 
 def register(
-    name: str, load: Callable[..., list[dict]], arguments: dict, *, classes: Sequence[str], images: int | None = None
+    name: str,
+    load: Callable[..., list[DatasetDict]],
+    arguments: dict,
+    *,
+    classes: Sequence[str],
+    images: int | None = None,
 ) -> None:
-    """Register the split ``name``: ``load(**arguments)`` is called when it is loaded. Twice is the same as once.
+    """Register the split ``name``, loaded by ``load(**arguments)``; repeating the call has no effect.
 
     Args:
         classes: names of the classes, in the order of their indices.
-        images: number of images of a complete copy; None: unknown.
+        images: number of images of a complete copy; None if unknown.
 
     Raises:
         ValueError: the name is taken, by another dataset or by other arguments.
@@ -67,21 +75,13 @@ def register(
 
 
 def register_info(name: str, info: DatasetInfo) -> None:
-    """Let ``dataset.name=<name>`` choose the registered splits and settings of ``info``.
-
-    Raises:
-        ValueError: the name is taken by another dataset.
-    """
+    """Make ``info`` available as ``dataset.name=<name>``; raise ValueError if the name is taken."""
     if _INFOS.setdefault(name, info) != info:
         raise ValueError(f"dataset.name={name} is already taken ({_INFOS[name]}): choose another name")
 
 
 def get_dataset_info(name: str) -> DatasetInfo:
-    """Look up what ``dataset.name=<name>`` stands for.
-
-    Raises:
-        KeyError: unknown name; lists near ones.
-    """
+    """Look up ``dataset.name=<name>``; raise a KeyError with similar names if it is unknown."""
     if name not in _INFOS:
         near = difflib.get_close_matches(name, _INFOS, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(_INFOS))}."
@@ -92,22 +92,54 @@ def get_dataset_info(name: str) -> DatasetInfo:
     return _INFOS[name]
 
 
-def list_datasets() -> list[str]:
-    """Names that ``dataset.name`` takes."""
-    return sorted(_INFOS)
-
-
 def get_splits(cfg) -> list[str]:
-    """Names of the splits that a config trains and evaluates on, each once."""
+    """Return the names of a config's splits, without duplicates."""
     return list(dict.fromkeys(cfg.dataset[split] for split in SPLITS))
 
 
 def get_source_dataset(name: str) -> str:
-    """The dataset that ``name`` is a holdout part of, whose proposal store it shares; ``name`` itself otherwise."""
+    """Return the dataset that contains a holdout part and shares its proposal store; otherwise ``name``."""
     return MetadataCatalog.get(name).get("source", name)
 
 
-def keep_labelled(records: list[dict], source: str) -> list[dict]:
+def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
+    """Load the ``images`` held-out images of a dataset or the others, in its order.
+
+    The images with the smallest SHA-256 of their image id are held out: the same on every machine, in any order of the
+    files. A dataset without other images is a ValueError.
+    """
+    records = DatasetCatalog.get(source)
+    if len(records) <= images:
+        raise ValueError(f"{source} has {len(records)} images, cannot hold out {images}: hold out fewer")
+    digests = [hashlib.sha256(str(record["image_id"]).encode()).digest() for record in records]
+    limit = sorted(digests)[images]
+    return [record for record, digest in zip(records, digests) if (digest < limit) == holdout]
+
+
+def register_holdout(source: str, images: int) -> tuple[str, str]:
+    """Register ``<source>_fit`` and ``<source>_holdout``, two parts of the registered dataset ``source``.
+
+    Their proposals are in the store of ``source``.
+
+    Args:
+        source: registered name.
+        images: size of the holdout part.
+
+    Returns:
+        Both names.
+    """
+    whole = MetadataCatalog.get(source)
+    total = whole.get("expected_images")
+    names = f"{source}_fit", f"{source}_holdout"
+    for name, holdout in zip(names, (False, True)):
+        expected = images if holdout or total is None else total - images
+        arguments = {"source": source, "images": images, "holdout": holdout}
+        register(name, load_holdout, arguments, classes=whole.thing_classes, images=expected)
+        MetadataCatalog.get(name).set(source=source)
+    return names
+
+
+def keep_labelled(records: list[DatasetDict], source: str) -> list[DatasetDict]:
     """Drop dataset dicts without a label; log their number."""
     kept = [record for record in records if record["labels"]]
     if len(kept) < len(records):

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.structures import BoxMode
 
-from ..root import datasets_root
+from ...io import datasets_root
 from ..types import Annotation, DatasetDict
-from .catalog import DatasetInfo, keep_labelled, register, register_info
-from .holdout import register_holdout
-from .readers import read_json, read_lines, read_text
+from .catalog import SPLITS, DatasetInfo, keep_labelled, register, register_holdout, register_info
+from .readers import check_unique, read_json, read_lines, read_text
 
 CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]  # by ascending category id
 VOC5_CLASSES = ["bus", "car", "cat", "person", "train"]
@@ -29,7 +28,7 @@ def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, class
 
     Args:
         json_file: annotations in COCO's instances format.
-        image_root: folder of the images, to which each ``file_name`` is relative.
+        image_root: folder of the images; each ``file_name`` is relative to it.
         classes: expected category names, by ascending category id.
 
     Returns:
@@ -41,12 +40,12 @@ def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, class
             unknown image or category.
     """
     content = _read(json_file)
-    index = _class_index(content["categories"], classes, json_file)
-    annotations: dict[int, list[Annotation]] = {}
-    for image in content["images"]:
-        if image["id"] in annotations:
-            raise ValueError(f"{json_file}: duplicate image id {image['id']!r}")
-        annotations[image["id"]] = []
+    names = [category["name"] for category in content["categories"]]
+    if names != list(classes):
+        raise ValueError(f"{json_file} has the categories {names} (by ascending id), expected {list(classes)}")
+    index = {category["id"]: k for k, category in enumerate(content["categories"])}
+    check_unique((image["id"] for image in content["images"]), json_file)
+    annotations: dict[int, list[Annotation]] = {image["id"]: [] for image in content["images"]}
     for position, annotation in enumerate(content["annotations"]):
         for key, known in (("image_id", annotations), ("category_id", index)):
             if annotation[key] not in known:
@@ -74,6 +73,7 @@ def load_coco(json_file: str | os.PathLike, image_root: str | os.PathLike, class
 
 
 def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:
+    """Read and check the three lists; categories are sorted by id."""
     content = read_json(json_file, object_hook=_drop_segmentation)
     for part, fields in _FIELDS.items():
         entries = content.get(part) if isinstance(content, dict) else None
@@ -83,6 +83,7 @@ def _read(json_file: str | os.PathLike) -> dict[str, list[dict]]:
             missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
             if missing:
                 raise ValueError(f"{json_file} is not a COCO instances file: {part}[{position}] lacks {missing}")
+    content["categories"].sort(key=lambda category: category["id"])
     return content
 
 
@@ -92,64 +93,52 @@ def _drop_segmentation(entry: dict) -> dict:
     return entry
 
 
-def _class_index(categories: list[dict], classes: Sequence[str], json_file: str | os.PathLike) -> dict[int, int]:
-    """Map category ids to class indices."""
-    ordered = sorted(categories, key=lambda category: category["id"])
-    names = [category["name"] for category in ordered]
-    if names != list(classes):
-        raise ValueError(f"{json_file} has the categories {names} (by ascending id), expected {list(classes)}")
-    return {category["id"]: k for k, category in enumerate(ordered)}
-
-
-def load_coco_release(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
-    """Load a split such as "train2014" from ``<root>/coco``."""
-    folder = os.path.join(root or datasets_root(), "coco")
-    json_file = os.path.join(folder, "annotations", f"instances_{split}.json")
-    return load_coco(json_file, os.path.join(folder, split), CLASSES)
-
-
-def load_coco_folder(folder: str, split: str, images: str, classes: Sequence[str]) -> list[dict]:
-    """Dataset dicts of ``instances_<split>.json`` and the folder ``images`` in a folder of :func:`datasets_root`."""
-    root = os.path.join(datasets_root(), folder)
-    return load_coco(os.path.join(root, f"instances_{split}.json"), os.path.join(root, images), classes)
+def load_builtin(json_file: str, image_root: str, classes: Sequence[str]) -> list[DatasetDict]:
+    """Call :func:`load_coco` with paths relative to ``datasets_root()``."""
+    root = datasets_root()
+    return load_coco(os.path.join(root, json_file), os.path.join(root, image_root), classes)
 
 
 def is_coco_file(path: str | os.PathLike) -> bool:
-    """Whether a file is a JSON object, as COCO's instances format is, and not a list."""
+    """Return whether a file is a JSON object, as in COCO's instances format, and not a list."""
     return str(path).lower().endswith(".json") and read_text(path).lstrip().startswith("{")
 
 
 def read_categories(json_file: str | os.PathLike) -> list[str]:
-    """Names of the categories of a file in COCO's instances format, by ascending id."""
-    categories = _read(json_file)["categories"]
-    return [category["name"] for category in sorted(categories, key=lambda category: category["id"])]
+    """Return the names of the categories in a COCO instances file, by ascending id."""
+    return [category["name"] for category in _read(json_file)["categories"]]
 
 
 def register_coco(name: str, json_file: str, image_root: str | None, classes: Sequence[str] | str) -> None:
-    """Register a dataset in COCO's instances format; it is read when it is loaded.
+    """Register a dataset in COCO's instances format, which is read when it is loaded.
 
     Args:
-        image_root: None: the folder of ``json_file``.
-        classes: as :func:`load_coco`, or a text file with one name a line.
+        image_root: folder of the images; None: the folder of ``json_file``.
+        classes: as in :func:`load_coco`, or a text file with one name per line.
     """
     classes = read_lines(classes) if isinstance(classes, str) else list(classes)
     root = os.path.dirname(json_file) if image_root is None else image_root
     register(name, load_coco, {"json_file": json_file, "image_root": root, "classes": classes}, classes=classes)
 
 
+def _register_builtin(
+    name: str, json_file: str, image_root: str, classes: Sequence[str], images: int | None = None
+) -> None:
+    arguments = {"json_file": json_file, "image_root": image_root, "classes": classes}
+    register(name, load_builtin, arguments, classes=classes, images=images)
+
+
 def register_all() -> None:
     """Register COCO's releases, and the samples ``coco3k`` and ``voc5`` in the same format."""
     for split, images in LABELLED_IMAGES.items():
-        name = f"coco_{split[-4:]}_{split[:-4]}_mlc"
-        register(name, load_coco_release, {"split": split}, classes=CLASSES, images=images)
+        name, json_file = f"coco_{split[-4:]}_{split[:-4]}_mlc", f"coco/annotations/instances_{split}.json"
+        _register_builtin(name, json_file, f"coco/{split}", CLASSES, images)
     for year, holdout in ((2014, 2_081), (2017, 2_266)):
         fit, val = register_holdout(f"coco_{year}_train_mlc", holdout)
         register_info(f"coco_{year}", DatasetInfo(fit, val, f"coco_{year}_val_mlc", boxes=True, recipe="vgg16"))
-    for split in ("train", "val", "test"):
-        arguments = {"folder": "coco3k", "split": split, "images": "images", "classes": CLASSES}
-        register(f"coco3k_{split}", load_coco_folder, arguments, classes=CLASSES)
+    for split in SPLITS:
+        _register_builtin(f"coco3k_{split}", f"coco3k/instances_{split}.json", "coco3k/images", CLASSES)
     register_info("coco3k", DatasetInfo("coco3k_train", "coco3k_val", "coco3k_test", boxes=True))
     for split in ("train", "val"):
-        arguments = {"folder": "voc5", "split": split, "images": split, "classes": VOC5_CLASSES}
-        register(f"voc5_{split}", load_coco_folder, arguments, classes=VOC5_CLASSES)
+        _register_builtin(f"voc5_{split}", f"voc5/instances_{split}.json", f"voc5/{split}", VOC5_CLASSES)
     register_info("voc5", DatasetInfo("voc5_train", "voc5_val", "voc5_val", boxes=True))

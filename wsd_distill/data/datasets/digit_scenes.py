@@ -12,14 +12,13 @@ import logging
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..root import datasets_root
+from ...io import datasets_root
 from ..types import DatasetDict
 from .catalog import DatasetInfo, register, register_info
 from .coco import load_coco
@@ -34,22 +33,17 @@ SPLIT_FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}  # of scikit-learn's
 PHOTOS = ["astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "motorcycle_left"]
 
 
-@dataclass(frozen=True)
-class SceneStyle:
-    """Appearance of a scene; lengths in pixels, ranges inclusive."""
+# Appearance of a scene: lengths in pixels, ranges inclusive.
+SIZE = 128
+NUM_DIGITS = (2, 5)
+DIGIT_SIZE = (13, 36)
+NUM_CLUTTER = (6, 12)
+CLUTTER_SIZE = (10, 30)
+MAX_BACKGROUND = 130  # grey level; digits are always lighter than the background
+INK = (150, 255)  # range of each colour channel of a digit
+OCCLUSION_PROB = 0.25  # probability that a strip of background partly covers a digit
+OCCLUSION_FRACTION = 0.25  # covered fraction of the digit's width or height
 
-    size: int = 128
-    digits: tuple[int, int] = (2, 5)
-    digit_size: tuple[int, int] = (13, 36)
-    clutter: tuple[int, int] = (6, 12)
-    clutter_size: tuple[int, int] = (10, 30)
-    max_background: int = 130  # grey level; digits are always lighter than the background
-    ink: tuple[int, int] = (150, 255)  # range of each colour channel of a digit
-    occlusion_prob: float = 0.25  # probability that a strip of background partly covers a digit
-    occlusion_fraction: float = 0.25  # covered fraction of the digit's width or height
-
-
-STYLE = SceneStyle()
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
 
@@ -68,111 +62,100 @@ def _source_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     digits = load_digits()
     order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(digits.target))
     ends = np.cumsum([round(fraction * len(order)) for fraction in SPLIT_FRACTIONS.values()])
-    position = list(SPLIT_FRACTIONS).index(split)
-    chosen = order[ends[position] - round(SPLIT_FRACTIONS[split] * len(order)) : ends[position]]
+    chosen = dict(zip(SPLIT_FRACTIONS, np.split(order, ends)))[split]
     strokes = np.minimum(digits.images[chosen].astype(np.int64) * 16, 255).astype(np.uint8)
     return strokes, digits.target[chosen].astype(int)
 
 
-def _background(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """Return a random crop of a photo, tinted and darkened, (size, size, 3) int64."""
+def _draw(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    """Draw an integer from an inclusive range."""
+    return int(rng.integers(bounds[0], bounds[1] + 1))
+
+
+def _background(rng: np.random.Generator) -> np.ndarray:
+    """Return a random crop of a photo, tinted and darkened, (SIZE, SIZE, 3) int64."""
     photo = _photos()[rng.integers(len(PHOTOS))]
-    crop_size = int(rng.integers(style.size, min(photo.size) + 1))
+    crop_size = _draw(rng, (SIZE, min(photo.size)))
     left, top = (int(rng.integers(extent - crop_size + 1)) for extent in photo.size)
-    crop = photo.crop((left, top, left + crop_size, top + crop_size)).resize(
-        (style.size, style.size), Image.Resampling.BILINEAR
-    )
+    crop = photo.crop((left, top, left + crop_size, top + crop_size)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     tint = rng.integers(-40, 41, size=3)
-    return np.clip(np.asarray(crop, dtype=np.int64) + tint, 0, 255) * style.max_background // 255
+    return np.clip(np.asarray(crop, dtype=np.int64) + tint, 0, 255) * MAX_BACKGROUND // 255
 
 
-def _stroke_mask(strokes: np.ndarray, size: int) -> np.ndarray:
+def _enlarge(strokes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize strokes (h, w) uint8 to ``size`` (width, height), int64 in 0..255."""
+    image = Image.fromarray(np.ascontiguousarray(strokes)).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.int64)
+
+
+def _digit_mask(strokes: np.ndarray, size: int) -> np.ndarray:
     """Enlarge strokes to ``size`` and crop to their ink, (H, W) int64 in 0..255."""
-    mask = np.asarray(Image.fromarray(strokes).resize((size, size), Image.Resampling.BICUBIC), dtype=np.int64)
+    mask = _enlarge(strokes, (size, size))
     rows, columns = np.flatnonzero(mask.max(1) > 96), np.flatnonzero(mask.max(0) > 96)
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _paint(canvas: np.ndarray, mask: np.ndarray, x: int, y: int, ink: np.ndarray) -> None:
-    """Blend ``ink`` (3,) into ``canvas`` with alpha ``mask`` (h, w) in 0..255."""
+def _random_box(rng: np.random.Generator, mask: np.ndarray) -> Box:
+    """Return a random location of a mask (h, w) in the scene."""
     h, w = mask.shape
-    area = canvas[y : y + h, x : x + w]
+    x, y = int(rng.integers(SIZE - w + 1)), int(rng.integers(SIZE - h + 1))
+    return x, y, x + w, y + h
+
+
+def _paint(rng: np.random.Generator, canvas: np.ndarray, mask: np.ndarray, box: Box) -> None:
+    """Blend a random light colour into ``box``, with alpha ``mask`` (h, w) in 0..255."""
+    ink = rng.integers(INK[0], INK[1] + 1, size=3)
+    area = canvas[box[1] : box[3], box[0] : box[2]]
     area += (mask[:, :, None] * (ink - area)) // 255
 
 
-def _ink(rng: np.random.Generator, style: SceneStyle) -> np.ndarray:
-    """Return a random light colour (3,)."""
-    return rng.integers(style.ink[0], style.ink[1] + 1, size=3)
+def _add_clutter(rng: np.random.Generator, canvas: np.ndarray, sources: np.ndarray) -> None:
+    """Paint pieces of digits: 3 of the 8 columns or rows, unrecognizable, rotated."""
+    for _ in range(_draw(rng, NUM_CLUTTER)):
+        strokes = sources[rng.integers(len(sources))]
+        start = int(rng.integers(0, 6))
+        piece = strokes[:, start : start + 3] if rng.random() < 0.5 else strokes[start : start + 3]
+        piece = np.rot90(piece, int(rng.integers(4)))
+        scale = _draw(rng, CLUTTER_SIZE) / 8
+        height, width = (max(2, int(extent * scale)) for extent in piece.shape)
+        mask = _enlarge(piece, (width, height))
+        _paint(rng, canvas, mask, _random_box(rng, mask))
 
 
-def _overlaps(box: Box, others: list[Box]) -> bool:
-    x0, y0, x1, y1 = box
-    return any(x0 < b[2] and b[0] < x1 and y0 < b[3] and b[1] < y1 for b in others)
-
-
-def _fragment(rng: np.random.Generator, strokes: np.ndarray) -> np.ndarray:
-    """Return 3 of the 8 columns or rows of a digit, unrecognizable, rotated."""
-    start = int(rng.integers(0, 6))
-    piece = strokes[:, start : start + 3] if rng.random() < 0.5 else strokes[start : start + 3]
-    return np.rot90(piece, int(rng.integers(4)))
-
-
-def _add_clutter(rng: np.random.Generator, canvas: np.ndarray, sources: np.ndarray, style: SceneStyle) -> None:
-    for _ in range(int(rng.integers(style.clutter[0], style.clutter[1] + 1))):
-        piece = _fragment(rng, sources[rng.integers(len(sources))])
-        scale = int(rng.integers(style.clutter_size[0], style.clutter_size[1] + 1)) / 8
-        size = [max(2, int(extent * scale)) for extent in piece.shape[::-1]]
-        mask = np.asarray(
-            Image.fromarray(np.ascontiguousarray(piece)).resize(size, Image.Resampling.BICUBIC), dtype=np.int64
-        )
-        h, w = mask.shape
-        x, y = int(rng.integers(style.size - w + 1)), int(rng.integers(style.size - h + 1))
-        _paint(canvas, mask, x, y, _ink(rng, style))
-
-
-def _occlude(
-    rng: np.random.Generator,
-    canvas: np.ndarray,
-    clean: np.ndarray,
-    box: Box,
-    fraction: float,
-) -> None:
+def _occlude(rng: np.random.Generator, canvas: np.ndarray, clean: np.ndarray, box: Box) -> None:
     """Restore the clean background in a strip along a random side of ``box``."""
     x0, y0, x1, y1 = box
     side = int(rng.integers(4))
-    dx, dy = int((x1 - x0) * fraction), int((y1 - y0) * fraction)
+    dx, dy = int((x1 - x0) * OCCLUSION_FRACTION), int((y1 - y0) * OCCLUSION_FRACTION)
     strip = [(x0, y0, x0 + dx, y1), (x1 - dx, y0, x1, y1), (x0, y0, x1, y0 + dy), (x0, y1 - dy, x1, y1)][side]
     area = np.s_[strip[1] : strip[3], strip[0] : strip[2]]
     canvas[area] = clean[area]
 
 
 def make_scene(
-    rng: np.random.Generator, strokes: np.ndarray, targets: np.ndarray, style: SceneStyle = STYLE
+    rng: np.random.Generator, strokes: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, list[tuple[int, Box]]]:
     """Draw a scene from source digits, strokes (M, 8, 8) uint8 and targets (M,).
 
     Returns:
-        Pixels (size, size, 3) uint8 RGB and, for each digit, its class and its box (x0, y0, x1, y1) in pixels.
+        Pixels (SIZE, SIZE, 3) uint8 RGB and, for each digit, its class and its box (x0, y0, x1, y1) in pixels.
     """
-    canvas = _background(rng, style)
-    _add_clutter(rng, canvas, strokes, style)
+    canvas = _background(rng)
+    _add_clutter(rng, canvas, strokes)
     clean = canvas.copy()
     objects: list[tuple[int, Box]] = []
-    num_digits = int(rng.integers(style.digits[0], style.digits[1] + 1))
+    num_digits = _draw(rng, NUM_DIGITS)
     for _ in range(40):  # a location that overlaps an earlier digit is drawn again; 40 draws suffice for 5 digits
         if len(objects) == num_digits:
             break
         source = int(rng.integers(len(strokes)))
-        size = int(rng.integers(style.digit_size[0], style.digit_size[1] + 1))
-        mask = _stroke_mask(strokes[source], size)
-        h, w = mask.shape
-        x, y = int(rng.integers(style.size - w + 1)), int(rng.integers(style.size - h + 1))
-        box = (x, y, x + w, y + h)
-        if _overlaps(box, [b for _, b in objects]):
+        mask = _digit_mask(strokes[source], _draw(rng, DIGIT_SIZE))
+        box = x0, y0, x1, y1 = _random_box(rng, mask)
+        if any(x0 < b[2] and b[0] < x1 and y0 < b[3] and b[1] < y1 for _, b in objects):
             continue
-        _paint(canvas, mask, x, y, _ink(rng, style))
-        if rng.random() < style.occlusion_prob:
-            _occlude(rng, canvas, clean, box, style.occlusion_fraction)
+        _paint(rng, canvas, mask, box)
+        if rng.random() < OCCLUSION_PROB:
+            _occlude(rng, canvas, clean, box)
         objects.append((int(targets[source]), box))
     return canvas.astype(np.uint8), objects
 
@@ -187,7 +170,7 @@ def _write_split(folder: Path, split: str) -> None:
         pixels, objects = make_scene(rng, strokes, targets)
         name = f"{split}/{index:05d}.bmp"
         Image.fromarray(pixels).save(folder / name)
-        images.append({"id": index, "file_name": name, "height": STYLE.size, "width": STYLE.size})
+        images.append({"id": index, "file_name": name, "height": SIZE, "width": SIZE})
         for category, (x0, y0, x1, y1) in objects:
             box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
             annotations.append({"id": len(annotations) + 1, "image_id": index, "category_id": category, **box})
@@ -197,11 +180,7 @@ def _write_split(folder: Path, split: str) -> None:
 
 
 def generate(root: str | os.PathLike) -> Path:
-    """Generate the dataset under ``root`` unless it exists, atomically.
-
-    Returns:
-        The folder ``<root>/digit_scenes_v<VERSION>``.
-    """
+    """Generate the dataset, unless it exists, atomically; return its folder in ``root``."""
     target = Path(root) / f"digit_scenes_v{VERSION}"
     if target.exists():
         return target
@@ -221,9 +200,9 @@ def generate(root: str | os.PathLike) -> Path:
     return target
 
 
-def load_digit_scenes(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
+def load_digit_scenes(split: str) -> list[DatasetDict]:
     """Load a split ("train", "val", "test"); generate the dataset if necessary."""
-    folder = generate(root or datasets_root())
+    folder = generate(datasets_root())
     return load_coco(folder / f"instances_{split}.json", folder, CLASSES)
 
 
@@ -232,7 +211,13 @@ def register_all() -> None:
     for split in IMAGES:
         register(f"digit_scenes_{split}", load_digit_scenes, {"split": split}, classes=CLASSES)
     edge_boxes = {"max_boxes": 64, "sides": [192], "hysteresis": [60, 120], "alpha": 0.55, "beta": 0.5}
-    splits = (f"digit_scenes_{split}" for split in IMAGES)
-    # Digits are not mirror-symmetric, so images are never flipped.
-    info = DatasetInfo(*splits, flip_prob=0.0, boxes=True, edge_boxes=edge_boxes, recipe="small")
+    info = DatasetInfo(
+        "digit_scenes_train",
+        "digit_scenes_val",
+        "digit_scenes_test",
+        flip_prob=0.0,  # digits are not mirror-symmetric
+        boxes=True,
+        edge_boxes=edge_boxes,
+        recipe="small",
+    )
     register_info("digit_scenes", info)

@@ -8,15 +8,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import logging
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..root import datasets_root
+from ...io import datasets_root
 from ..types import DatasetDict
-from .catalog import DatasetInfo, keep_labelled, register, register_info
-from .holdout import register_holdout
-from .readers import class_indices, read_csv, read_lines, read_text
+from .catalog import DatasetInfo, keep_labelled, register, register_holdout, register_info
+from .readers import check_unique, class_indices, read_csv, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -31,121 +28,101 @@ TRAIN_IMAGES = 150_000  # the paper's
 LABELLED_IMAGES = {"train": 125_449, "test": 83_898}  # of the official 161,789 and 107,859
 
 
-def load_nus_wide(
-    split: str,
-    root: str | os.PathLike | None = None,
-    train_images: int = TRAIN_IMAGES,
-    classes: Sequence[str] = CLASSES,
-) -> list[DatasetDict]:
+def load_nus_wide(split: str) -> list[DatasetDict]:
     """Load the paper's split: 150,000 labelled images for training, others for test.
 
     ``splits/train.txt`` and ``splits/test.txt`` define the split, with a path of ImageList per line. Without the folder
     ``splits``, the training images are those whose path has the smallest SHA-256, the same on every machine.
 
-    Args:
-        split: "train" or "test".
-        root: root folder of the datasets; default: :func:`datasets_root`.
-        train_images: number of training images without split files.
-        classes: expected concepts, in alphabetical order.
-
     Raises:
         FileNotFoundError: a file of the expected layout is missing.
         ValueError: files contradict each other.
     """
-    folder = Path(root or datasets_root()) / "nuswide"
-    records = _records(folder, "train", classes) + _records(folder, "test", classes)
-    records = keep_labelled(_unique(records, folder), str(folder))
+    folder = Path(datasets_root()) / "nuswide"
+    records = _records(folder, "train", "test")
     if (folder / "splits").exists():
-        return _listed(folder, split, records)
-    if len(records) <= train_images:
-        raise ValueError(f"{folder} has {len(records)} labelled images, expected more than train_images={train_images}")
+        return _listed(folder / "splits", split, records)
+    if len(records) <= TRAIN_IMAGES:
+        raise ValueError(f"{folder} has {len(records)} labelled images, expected more than {TRAIN_IMAGES}")
     logger.info("%s: split by SHA-256 of the path, because there is no folder 'splits'", folder)
     by_hash = sorted(records, key=lambda record: hashlib.sha256(str(record["image_id"]).encode()).digest())
-    return by_hash[:train_images] if split == "train" else by_hash[train_images:]
+    return by_hash[:TRAIN_IMAGES] if split == "train" else by_hash[TRAIN_IMAGES:]
 
 
-def load_nus_wide_official(
-    split: str, root: str | os.PathLike | None = None, classes: Sequence[str] = CLASSES
-) -> list[DatasetDict]:
+def load_nus_wide_official(split: str) -> list[DatasetDict]:
     """Load the labelled images of the official split; see :func:`load_nus_wide`."""
-    folder = Path(root or datasets_root()) / "nuswide"
-    return keep_labelled(_unique(_records(folder, split, classes), folder), f"{folder}, {split}")
+    return _records(Path(datasets_root()) / "nuswide", split)
 
 
-def _records(folder: Path, split: str, classes: Sequence[str]) -> list[DatasetDict]:
-    """Load all images of the official split, with their labels."""
-    _check_classes(folder, classes)
-    part = split.capitalize()
-    paths = [line.replace("\\", "/") for line in read_lines(folder / "ImageList" / f"{part}Imagelist.txt")]
-    labels: list[list[int]] = [[] for _ in paths]
-    for k, concept in enumerate(classes):
-        file = folder / "Groundtruth" / "TrainTestLabels" / f"Labels_{concept}_{part}.txt"
-        column = read_text(file).split()
-        if len(column) != len(paths) or not set(column) <= {"0", "1"}:
-            raise ValueError(f"{file}: expected 0 or 1 for each of the {len(paths)} images, got {len(column)} lines")
-        for i, flag in enumerate(column):
-            if flag == "1":
-                labels[i].append(k)
-    return [_record(folder / "Flickr", path, found) for path, found in zip(paths, labels)]
+def _records(folder: Path, *splits: str) -> list[DatasetDict]:
+    """Load the labelled images of official splits."""
+    candidates = [folder / "ConceptsList" / "Concepts81.txt", folder / "Concepts81.txt"]
+    file = next((path for path in candidates if path.exists()), candidates[0])
+    if read_lines(file) != CLASSES:
+        raise ValueError(f"{file} does not list the {len(CLASSES)} concepts of NUS-WIDE in alphabetical order")
+    records: list[DatasetDict] = []
+    for split in splits:
+        part = split.capitalize()
+        paths = _read_paths(folder / "ImageList" / f"{part}Imagelist.txt")
+        labels: list[list[int]] = [[] for _ in paths]
+        for k, concept in enumerate(CLASSES):
+            file = folder / "Groundtruth" / "TrainTestLabels" / f"Labels_{concept}_{part}.txt"
+            column = read_text(file).split()
+            if len(column) != len(paths) or not set(column) <= {"0", "1"}:
+                expected = f"expected 0 or 1 for each of the {len(paths)} images"
+                raise ValueError(f"{file}: {expected}, got {len(column)} lines")
+            for image_labels, flag in zip(labels, column):
+                if flag == "1":
+                    image_labels.append(k)
+        records += [_record(folder / "Flickr", path, found) for path, found in zip(paths, labels)]
+    check_unique((record["image_id"] for record in records), folder)
+    return keep_labelled(records, f"{folder}, {' and '.join(splits)}")
+
+
+def _read_paths(file: Path) -> list[str]:
+    return [line.replace("\\", "/") for line in read_lines(file)]
 
 
 def _record(image_root: Path, path: str, labels: list[int]) -> DatasetDict:
     return {"file_name": str(image_root / path), "image_id": path, "labels": labels}
 
 
-def _check_classes(folder: Path, classes: Sequence[str]) -> None:
-    """Check the concepts and their order against the list that comes with the dataset."""
-    candidates = [folder / "ConceptsList" / "Concepts81.txt", folder / "Concepts81.txt"]
-    file = next((path for path in candidates if path.exists()), candidates[0])
-    if read_lines(file) != list(classes):
-        raise ValueError(f"{file} does not list the {len(classes)} concepts of NUS-WIDE in alphabetical order")
-
-
-def _unique(records: list[DatasetDict], source: Path) -> list[DatasetDict]:
-    seen: set[int | str] = set()
-    for record in records:
-        if record["image_id"] in seen:
-            raise ValueError(f"{source}: image '{record['image_id']}' is listed twice")
-        seen.add(record["image_id"])
-    return records
-
-
 def _listed(folder: Path, split: str, records: list[DatasetDict]) -> list[DatasetDict]:
-    """Return the labelled images listed in ``splits/<split>.txt``, in its order."""
+    """Return the labelled images listed in ``<folder>/<split>.txt``, in its order."""
     known = {record["image_id"]: record for record in records}
-    lists = {name: read_lines(folder / "splits" / f"{name}.txt") for name in ("train", "test")}
-    paths = {name: [line.replace("\\", "/") for line in lines] for name, lines in lists.items()}
+    paths = {name: _read_paths(folder / f"{name}.txt") for name in ("train", "test")}
     both = set(paths["train"]) & set(paths["test"])
     if both:
-        raise ValueError(f"{folder / 'splits'}: {len(both)} images are in both lists, for example '{min(both)}'")
+        raise ValueError(f"{folder}: {len(both)} images are in both lists, for example '{min(both)}'")
     unknown = [path for path in paths[split] if path not in known]
     if unknown:
         raise ValueError(
-            f"{folder / 'splits' / split}.txt: {len(unknown)} images are not among the {len(known)} labelled images "
-            f"of ImageList, the first is '{unknown[0]}'"
+            f"{folder / split}.txt: {len(unknown)} images are not among the {len(known)} labelled images of ImageList, "
+            f"the first is '{unknown[0]}'"
         )
-    return _unique([known[path] for path in paths[split]], folder / "splits" / f"{split}.txt")
+    check_unique(paths[split], folder / f"{split}.txt")
+    return [known[path] for path in paths[split]]
 
 
-def load_nus_wide_csv(split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
-    """Load ``<root>/nuswide/nus_wid_data.csv``, used by multi-label repositories.
+def load_nus_wide_csv(split: str) -> list[DatasetDict]:
+    """Load ``nuswide/nus_wid_data.csv``, used by multi-label repositories.
 
     Its three columns, of any name, are: path relative to its folder, labels as ``['clouds', 'sky']``, and split
-    ("train" or "val"). An invalid line is a ValueError that names it.
+    ("train" or "val"). An invalid line raises a ValueError that names it.
     """
-    file = Path(root or datasets_root()) / "nuswide" / "nus_wid_data.csv"
+    file = Path(datasets_root()) / "nuswide" / "nus_wid_data.csv"
     (_, header), *rows = read_csv(file)
     if len(header) != 3:
         raise ValueError(f"{file}: expected three columns (path, labels, split), got {header}")
-    index = {name: k for k, name in enumerate(CLASSES)}
     records = [
-        _record(file.parent, path, class_indices(_parse_list(labels, location), index, location))
+        _record(file.parent, path, class_indices(_parse_list(labels, location), CLASSES, location))
         for location, (path, labels, part) in rows
         if part == split
     ]
     if not records:
         raise ValueError(f"{file}: no images of split '{split}'")
-    return keep_labelled(_unique(records, file), f"{file}, {split}")
+    check_unique((record["image_id"] for record in records), file)
+    return keep_labelled(records, f"{file}, {split}")
 
 
 def _parse_list(text: str, location: str) -> list[str]:

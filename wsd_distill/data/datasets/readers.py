@@ -7,7 +7,8 @@ import difflib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 
@@ -15,7 +16,7 @@ def read_text(path: str | os.PathLike) -> str:
     """Read UTF-8 text, with or without a byte order mark.
 
     Raises:
-        FileNotFoundError: the file is missing; refers to the description of the datasets.
+        FileNotFoundError: the file is missing.
         ValueError: the file is not UTF-8.
     """
     if not os.path.isfile(path):
@@ -44,10 +45,7 @@ def read_csv(path: str | os.PathLike) -> list[tuple[str, list[str]]]:
     """Read the rows of a CSV file that are not blank, the header first.
 
     Returns:
-        Location ("<file>, line 3", for error messages) and fields of each row.
-
-    Raises:
-        ValueError: the file is empty or not CSV, or a row has more or fewer fields than the header.
+        Location ("<file>, line 3", for error messages) and fields of each row; all rows have as many as the header.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
@@ -59,17 +57,23 @@ def read_csv(path: str | os.PathLike) -> list[tuple[str, list[str]]]:
     width = len(rows[0][1])
     for location, row in rows:
         if len(row) != width:
-            raise ValueError(
-                f"{location}: {len(row)} fields, the header has {width}; quote fields that contain a comma"
-            )
+            text = f"{len(row)} fields, the header has {width}; quote fields that contain a comma"
+            raise ValueError(f"{location}: {text}")
     return rows
 
 
-def class_indices(labels: Sequence[str], index: dict[str, int], location: str) -> list[int]:
-    """Convert class names to sorted indices; ValueError for an unknown name."""
+def check_unique(images: Iterable[Hashable], location: str | os.PathLike) -> None:
+    """Raise ValueError if an image is listed twice."""
+    for image, count in Counter(images).items():
+        if count > 1:
+            raise ValueError(f"{location}: image '{image}' is listed twice")
+
+
+def class_indices(labels: Sequence[str], classes: Sequence[str], location: str) -> list[int]:
+    """Convert class names to sorted indices; raise ValueError for an unknown name."""
     for label in labels:
-        if label not in index:
-            near = difflib.get_close_matches(label, index, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f": {', '.join(index)}"
-            raise ValueError(f"{location}: label {label!r} is not in the list of {len(index)} classes{hint}")
-    return sorted({index[label] for label in labels})
+        if label not in classes:
+            near = difflib.get_close_matches(label, classes, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f": {', '.join(classes)}"
+            raise ValueError(f"{location}: label {label!r} is not in the list of {len(classes)} classes{hint}")
+    return sorted({classes.index(label) for label in labels})

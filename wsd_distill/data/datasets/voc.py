@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from detectron2.structures import BoxMode
 
-from ..root import datasets_root
+from ...io import datasets_root
 from ..types import Annotation, DatasetDict
-from .catalog import DatasetInfo, register, register_info
-from .holdout import register_holdout
-from .readers import class_indices, read_lines, read_text
+from .catalog import DatasetInfo, register, register_holdout, register_info
+from .readers import check_unique, class_indices, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -23,33 +21,25 @@ IMAGES = {
     2007: {"train": 2_501, "val": 2_510, "trainval": 5_011, "test": 4_952},
     2012: {"train": 5_717, "val": 5_823, "trainval": 11_540},
 }
-_INDEX = {name: k for k, name in enumerate(CLASSES)}
 
 
-def load_voc(year: int, split: str, root: str | os.PathLike | None = None) -> list[DatasetDict]:
-    """Load a split of ``<root>/VOC<year>``, all images in the order of its list.
+def load_voc(year: int, split: str) -> list[DatasetDict]:
+    """Load a list of ``ImageSets/Main`` of ``VOC<year>``, all images in its order.
 
     ``labels`` are the classes with at least one object that is not difficult, ``ignore_labels`` those with difficult
     objects only. ``annotations`` have the key ``difficult``.
-
-    Args:
-        year: 2007 or 2012.
-        split: name of a list in ``ImageSets/Main``.
-        root: root folder of the datasets; default: :func:`datasets_root`.
 
     Raises:
         FileNotFoundError: a list or an annotation file is missing.
         ValueError: an invalid annotation file, an unknown class, or a duplicate image; names it.
     """
-    folder = Path(root or datasets_root()) / f"VOC{year}"
+    folder = Path(datasets_root()) / f"VOC{year}"
     image_list = folder / "ImageSets" / "Main" / f"{split}.txt"
     image_ids = read_lines(image_list)
-    if len(set(image_ids)) < len(image_ids):
-        duplicate = next(image_id for image_id in image_ids if image_ids.count(image_id) > 1)
-        raise ValueError(f"{image_list}: image '{duplicate}' is listed twice")
+    check_unique(image_ids, image_list)
     records = [_record(folder, image_id) for image_id in image_ids]
-    ignored, images = sum(len(r["ignore_labels"]) for r in records), sum(bool(r["ignore_labels"]) for r in records)
-    logger.info("%s: %d labels in %d images ignored: difficult objects only", image_list, ignored, images)
+    ignored = [len(record["ignore_labels"]) for record in records if record["ignore_labels"]]
+    logger.info("%s: %d labels in %d images ignored: difficult objects only", image_list, sum(ignored), len(ignored))
     return records
 
 
@@ -76,7 +66,7 @@ def _record(folder: Path, image_id: str) -> DatasetDict:
 
 def _annotation(node: ET.Element) -> Annotation:
     x0, y0, x1, y1 = (float(_text(node, f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax"))
-    (category,) = class_indices([_text(node, "name")], _INDEX, "object")
+    (category,) = class_indices([_text(node, "name")], CLASSES, "object")
     return {
         "bbox": [x0 - 1, y0 - 1, x1, y1],  # VOC counts pixels from 1 and includes the last one
         "bbox_mode": BoxMode.XYXY_ABS,
@@ -98,7 +88,6 @@ def register_all() -> None:
         for split, images in splits.items():
             arguments = {"year": year, "split": split}
             register(f"voc_{year}_{split}_mlc", load_voc, arguments, classes=CLASSES, images=images)
-    fit, val = register_holdout("voc_2007_trainval_mlc", 531)
-    register_info("voc_2007", DatasetInfo(fit, val, "voc_2007_test_mlc", boxes=True, recipe="vgg16"))
-    fit, val = register_holdout("voc_2012_train_mlc", 597)
-    register_info("voc_2012", DatasetInfo(fit, val, "voc_2012_val_mlc", boxes=True, recipe="vgg16"))
+    for year, train, test, holdout in ((2007, "trainval", "test", 531), (2012, "train", "val", 597)):
+        fit, val = register_holdout(f"voc_{year}_{train}_mlc", holdout)
+        register_info(f"voc_{year}", DatasetInfo(fit, val, f"voc_{year}_{test}_mlc", boxes=True, recipe="vgg16"))

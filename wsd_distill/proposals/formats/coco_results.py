@@ -23,11 +23,7 @@ CATEGORY = 1  # category_id of written proposals, which have no class
 
 
 def read_json(path: str) -> ProposalFile:
-    """Read COCO's result JSON.
-
-    Raises:
-        ValueError: not a JSON list of results with ``image_id``, ``bbox`` and ``score``.
-    """
+    """Read COCO's result JSON; raise ValueError for another format."""
     results = readers.read_json(path)
     if not isinstance(results, list):
         raise ValueError(f"{path} contains a {type(results).__name__}, expected a list of detections")
@@ -38,11 +34,7 @@ def read_json(path: str) -> ProposalFile:
 
 
 def read_predictions(path: str) -> ProposalFile:
-    """Read ``instances_predictions.pth`` (RPN proposals are in another file).
-
-    Raises:
-        ValueError: not a file written by COCOEvaluator.
-    """
+    """Read ``instances_predictions.pth``, without RPN proposals; raise ValueError for another format."""
     try:
         predictions = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -76,25 +68,19 @@ def _numbers(path: str, result: dict, key: str, shape: tuple[int, ...]) -> np.nd
     try:
         return np.array(value, dtype=np.float32).reshape(shape)
     except (ValueError, TypeError) as error:
-        expected = "four numbers" if shape else "a number"
-        image = result.get("image_id")
+        image, expected = result.get("image_id"), "four numbers" if shape else "a number"
         raise ValueError(f"{path}: a result of image {image!r} has the {key} {value!r}, expected {expected}") from error
 
 
 def write_json(path: str, rows: Rows) -> None:
     """Write COCO's result JSON."""
-    results = [result for record, boxes, scores in rows for result in _to_results(record, boxes, scores)]
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(results, file)
+        json.dump([result for row in rows for result in _to_results(*row)], file)
 
 
 def write_predictions(path: str, rows: Rows) -> None:
     """Write ``instances_predictions.pth``."""
-    predictions = [
-        {"image_id": record["image_id"], "instances": _to_results(record, boxes, scores)}
-        for record, boxes, scores in rows
-    ]
-    torch.save(predictions, path)
+    torch.save([{"image_id": row[0]["image_id"], "instances": _to_results(*row)} for row in rows], path)
 
 
 def _to_results(record: DatasetDict, boxes: np.ndarray, scores: np.ndarray) -> list[dict]:

@@ -14,18 +14,10 @@ from detectron2.structures import BoxMode
 
 from .proposal_file import ProposalFile, Proposals, Rows
 
-# Constructors in NumPy's pickles, in the module "numpy.core" or, since NumPy 2, "numpy._core".
-_CONSTRUCTORS = {
-    ("multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
-    ("multiarray", "scalar"): np.float32(0).__reduce__()[0],
-    ("numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
-}
-_ALLOWED_GLOBALS = {
-    **{
-        (f"numpy.{core}.{module}", name): constructor
-        for core in ("core", "_core")
-        for (module, name), constructor in _CONSTRUCTORS.items()
-    },
+_ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
+    ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
+    ("numpy.core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("detectron2.structures.boxes", "BoxMode"): int,
@@ -37,8 +29,9 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Unpickler that allows builtin values, NumPy arrays and BoxMode only."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED_GLOBALS:
-            return _ALLOWED_GLOBALS[module, name]
+        key = module.replace("numpy._core.", "numpy.core."), name  # renamed in NumPy 2
+        if key in _ALLOWED_GLOBALS:
+            return _ALLOWED_GLOBALS[key]
         raise pickle.UnpicklingError(f"it imports '{module}.{name}', and only arrays are allowed")
 
 
@@ -55,9 +48,9 @@ def read(path: str) -> ProposalFile:
             raise ValueError(f"{path} is truncated or not a pickle of arrays: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} contains a {type(content).__name__}, expected a dict of proposals")
-    ids, boxes, scores = (
-        _column(path, content, *names) for names in (("ids", "indexes"), ("boxes",), ("objectness_logits", "scores"))
-    )
+    ids = _column(path, content, "ids", "indexes")
+    boxes = _column(path, content, "boxes")
+    scores = _column(path, content, "objectness_logits", "scores")
     if not len(ids) == len(boxes) == len(scores):
         raise ValueError(f"{path}: {len(ids)} ids, {len(boxes)} arrays of boxes, {len(scores)} of scores")
     mode = content.get("bbox_mode", BoxMode.XYXY_ABS)
@@ -81,11 +74,10 @@ def _column(path: str, content: dict, *names: str) -> list:
 
 def write(path: str, rows: Rows) -> None:
     """Write a proposal pickle, collecting everything in memory first."""
-    ids, boxes, scores = [], [], []
-    for record, image_boxes, image_scores in rows:
-        ids.append(record["image_id"])
-        boxes.append(image_boxes)
-        scores.append(image_scores)
-    content = {"ids": ids, "boxes": boxes, "objectness_logits": scores, "bbox_mode": BoxMode.XYXY_ABS.value}
+    content: dict[str, Any] = {"ids": [], "boxes": [], "objectness_logits": [], "bbox_mode": BoxMode.XYXY_ABS.value}
+    for record, boxes, scores in rows:
+        content["ids"].append(record["image_id"])
+        content["boxes"].append(boxes)
+        content["objectness_logits"].append(scores)
     with open(path, "wb") as file:
         pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)

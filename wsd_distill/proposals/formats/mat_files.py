@@ -17,13 +17,10 @@ import numpy as np
 from scipy.io import loadmat, savemat
 from scipy.io.matlab import MatReadError
 
-from .proposal_file import ProposalFile, Proposals, Rows, file_stem
+from .proposal_file import ProposalFile, Proposals, Rows
 
-BOX_FORMATS = (
-    "y1x1y2x2",
-    "x1y1x2y2",
-    "xywh",
-)  # order of the columns; the first is Fast R-CNN's for selective search and MCG
+# Order of the columns; the first is used by Fast R-CNN for selective search and MCG.
+BOX_FORMATS = ("y1x1y2x2", "x1y1x2y2", "xywh")
 _SCORES = ("scores", "boxScores")
 _RANK_SCORES = "1 - rank / number, since the file has none"  # saved in the metadata of stores
 
@@ -34,17 +31,15 @@ def read(path: str, box_format: str = BOX_FORMATS[0]) -> ProposalFile:
     Raises:
         ValueError: not a .mat file, a file of MATLAB's version 7.3, or one without the expected variables.
     """
-    return _read_folder(path, box_format) if os.path.isdir(path) else _read_file(path, box_format)
-
-
-def _read_file(path: str, box_format: str) -> ProposalFile:
+    if os.path.isdir(path):
+        return _read_folder(path, box_format)
     content = _load(path, "images", "boxes")
     names = [str(np.asarray(cell).item()) for cell in content["images"].ravel()]
     boxes = content["boxes"].ravel()
     cells = next((content[name].ravel() for name in _SCORES if name in content), [None] * len(boxes))
     if not len(names) == len(boxes) == len(cells):
         raise ValueError(f"{path}: {len(names)} images, {len(boxes)} arrays of boxes, {len(cells)} of scores")
-    ranked = "boxScores" not in content and "scores" not in content and not any(b.shape[1:] == (5,) for b in boxes)
+    ranked = not any(name in content for name in _SCORES) and not any(table.shape[1:] == (5,) for table in boxes)
 
     def proposals(position: int) -> Proposals:
         return _proposals(f"{path}: image '{names[position]}'", boxes[position], cells[position], box_format)
@@ -73,8 +68,7 @@ def _load(path: str, *required: str) -> dict:
         raise ValueError(f"{path} has MATLAB's format 7.3: save it again in MATLAB with save(..., '-v7')") from error
     except (MatReadError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is truncated or not a .mat file ({error})") from error
-    missing = [name for name in required if name not in content]
-    if missing:
+    if missing := [name for name in required if name not in content]:
         variables = [name for name in content if not name.startswith("__")]
         raise ValueError(f"{path} lacks the variables {missing}, it has {variables}")
     return content
@@ -87,27 +81,24 @@ def _proposals(location: str, table: np.ndarray, scores: np.ndarray | None, box_
         raise ValueError(f"{location}: boxes {table.shape} are not (R, 4) or, with scores, (R, 5)")
     if scores is None:
         scores = table[:, 4] if table.shape[1] == 5 else 1 - np.arange(len(table)) / len(table)
-    a, b, c, d = table[:, :4].astype(np.float32).T
-    if box_format == "y1x1y2x2":
-        a, b, c, d = b, a, d, c
-    elif box_format == "xywh":
-        c, d = a + c - 1, b + d - 1
-    return np.stack([a - 1, b - 1, c, d], axis=1), np.asarray(scores, dtype=np.float32).ravel()
+    boxes = table[:, [1, 0, 3, 2] if box_format == "y1x1y2x2" else [0, 1, 2, 3]].astype(np.float32)
+    if box_format == "xywh":
+        boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:] - 1
+    boxes[:, :2] -= 1
+    return boxes, np.asarray(scores, dtype=np.float32).ravel()
 
 
 def write(path: str, rows: Rows, box_format: str = BOX_FORMATS[0]) -> None:
     """Write one file per split, with ``scores``, after collecting all in memory."""
     names, tables, scores = [], [], []
     for record, boxes, image_scores in rows:
-        x1, y1, x2, y2 = boxes.astype(np.float64).T
-        x1, y1 = x1 + 1, y1 + 1
-        columns = {
-            "y1x1y2x2": (y1, x1, y2, x2),
-            "x1y1x2y2": (x1, y1, x2, y2),
-            "xywh": (x1, y1, x2 - x1 + 1, y2 - y1 + 1),
-        }
-        tables.append(np.stack(columns[box_format], axis=1))
-        names.append(file_stem(record["file_name"]))
+        table = boxes + np.array([1.0, 1.0, 0.0, 0.0])
+        if box_format == "y1x1y2x2":
+            table = table[:, [1, 0, 3, 2]]
+        elif box_format == "xywh":
+            table[:, 2:] = table[:, 2:] - table[:, :2] + 1
+        tables.append(table)
+        names.append(Path(record["file_name"]).stem)
         scores.append(image_scores[:, None])
     content = {"images": _cells(names)[:, None], "boxes": _cells(tables)[None], "scores": _cells(scores)[None]}
     with open(path, "wb") as file:

@@ -7,21 +7,21 @@ float32 XYXY_ABS, scores (R,) float32, best first.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from ...data.types import DatasetDict
+from ...data.datasets.readers import check_unique
+from ...data.types import DatasetDict, Proposals
 
 Row = tuple[DatasetDict, np.ndarray, np.ndarray]
 Rows = Iterable[Row]
-Proposals = tuple[np.ndarray, np.ndarray]
 
 FORMATS = {".arrow": "store", ".pkl": "detectron2", ".mat": "mat", ".json": "coco", ".pth": "predictions"}
 
 
-class ProposalFile(Mapping):
+class ProposalFile(Mapping[str, Proposals]):
     """Mapping from image names to boxes (R, 4) XYXY_ABS and scores (R,), unsorted.
 
     Args:
@@ -46,10 +46,8 @@ class ProposalFile(Mapping):
     ) -> None:
         self.path, self.key, self.scores = path, key, scores
         self._read = read
+        check_unique(map(str, names), path)
         self._positions = {str(name): position for position, name in enumerate(names)}
-        if len(self._positions) != len(names):
-            duplicate = next(name for name, count in Counter(map(str, names)).items() if count > 1)
-            raise ValueError(f"{path}: duplicate image '{duplicate}'")
 
     def __getitem__(self, name: str) -> Proposals:
         return self._read(self._positions[name])
@@ -65,23 +63,14 @@ class ProposalFile(Mapping):
 
     def image_name(self, record: DatasetDict) -> str:
         """Return the name of an image in this file, whether or not the file contains it."""
-        return file_stem(record["file_name"]) if self.key == "file_name" else str(record["image_id"])
-
-
-def file_stem(path: str) -> str:
-    """Return the file name without folder and suffix."""
-    return os.path.splitext(os.path.basename(path))[0]
+        return Path(record["file_name"]).stem if self.key == "file_name" else str(record["image_id"])
 
 
 def guess_format(path: str) -> str:
-    """Return the format of a file by its suffix; a folder contains .mat files.
-
-    Raises:
-        ValueError: unknown suffix; lists the known ones.
-    """
-    suffix = os.path.splitext(path)[1].lower()
+    """Return the format of a file by its suffix, else raise ValueError; a folder contains .mat files."""
     if os.path.isdir(path):
         return "mat"
+    suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(f"{end} ({name})" for end, name in FORMATS.items())
         raise ValueError(f"{path}: unknown suffix '{suffix}', specify the format; known are {known}")

@@ -1,8 +1,8 @@
-"""Proposal generators; importing this package registers the built-in ones."""
+"""Proposal generators."""
 
 from .detector import DetectorProposer
 from .edge_boxes import EdgeBoxes
-from .proposer import PROPOSERS, Proposer, register_proposer
+from .proposer import Proposer
 from .selective_search import SelectiveSearch
 
-__all__ = ["PROPOSERS", "DetectorProposer", "EdgeBoxes", "Proposer", "SelectiveSearch", "register_proposer"]
+__all__ = ["DetectorProposer", "EdgeBoxes", "Proposer", "SelectiveSearch"]

@@ -7,23 +7,24 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 
 from wsd_distill.engine import apply_overrides
 
-from .proposer import Proposer, register_proposer
+from ...data.types import Proposals
+from .proposer import Proposer
 
 
 @dataclass
@@ -34,18 +35,17 @@ class _LoadedDetector:
     config_text: str  # everything the detections depend on, except the weights
 
 
-@register_proposer
 class DetectorProposer(Proposer):
     """Detections of all classes, with their score as s_R.
 
-    Resizing and channel order are those of the detector's test. Detections that the detector itself drops (Detectron2's
-    defaults: scores below 0.05, more than 100 boxes) are set by its config and ``opts``.
+    Images are resized as in the detector's test. Its config and ``opts`` set the detections that it drops itself
+    (Detectron2's defaults: scores below 0.05, more than 100 boxes).
 
     The files are read on first use, so that a model with this proposer can be built without them.
 
     Args:
-        config: one of: a LazyConfig ``.py`` file, the ``config.yaml`` saved by a training with a LazyConfig, a
-            Detectron2 YAML file, or the name of a config in Detectron2's model zoo.
+        config: a LazyConfig ``.py`` file, the ``config.yaml`` saved by a training with a LazyConfig, a Detectron2 YAML
+            file, or the name of a config in Detectron2's model zoo.
         weights: checkpoint, a file or a URL that Detectron2 can download.
         opts: overrides of the config: ``key=value`` for a LazyConfig, ``KEY value`` pairs for a Detectron2 YAML file.
         max_boxes: maximum number of boxes per image.
@@ -56,12 +56,7 @@ class DetectorProposer(Proposer):
     in_workers = False  # one copy of the model on one device
 
     def __init__(
-        self,
-        config: str,
-        weights: str,
-        opts: Sequence[str] = (),
-        max_boxes: int = 100,
-        device: str | None = None,
+        self, config: str, weights: str, opts: Sequence[str] = (), max_boxes: int = 100, device: str | None = None
     ) -> None:
         self.config, self.weights, self.opts = config, weights, list(opts)
         self.max_boxes, self.device = max_boxes, device
@@ -87,7 +82,7 @@ class DetectorProposer(Proposer):
                 "config": os.path.basename(self.config),
                 "config sha256": hashlib.sha256(detector.config_text.encode()).hexdigest()[:12],
                 "weights": os.path.basename(self.weights),
-                "weights sha256": _hash_file(weights_file),
+                "weights sha256": hashlib.sha256(Path(weights_file).read_bytes()).hexdigest()[:12],
             }
             self._detector = detector
         return self._detector
@@ -95,10 +90,10 @@ class DetectorProposer(Proposer):
     @property
     def parameters(self) -> dict[str, Any]:
         self.load()
-        return dict(self._parameters)
+        return self._parameters
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> Proposals:
         detector = self.load()
         height, width = image.shape[:2]
         view = T.AugInput(image[:, :, ::-1] if detector.image_format == "BGR" else image)
@@ -113,7 +108,7 @@ class DetectorProposer(Proposer):
 def _load_all_weights(model: nn.Module, file: str) -> None:
     """Load a checkpoint in any of Detectron2's formats; raise if it is incomplete.
 
-    ``DetectionCheckpointer`` only logs missing parameters. It also leaves out those of another shape, so that
+    ``DetectionCheckpointer`` only logs missing parameters. It also skips parameters of another shape, so that
     ``load_state_dict``, which the hook observes, reports them as missing.
     """
     missing: list[str] = []
@@ -122,22 +117,17 @@ def _load_all_weights(model: nn.Module, file: str) -> None:
         DetectionCheckpointer(model).load(file)
     finally:
         hook.remove()
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
     optional = ("pixel_mean", "pixel_std")  # absent from older files; set by the config
-    unset = [f"{name} {shapes[name]}" for name in missing if name not in optional]
+    unset = [f"{name} {tuple(state[name].shape)}" for name in missing if name not in optional]
     if unset:
-        # Tools print the first line only.
-        text = "missing or of another shape in the file: " + "\n  ".join(unset)
+        text = "missing or of another shape in the file: " + "\n  ".join(unset)  # tools print the first line only
         raise ValueError(f"{file} does not fit the detector of this config: {text}")
 
 
 def _is_lazy_config(file: str) -> bool:
     """Return False for a Detectron2 YAML file, whose model section is MODEL."""
-    if file.endswith(".py"):
-        return True
-    with open(file, encoding="utf-8") as content:
-        root = yaml.compose(content, Loader=yaml.SafeLoader)  # parses keys without constructing Python objects
-    return isinstance(root, yaml.MappingNode) and any(key.value == "model" for key, _ in root.value)
+    return file.endswith(".py") or "\nmodel:" in "\n" + Path(file).read_text(encoding="utf-8")
 
 
 def _build_from_yaml(file: str, opts: list[str], device: str) -> _LoadedDetector:
@@ -153,16 +143,12 @@ def _build_from_yaml(file: str, opts: list[str], device: str) -> _LoadedDetector
 
 def _build_from_lazy_config(file: str, opts: list[str], device: str) -> _LoadedDetector:
     cfg = apply_overrides(LazyConfig.load(file), opts)
-    mapper = _find_test_mapper(cfg.dataloader.test)
+    test = cfg.dataloader.test  # one test loader, or one per split
+    mapper = test.mapper if "mapper" in test else next(iter(test.values())).loader.mapper
     augmentations = T.AugmentationList([instantiate(augmentation) for augmentation in mapper.augmentations])
     nodes = [OmegaConf.to_container(node, resolve=True) for node in (cfg.model, mapper)]
     text = json.dumps(nodes, default=_qualified_name)
     return _LoadedDetector(instantiate(cfg.model).to(device), augmentations, mapper.image_format, text)
-
-
-def _find_test_mapper(test: DictConfig) -> DictConfig:
-    """Return the mapper of the test loader, or of the first split's test loader."""
-    return test.mapper if "mapper" in test else next(iter(test.values())).loader.mapper
 
 
 def _qualified_name(target: Any) -> str:
@@ -186,11 +172,3 @@ def _find_weights(weights: str) -> str:
     if not os.path.isfile(file):
         raise FileNotFoundError(f"the detector's weights {weights!r} are not a file: set its trained checkpoint")
     return file
-
-
-def _hash_file(file: str) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:12]

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
-from .proposer import Proposer, register_proposer
+from ...data.types import Proposals
+from .proposer import Proposer
 
 
-@register_proposer
 @dataclass(frozen=True)
 class EdgeBoxes(Proposer):
     """EdgeBoxes on several sizes of the image.
@@ -59,10 +59,9 @@ class EdgeBoxes(Proposer):
 
     @property
     def parameters(self) -> dict:
-        edge_model = self.edge_model and os.path.basename(self.edge_model)  # independent of its folder
-        return {**asdict(self), "edge_model": edge_model}
+        return {**asdict(self), "edge_model": self.edge_model and os.path.basename(self.edge_model)}
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> Proposals:
         found = [self._search(image, side) for side in self.sides]
         if len(found) == 1:
             return found[0]
@@ -70,7 +69,7 @@ class EdgeBoxes(Proposer):
         kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), self.beta)[: self.max_boxes].numpy()
         return boxes[kept], scores[kept]
 
-    def _search(self, image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    def _search(self, image: np.ndarray, side: int) -> Proposals:
         height, width = image.shape[:2]
         resized = resize_longest_side(image, side)
         edges, orientation = self._gradient_edges(resized) if self.edge_model is None else self._model_edges(resized)

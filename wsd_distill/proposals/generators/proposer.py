@@ -1,4 +1,4 @@
-"""Interface and registry of proposal generators."""
+"""Interface of proposal generators."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-PROPOSERS: dict[str, type[Proposer]] = {}
+from ...data.types import Proposals
 
 
 class Proposer(ABC):
     """Computes class-agnostic object proposals of an image.
 
     Attributes:
-        name: key in ``PROPOSERS``; also part of the file name of a proposal store.
-        in_workers: whether the proposer can be pickled and copied to many worker processes; otherwise it runs in the
-            main process only.
+        name: saved in the proposal stores that it generates.
+        in_workers: whether it can be pickled and copied to worker processes; otherwise it runs in the main process.
     """
 
     name: ClassVar[str]
@@ -28,7 +27,7 @@ class Proposer(ABC):
         """Everything the proposals depend on, for the metadata of a store (JSON)."""
 
     @abstractmethod
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> Proposals:
         """Compute the proposals of an image.
 
         Args:
@@ -37,15 +36,3 @@ class Proposer(ABC):
         Returns:
             Boxes (R, 4) float32 XYXY_ABS in pixels of ``image`` and scores (R,) float32, best first; R may be 0.
         """
-
-
-def register_proposer(cls: type[Proposer]) -> type[Proposer]:
-    """Class decorator: add a proposer to ``PROPOSERS`` under its ``name``.
-
-    Raises:
-        ValueError: the name is taken by another class.
-    """
-    if cls.name in PROPOSERS:
-        raise ValueError(f"proposer '{cls.name}' is already registered ({PROPOSERS[cls.name].__name__})")
-    PROPOSERS[cls.name] = cls
-    return cls

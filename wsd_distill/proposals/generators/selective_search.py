@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
+from ...data.types import Proposals
 from .edge_boxes import resize_longest_side
-from .proposer import Proposer, register_proposer
+from .proposer import Proposer
 
 MODES = ("fast", "quality")
 
 
-@register_proposer
 @dataclass(frozen=True)
 class SelectiveSearch(Proposer):
     """Selective search.
@@ -53,7 +53,7 @@ class SelectiveSearch(Proposer):
     def parameters(self) -> dict:
         return {**asdict(self), "scores": "falling rank in (0, 1]"}
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> Proposals:
         height, width = image.shape[:2]
         resized = image if self.max_side is None else resize_longest_side(image, min(self.max_side, max(height, width)))
         boxes = self._sort(self._search(resized))
