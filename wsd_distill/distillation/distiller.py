@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
-from wsd_distill.modeling.checkpoints import load_weights
+from wsd_distill.modeling.checkpoints.load import load_weights
 
-from .objectives import Objective, Objectives, StudentOutput
+from .objectives.objective import Objective, Objectives, StudentOutput
 from .teacher_cache import TeacherCache
 
 
