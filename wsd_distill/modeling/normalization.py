@@ -10,11 +10,7 @@ from torch import Tensor, nn
 
 from wsd_distill.data.image import resize_to_square
 
-IMAGENET_RGB = {
-    "pixel_mean": [123.675, 116.28, 103.53],
-    "pixel_std": [58.395, 57.12, 57.375],
-    "image_format": "RGB",
-}
+IMAGENET_RGB = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375], "image_format": "RGB"}
 INCEPTION_RGB = {"pixel_mean": [127.5, 127.5, 127.5], "pixel_std": [127.5, 127.5, 127.5], "image_format": "RGB"}
 CAFFE_BGR = {"pixel_mean": [103.939, 116.779, 123.68], "pixel_std": [1.0, 1.0, 1.0], "image_format": "BGR"}
 NORMALIZATION_KEYS = ("pixel_mean", "pixel_std", "channel_order")

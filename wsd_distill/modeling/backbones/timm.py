@@ -44,11 +44,11 @@ def build_module_sequence(name: str, frozen_bn: bool) -> ModuleSequence:
     if not timm.is_model(name):
         raise ValueError(f"timm {timm.__version__} has no network {name!r}: see timm.list_models()")
     net = timm.create_model(name, pretrained=False, num_classes=0)
-    infos = [{"module": x["module"], "channels": x["num_chs"], "stride": x["reduction"]} for x in net.feature_info]
-    steps = list(_steps(net, [x["module"] for x in infos]))
-    maps = {f"stride{x['stride']}": (x["module"], ShapeSpec(x["channels"], stride=x["stride"])) for x in infos}
+    infos = [(x["module"], ShapeSpec(x["num_chs"], stride=x["reduction"])) for x in net.feature_info]
+    steps = list(_steps(net, [module for module, _ in infos]))
+    maps = {f"stride{shape.stride}": (module, shape) for module, shape in infos}
     if len(maps) < len(infos):
-        raise _not_sequential(name, f"its feature maps have the strides {[x['stride'] for x in infos]}")
+        raise _not_sequential(name, f"its feature maps have the strides {[shape.stride for _, shape in infos]}")
     if any(step not in steps for step, _ in maps.values()):
         raise _not_sequential(name, "some of its feature maps are inside a block")
     sequence = ModuleSequence(net, steps, maps)
