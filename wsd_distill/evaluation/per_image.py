@@ -52,9 +52,8 @@ class PerImageEvaluator(DatasetEvaluator, ABC):
             parts = comm.gather(self._predictions)
             if not comm.is_main_process():
                 return None
-        merged: dict[Any, Any] = {}
-        for part in reversed(parts):  # the prediction of the lowest rank is kept
-            merged.update(part)
+        # The prediction of the lowest rank is kept.
+        merged = {image_id: prediction for part in reversed(parts) for image_id, prediction in part.items()}
         missing = [image_id for image_id in self.image_ids if image_id not in merged]
         if missing:
             raise ValueError(
