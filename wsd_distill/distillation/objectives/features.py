@@ -159,6 +159,7 @@ class AttentionTransfer(LayerObjective):
         terms = []
         for pair in self.layers:
             student_map = losses.attention_map(student.features[pair.student])
-            target = adaptive_avg_pool2d(losses.attention_map(teacher.features[pair.teacher]), student_map.shape[1:])
+            _, h, w = student_map.shape
+            target = adaptive_avg_pool2d(losses.attention_map(teacher.features[pair.teacher]), (h, w))
             terms.append(losses.attention_loss(target, student_map))
         return self.beta / 2 * cast(Tensor, sum(terms))
