@@ -1,8 +1,7 @@
 """Frozen-teacher outputs for the training images, on disk: written once, read in all epochs and stages.
 
-The folder has one NumPy file for the logits of both branches and one for each feature map used by an objective. A row
-is a view of an image: rows 2i and 2i + 1 are image i as it is and mirrored. A second file has a checksum of each row's
-view; 0 marks a row not written yet.
+The folder has a RowFile for the logits of both branches and one for each feature map used by an objective. A row is a
+view of an image: rows 2i and 2i + 1 are image i as it is and mirrored. Its checksum is computed from the view.
 """
 
 from __future__ import annotations
@@ -80,11 +79,7 @@ class TeacherCache:
         """Write missing logits and feature maps for the views of all images.
 
         Ranks share the work. A second process that fills the same folder waits. Images that cannot be read are skipped,
-        as in training.
-
-        Args:
-            teacher: T-WDet in eval mode.
-            features: names of the feature maps.
+        as in training. ``teacher`` must be in eval mode.
 
         Raises:
             StaleCacheError: The folder was built with another teacher or other settings.
@@ -114,10 +109,7 @@ class TeacherCache:
     def read(self, views: list[dict], features: Sequence[str], device: torch.device) -> WSDDNOutput:
         """Return teacher outputs for N views of the mapper, as ``WSDDN.compute_outputs`` does.
 
-        Args:
-            views: dicts with ``image_id``, ``flip`` and ``proposals``.
-            features: names of the feature maps.
-            device: device of the outputs.
+        Views are dicts with ``image_id``, ``flip`` and ``proposals``; ``features`` are names of feature maps.
 
         Raises:
             StaleCacheError: An image is missing, or was cached at another size or with other proposals.
