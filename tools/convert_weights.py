@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from wsd_distill.engine.cli import report_user_errors
-from wsd_distill.modeling.checkpoints import FORMATS
+from wsd_distill.modeling.checkpoints.converters import FORMATS
 from wsd_distill.modeling.normalization import describe_normalization
 
 

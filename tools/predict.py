@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 
 from wsd_distill.data.image import read_rgb
 from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config, report_user_errors
-from wsd_distill.modeling.checkpoints import load_weights
+from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.proposals.image_proposals import ImageProposals
 
 

@@ -14,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 
 from wsd_distill.engine import launch, load_config, resolve_schedule, to_device
 from wsd_distill.engine.training import EVALUATION, do_test, do_train, lock_output_dir, write_results
-from wsd_distill.modeling.checkpoints import load_weights
+from wsd_distill.modeling.checkpoints.load import load_weights
 
 
 def main(args) -> None:

@@ -29,20 +29,8 @@ def apply() -> None:
         raise ImportError("Detectron2 is not installed, and wsd_distill needs it: see INSTALL.md.")
     _silence_foreign_warnings()
     _patch_extension()
-    _patch_pillow_names()
     _patch_pkg_resources()
-    _patch_numpy_names()
-
-
-def _missing(symbol: str):
-    def use(*args, **kwargs):
-        raise MissingExtensionError(
-            f"{symbol} needs Detectron2's C++ extension, and Detectron2 was installed without it. Build Detectron2 "
-            "from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO evaluation. For COCO "
-            "evaluation, COCOEvaluator(..., use_fast_impl=False) gives the same results without it."
-        )
-
-    return use
+    _patch_names()
 
 
 class _Extension(types.ModuleType):
@@ -51,7 +39,16 @@ class _Extension(types.ModuleType):
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        return _missing(f"{self.__name__}.{name}")
+
+        def missing(*args, **kwargs):
+            raise MissingExtensionError(
+                f"{self.__name__}.{name} needs Detectron2's C++ extension, and Detectron2 was installed without it. "
+                "Build Detectron2 from source (INSTALL.md) for deformable convolution, rotated boxes and the fast COCO "
+                "evaluation. For COCO evaluation, COCOEvaluator(..., use_fast_impl=False) gives the same results "
+                "without it."
+            )
+
+        return missing
 
 
 def _package_dir(name: str) -> str:
@@ -80,13 +77,6 @@ def _patch_extension() -> None:
     torch.ops.detectron2 = _Extension("torch.ops.detectron2")
 
 
-def _patch_pillow_names() -> None:
-    from PIL import Image
-
-    if not hasattr(Image, "LINEAR"):
-        Image.LINEAR = Image.BILINEAR
-
-
 def _patch_pkg_resources() -> None:
     if importlib.util.find_spec("pkg_resources") is not None:
         return
@@ -94,17 +84,19 @@ def _patch_pkg_resources() -> None:
     def resource_filename(package: str, resource: str) -> str:
         return os.path.join(_package_dir(package), *resource.split("/"))
 
-    module = types.ModuleType(
-        "pkg_resources", "Replacement for the former module of setuptools: resource_filename only."
-    )
+    module = types.ModuleType("pkg_resources", "The part of setuptools' former module that Detectron2 uses.")
     module.__spec__ = importlib.machinery.ModuleSpec("pkg_resources", None)
     module.resource_filename = resource_filename
     sys.modules["pkg_resources"] = module
 
 
-def _patch_numpy_names() -> None:
+def _patch_names() -> None:
+    """Restore names that Pillow and NumPy have removed."""
     import numpy as np
+    from PIL import Image
 
+    if not hasattr(Image, "LINEAR"):
+        Image.LINEAR = Image.BILINEAR
     for name, builtin in {"int": int, "float": float, "str": str, "bool": bool, "object": object}.items():
         if name not in vars(np):
             setattr(np, name, builtin)
@@ -125,9 +117,6 @@ def _silence_foreign_warnings() -> None:
     """Hide warnings that users cannot act on; every process that imports wsd_distill, workers included, does so."""
     for message, module in FOREIGN_WARNINGS:
         warnings.filterwarnings("ignore", message, module=module)
-    logging.getLogger("torch.utils.cpp_extension").addFilter(_keep_record)
-
-
-def _keep_record(record: logging.LogRecord) -> bool:
-    """Drop PyTorch's note about a CUDA toolkit without a GPU, logged by Detectron2's report of the environment."""
-    return not record.getMessage().startswith("No CUDA runtime is found")
+    # PyTorch's note about a CUDA toolkit without a GPU, logged by Detectron2's report of the environment.
+    hidden = "No CUDA runtime is found"
+    logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: hidden not in record.getMessage())

@@ -105,9 +105,7 @@ def soft_label_divergence(teacher: Tensor, logits: Tensor, t: Tensor | float, ep
     cross-entropy by sharpening the targets, whether right or wrong.
 
     Args:
-        teacher: (N, K) softened predictions.
-        logits: (N, K) m.
-        t: (K,) temperatures, or one for all classes.
+        teacher, logits, t: as in ``soft_label_loss``.
         eps: targets are clamped to [eps, 1 - eps].
     """
     q = _to_float32(teacher).clamp(eps, 1 - eps)
@@ -116,12 +114,7 @@ def soft_label_divergence(teacher: Tensor, logits: Tensor, t: Tensor | float, ep
 
 
 def hint_loss(teacher: Tensor, student: Tensor) -> Tensor:
-    """FitNets loss (Romero et al. 2015), Eq. 3: half the squared distance, averaged over images, channels and cells.
-
-    Args:
-        teacher: (N, C, h, w) hint.
-        student: (N, C, h, w) output of the regressor.
-    """
+    """FitNets loss (Romero et al. 2015), Eq. 3: half the mean squared distance of maps (N, C, h, w)."""
     return (_to_float32(teacher) - _to_float32(student)).square().mean() / 2
 
 
@@ -134,11 +127,7 @@ def attention_loss(teacher: Tensor, student: Tensor) -> Tensor:
     """Attention transfer (Zagoruyko and Komodakis, 2017): one term of the sum in Eq. 2, without beta / 2.
 
     The equation has the distance of L2-normalized maps. Here it is squared and averaged over cells and images, as in
-    the authors' released code.
-
-    Args:
-        teacher: (N, h, w) attention maps.
-        student: (N, h, w) attention maps.
+    the authors' released code. Both attention maps are (N, h, w).
     """
     target, student_map = (F.normalize(_to_float32(x).flatten(1)) for x in (teacher, student))  # (N, h * w)
     return (target - student_map).square().mean()

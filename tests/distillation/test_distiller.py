@@ -21,7 +21,7 @@ from wsd_distill.distillation import (
     RoIAwareTransfer,
     SoftLabels,
 )
-from wsd_distill.modeling.checkpoints import CheckpointError
+from wsd_distill.modeling.checkpoints.load import CheckpointError
 
 
 @pytest.fixture
@@ -229,8 +229,12 @@ def test_a_checkpoint_of_another_model_is_an_error_that_lists_all_keys(checkpoin
     with pytest.raises(CheckpointError) as error:
         build(path)
     text = str(error.value)
-    assert "missing: cls_branch.bias" in text and "unexpected: extra" in text
-    assert "shape of det_branch.bias: (4,) in the file, (3,) in the model" in text
+    assert (
+        'Missing key(s) in state_dict: "cls_branch.bias".' in text
+        and 'Unexpected key(s) in state_dict: "extra".' in text
+    )
+    assert "det_branch.bias: copying a param with shape torch.Size([4]) from checkpoint" in text
+    assert "the shape in current model is torch.Size([3])" in text
 
 
 def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
@@ -238,6 +242,7 @@ def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
     for part in (content[: len(content) // 2], b"", b"not a checkpoint"):
         Path(checkpoint).write_bytes(part)
         with pytest.raises(
-            CheckpointError, match=r"teacher.pth is truncated or not a valid checkpoint \(\w+\): train again or"
+            CheckpointError,
+            match=r"teacher.pth is truncated or not a valid file of PyTorch weights \(\w+\): write it again, or use",
         ):
             build(checkpoint)

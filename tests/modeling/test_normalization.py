@@ -9,7 +9,7 @@ from helpers.builders import PIXELS, K, make_student, make_teacher
 
 from wsd_distill.distillation import Distiller, Objectives
 from wsd_distill.modeling import CAFFE_BGR, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
-from wsd_distill.modeling.checkpoints import CheckpointError
+from wsd_distill.modeling.checkpoints.load import CheckpointError
 
 CHANGES = [
     {"pixel_mean": [100.0, 110.0, 121.0]},

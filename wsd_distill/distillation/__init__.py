@@ -2,19 +2,9 @@
 
 from .distill_trainer import DistillTrainer
 from .distiller import Distiller, freeze
-from .objectives import (
-    AttentionTransfer,
-    ClassAware,
-    FitNetsHint,
-    HardLabels,
-    LayerPair,
-    Objective,
-    Objectives,
-    RoIAwareTransfer,
-    SoftLabels,
-    StudentOutput,
-    Temperatures,
-)
+from .objectives.features import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer
+from .objectives.objective import Objective, Objectives, StudentOutput
+from .objectives.predictions import ClassAware, HardLabels, SoftLabels, Temperatures
 from .teacher_cache import StaleCacheError, TeacherCache, default_cache_dir
 from .teacher_check import TeacherCheck, WeakTeacherError
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
-from wsd_distill.modeling.checkpoints import load_weights
+from wsd_distill.modeling.checkpoints.load import load_weights
 
-from .objectives import Objective, Objectives, StudentOutput
+from .objectives.objective import Objective, Objectives, StudentOutput
 from .teacher_cache import TeacherCache
 
 
@@ -90,7 +90,11 @@ class Distiller(nn.Module):
             return self.student(batched_inputs)
         for module in self.frozen:
             module.eval()  # train() of this module, or of the student after an evaluation, has reset it
-        teacher = self._teacher_outputs([x["teacher"] for x in batched_inputs])
+        views = [x["teacher"] for x in batched_inputs]
+        if self.cache is None:
+            teacher = self.run_teacher(views)
+        else:
+            teacher = self.cache.read(views, self.teacher_features, self.student.device)
         student = StudentOutput(self.student, batched_inputs, self.student.features(batched_inputs))
         return {name: objective(student, teacher) for name, objective in self.objectives.items()}
 
@@ -103,11 +107,6 @@ class Distiller(nn.Module):
         """Run the teacher on training images missing from the cache."""
         if self.cache is not None:
             self.cache.fill(self.teacher, self.teacher_features)
-
-    def _teacher_outputs(self, views: list[dict]) -> WSDDNOutput:
-        if self.cache is None:
-            return self.run_teacher(views)
-        return self.cache.read(views, self.teacher_features, self.student.device)
 
     @torch.no_grad()
     def run_teacher(self, batched_inputs: list[dict]) -> WSDDNOutput:

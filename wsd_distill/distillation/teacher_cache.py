@@ -1,20 +1,18 @@
 """Frozen-teacher outputs for the training images, on disk: written once, read in all epochs and stages.
 
-The folder has one NumPy file for the logits of both branches and one for each feature map used by an objective. A row
-is a view of an image: rows 2i and 2i + 1 are image i as it is and mirrored. A second file has a checksum of each row's
-view; 0 marks a row not written yet.
+The folder has a RowFile for the logits of both branches and one for each feature map used by an objective. A row is a
+view of an image: rows 2i and 2i + 1 are image i as it is and mirrored. Its checksum is computed from the view.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 import torch.utils.data
 from detectron2.utils import comm
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
@@ -72,7 +70,7 @@ class TeacherCache:
         self.mapper, self.batch_size, self.num_workers = mapper, batch_size, num_workers
         self._files: dict[str, RowFile] = {}
 
-    @cached_property
+    @functools.cached_property
     def _rows(self) -> dict[Any, int]:
         """image_id -> row of the image as it is; the mirrored image is in the next row."""
         return {record["image_id"]: 2 * i for i, record in enumerate(get_dataset_dicts(self.dataset))}
@@ -81,11 +79,7 @@ class TeacherCache:
         """Write missing logits and feature maps for the views of all images.
 
         Ranks share the work. A second process that fills the same folder waits. Images that cannot be read are skipped,
-        as in training.
-
-        Args:
-            teacher: T-WDet in eval mode.
-            features: names of the feature maps.
+        as in training. ``teacher`` must be in eval mode.
 
         Raises:
             StaleCacheError: The folder was built with another teacher or other settings.
@@ -115,10 +109,7 @@ class TeacherCache:
     def read(self, views: list[dict], features: Sequence[str], device: torch.device) -> WSDDNOutput:
         """Return teacher outputs for N views of the mapper, as ``WSDDN.compute_outputs`` does.
 
-        Args:
-            views: dicts with ``image_id``, ``flip`` and ``proposals``.
-            features: names of the feature maps.
-            device: device of the outputs.
+        Views are dicts with ``image_id``, ``flip`` and ``proposals``; ``features`` are names of feature maps.
 
         Raises:
             StaleCacheError: An image is missing, or was cached at another size or with other proposals.
@@ -145,10 +136,14 @@ class TeacherCache:
         return self._rows[view["image_id"]] + view["flip"]
 
     def _key(self, teacher: WSDDN) -> dict:
+        weights = hashlib.sha256()
+        for name, tensor in teacher.state_dict().items():
+            weights.update(name.encode())
+            weights.update(tensor.detach().cpu().contiguous().numpy())
         ids = hashlib.sha256(repr(list(self._rows)).encode()).hexdigest()
         scale = f"{teacher.score_scale} * s + {teacher.score_shift}"
         return {
-            "teacher": _digest(teacher),
+            "teacher": weights.hexdigest(),
             "pooling": f"{teacher.in_feature}, {scale}, {teacher.box_pooler}",
             "images": f"{len(self._rows)}, {ids}",
             "side": self.mapper.sizes,
@@ -171,7 +166,13 @@ class TeacherCache:
     def _preallocate(self, teacher: WSDDN, files: dict[str, RowFile]) -> None:
         """Create missing files and reserve disk space for all rows still to be written."""
         new = [name for name, file in files.items() if not file.exists()]
-        example = self._example_rows(teacher, new) if new else {}
+        example = {}
+        if new:
+            images = self._images()
+            views = next(filter(None, (images[i]["views"] for i in range(len(self._rows)))), None)
+            if views is None:
+                raise ValueError(f"{self.folder}: no image of dataset {self.dataset!r} can be read")
+            example = self._compute_rows(teacher, views[:1], new)
         needed = self._needed.reshape(-1)
         check_free_space(self.folder, sum(row.nbytes for row in example.values()) * int(needed.sum()))
         for name, file in files.items():
@@ -197,9 +198,7 @@ class TeacherCache:
             num_workers=self.num_workers,
             collate_fn=_flatten,
         )
-        for views in tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process()):
-            if not views:
-                continue
+        for views in filter(None, tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process())):
             rows = np.array([self._row(view) for view in views])
             checksums = np.array([_checksum(view) for view in views], dtype=np.uint32)
             for name, values in self._compute_rows(teacher, views, list(self._files)).items():
@@ -207,16 +206,8 @@ class TeacherCache:
 
     def _images(self) -> torch.utils.data.Dataset:
         """Return a dataset of the views of each image."""
-        mapper = _ViewMapper(self.mapper)
+        mapper = functools.partial(_read_views, self.mapper)
         return build_test_loader(self.dataset, mapper=mapper, proposals=self.proposals).dataset
-
-    def _example_rows(self, teacher: WSDDN, names: list[str]) -> dict[str, np.ndarray]:
-        """Compute the rows of one view of the first readable image."""
-        images = self._images()
-        views = next(filter(None, (images[i]["views"] for i in range(len(self._rows)))), None)
-        if views is None:
-            raise ValueError(f"{self.folder}: no image of dataset {self.dataset!r} can be read")
-        return self._compute_rows(teacher, views[:1], names)
 
     @torch.no_grad()
     def _compute_rows(self, teacher: WSDDN, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
@@ -227,18 +218,13 @@ class TeacherCache:
         return {name: rows[name].cpu().numpy() for name in names}
 
 
-@dataclass
-class _ViewMapper:
-    """Maps a dataset dict to its ``views``, each with the image_id; none if the image cannot be read."""
-
-    mapper: MultiLabelMapper
-
-    def __call__(self, record: DatasetDict) -> dict[str, list[dict]]:
-        try:
-            return {"views": [{**view, "image_id": record["image_id"]} for view in self.mapper(record)["views"]]}
-        except ImageError as error:
-            logger.warning("skipped in the teacher cache: %s", error)
-            return {"views": []}
+def _read_views(mapper: MultiLabelMapper, record: DatasetDict) -> dict[str, list[dict]]:
+    """Map a dataset dict to its ``views``, each with the image_id; none if the image cannot be read."""
+    try:
+        return {"views": [{**view, "image_id": record["image_id"]} for view in mapper(record)["views"]]}
+    except ImageError as error:
+        logger.warning("skipped in the teacher cache: %s", error)
+        return {"views": []}
 
 
 def _flatten(images: list[dict[str, list[dict]]]) -> list[dict]:
@@ -258,14 +244,6 @@ def _checksum(view: dict) -> int:
     checksum = zlib.crc32(repr((view["image_id"], view["flip"], proposals.image_size)).encode())
     checksum = zlib.crc32(proposals.proposal_boxes.tensor.numpy(), checksum)
     return zlib.crc32(proposals.scores.numpy(), checksum) or 1
-
-
-def _digest(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()
 
 
 def default_cache_dir(checkpoint: str) -> str:

@@ -55,13 +55,11 @@ class TeacherCheck:
         random = [100 * mean_average_precision(rng.random(scores.shape), labels) for _ in range(100)]
         chance, threshold = np.mean(random), np.mean(random) + 3 * np.std(random)
         text = f"the teacher's mAP on {len(labels)} images is {teacher_map:.1f} (random scores: {chance:.1f})"
-        logger.info("Teacher check: %s", text)
+        logger.info(f"Teacher check: {text}")
         if threshold > 100 - 1e-6:
             logger.warning(
-                "Teacher check: %s. The images are too few or too uniform to judge the teacher: random scores reach "
-                "100. Training continues without the check. For a check, %s.",
-                text,
-                HINT,
+                f"Teacher check: {text}. The images are too few or too uniform to judge the teacher: random scores "
+                f"reach 100. Training continues without the check. For a check, {HINT}."
             )
         elif teacher_map <= threshold:
             text += (
@@ -70,7 +68,7 @@ class TeacherCheck:
             )
             if not self.warn_only:
                 raise WeakTeacherError(f"{text} Set trainer.teacher_check.warn_only=True to continue anyway.")
-            logger.warning("Teacher check: %s", text)
+            logger.warning(f"Teacher check: {text}")
         return teacher_map
 
     @torch.no_grad()

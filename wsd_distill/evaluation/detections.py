@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,11 +121,8 @@ def save_detections(
             with file.open(f"{name}.npy", "w") as column:
                 np.lib.format.write_array(column, values)
         for name, (dtype, shape, part) in columns.items():
-            _write_column(file, name, dtype, shape, map(part, range(len(found))))
-
-
-def _write_column(file: zipfile.ZipFile, name: str, dtype: str, shape: tuple, parts: Iterable[np.ndarray]) -> None:
-    with file.open(f"{name}.npy", "w", force_zip64=True) as column:
-        np.lib.format.write_array_header_1_0(column, {"descr": dtype, "fortran_order": False, "shape": shape})
-        for part in parts:
-            column.write(part.astype(dtype).tobytes())
+            header = {"descr": dtype, "fortran_order": False, "shape": shape}
+            with file.open(f"{name}.npy", "w", force_zip64=True) as column:
+                np.lib.format.write_array_header_1_0(column, header)
+                for i in range(len(found)):
+                    column.write(part(i).astype(dtype).tobytes())

@@ -28,25 +28,22 @@ class LocalizationEvaluator(PerImageEvaluator):
     - ``CorLoc``, ``CorLoc-<class>`` (nan for a class without objects): see :func:`corloc`;
     - ``AP``, ``AP50``: COCO's, mean over classes with objects, all areas.
 
-    Only the 100 best boxes per class and image are used. With ``output_dir``, ``detections.npz`` in it has
-    ``image_ids`` (N,), ``class_names`` (K,) and the M boxes, sorted by image, class and falling score: ``images`` (M,)
-    indices in the dataset, ``boxes`` (M, 4) XYXY_ABS, ``classes`` (M,) and ``scores`` (M,).
+    Only the 100 best boxes per class and image are used.
 
-    ``evaluate`` raises ValueError if an image has no prediction; instances may be empty.
+    Args:
+        dataset_name: a registered dataset whose dicts have ``annotations``. Boxes with ``iscrowd`` or VOC's
+            ``difficult`` are not used for CorLoc and are ignored for AP, as in COCO and VOC.
+        output_dir: folder for ``detections.npz``, with ``image_ids`` (N,), ``class_names`` (K,) and the M boxes, sorted
+            by image, class and falling score: ``images`` (M,) indices in the dataset, ``boxes`` (M, 4) XYXY_ABS,
+            ``classes`` (M,) and ``scores`` (M,); None writes nothing.
+        distributed: gather the predictions of all ranks.
+
+    Raises:
+        ValueError: The dataset has no boxes, or a box of an unknown class; in ``evaluate``, an image has no prediction
+            (instances may be empty).
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str | None = None, distributed: bool = True):
-        """Read the boxes of the dataset.
-
-        Args:
-            dataset_name: a registered dataset whose dicts have ``annotations``. Boxes with ``iscrowd`` or VOC's
-                ``difficult`` are not used for CorLoc and are ignored for AP, as in COCO and VOC.
-            output_dir: folder for the detections; None writes nothing.
-            distributed: gather the predictions of all ranks.
-
-        Raises:
-            ValueError: The dataset has no boxes, or a box of an unknown class.
-        """
         super().__init__(dataset_name, output_dir, distributed)
         self._truth = read_ground_truth(self._dataset, dataset_name, len(self.class_names))
 

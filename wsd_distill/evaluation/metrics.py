@@ -27,8 +27,7 @@ def ranked_average_precisions(scores: np.ndarray, labels: np.ndarray, *, interpo
     AP is the mean precision at the ranks of the positives.
 
     Args:
-        scores: (N, K).
-        labels: (N, K).
+        scores, labels: as in the module's description.
         interpolated: use the best precision at the same or any later rank, as PASCAL VOC since 2010.
 
     Returns:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from .metrics import average_precisions, f1_scores, mean_average_precision, top_k_predictions, tune_threshold
-from .per_image import PerImageEvaluator, per_class_table, save_npz
+from wsd_distill.io import atomic_write
+
+from .metrics import average_precisions, f1_scores, mean_of_classes, top_k_predictions, tune_threshold
+from .per_image import PerImageEvaluator, per_class_table
 from .scores import SCORES_FILE, invalid_rows, read_scores
 
 logger = logging.getLogger(__name__)
@@ -26,11 +28,21 @@ class MultiLabelEvaluator(PerImageEvaluator):
       all classes, which maximizes CF1 + OF1 on ``threshold_split``;
     - the same at threshold 0.5 (``CF1@0.5``, ...) and for the top 3 classes of each image (``CF1-top3``, ...).
 
-    The metrics are defined in :mod:`.metrics`. With ``output_dir``, ``scores.npz`` in it has ``image_ids`` (N,),
-    ``scores`` (N, K) float32, ``labels`` (N, K) int8 and ``class_names`` (K,).
+    The metrics are defined in :mod:`.metrics`.
 
-    ``evaluate`` raises ValueError if an image has no prediction, or scores that are not probabilities, and
-    FileNotFoundError if ``threshold_split`` has not been evaluated.
+    Args:
+        dataset_name: a registered dataset whose dicts have ``labels`` and, optionally, ``ignore_labels``, both
+            contiguous class indices.
+        output_dir: folder for ``scores.npz``, with ``image_ids`` (N,), ``scores`` (N, K) float32, ``labels`` (N, K)
+            int8 and ``class_names`` (K,); None writes nothing.
+        threshold_split: split to tune the threshold on. Its evaluator must have written its scores to the folder of
+            this name next to ``output_dir``. None: the dataset itself.
+        distributed: gather the predictions of all ranks.
+
+    Raises:
+        ValueError: Labels are missing or out of range, ``threshold_split`` is given without ``output_dir``, or, in
+            ``evaluate``, an image has no prediction or scores that are not probabilities.
+        FileNotFoundError: In ``evaluate``: ``threshold_split`` has not been evaluated.
     """
 
     def __init__(
@@ -41,19 +53,6 @@ class MultiLabelEvaluator(PerImageEvaluator):
         threshold_split: str | None = None,
         distributed: bool = True,
     ):
-        """Read the labels of the dataset.
-
-        Args:
-            dataset_name: a registered dataset whose dicts have ``labels`` and, optionally, ``ignore_labels``, both
-                contiguous class indices.
-            output_dir: folder for the scores; None writes nothing.
-            threshold_split: split to tune the threshold on. Its evaluator must have written its scores to the folder
-                of this name next to ``output_dir``. None: the dataset itself.
-            distributed: gather the predictions of all ranks.
-
-        Raises:
-            ValueError: Labels are missing or out of range, or ``threshold_split`` is given without ``output_dir``.
-        """
         super().__init__(dataset_name, output_dir, distributed)
         if threshold_split is not None and output_dir is None:
             raise ValueError("threshold_split needs output_dir: the scores of the split are read from next to it.")
@@ -73,17 +72,25 @@ class MultiLabelEvaluator(PerImageEvaluator):
 
     def summarize(self, predictions: list[np.ndarray]) -> OrderedDict[str, dict[str, float]]:
         scores = np.stack(predictions)  # (N, K)
-        self._check(scores)
-        self._save(scores)
-        precisions = 100 * average_precisions(scores, self._labels)
+        bad = invalid_rows(scores)
+        if len(bad):
+            raise ValueError(
+                f"'image_scores' of {len(bad)} images are NaN or outside [0, 1], first those of image "
+                f"{self.image_ids[bad[0]]!r}: {scores[bad[0]]}. Return probabilities, not logits."
+            )
+        if self._output_dir is not None:
+            ids, names = np.array(self.image_ids), np.array(self.class_names)
+            with atomic_write(self._output_dir / SCORES_FILE) as tmp_path, open(tmp_path, "wb") as file:
+                np.savez(file, image_ids=ids, scores=scores, labels=self._labels, class_names=names)
+        precisions = average_precisions(scores, self._labels)
         threshold = self._tuned_threshold(scores)
-        results = {"mAP": 100 * mean_average_precision(scores, self._labels)}
+        results = {"mAP": 100 * mean_of_classes(precisions)}
         results.update(self._f1(scores > threshold, ""), threshold=threshold)
         results.update(self._f1(scores > 0.5, "@0.5"))
         results.update(self._f1(top_k_predictions(scores, k=3), "-top3"))
         self._log(results)
-        logger.info(f"AP of each class:\n{per_class_table(self.class_names, precisions, 'AP')}")
-        results.update({f"AP-{name}": float(ap) for name, ap in zip(self.class_names, precisions)})
+        logger.info(f"AP of each class:\n{per_class_table(self.class_names, 100 * precisions, 'AP')}")
+        results.update({f"AP-{name}": float(100 * ap) for name, ap in zip(self.class_names, precisions)})
         return OrderedDict(multilabel=results)
 
     def _log(self, results: dict[str, float]) -> None:
@@ -111,20 +118,6 @@ class MultiLabelEvaluator(PerImageEvaluator):
             row[ignored] = -1
             row[present] = 1
         return labels
-
-    def _check(self, scores: np.ndarray) -> None:
-        bad = invalid_rows(scores)
-        if len(bad):
-            raise ValueError(
-                f"'image_scores' of {len(bad)} images are NaN or outside [0, 1], first those of image "
-                f"{self.image_ids[bad[0]]!r}: {scores[bad[0]]}. Return probabilities, not logits."
-            )
-
-    def _save(self, scores: np.ndarray) -> None:
-        if self._output_dir is not None:
-            ids, names = np.array(self.image_ids), np.array(self.class_names)
-            path = self._output_dir / SCORES_FILE
-            save_npz(path, image_ids=ids, scores=scores, labels=self._labels, class_names=names)
 
     def _tuned_threshold(self, scores: np.ndarray) -> float:
         if self._threshold_split is None:

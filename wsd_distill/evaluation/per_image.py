@@ -8,13 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
-
-from wsd_distill.io import atomic_write
 
 
 class PerImageEvaluator(DatasetEvaluator, ABC):
@@ -55,9 +52,8 @@ class PerImageEvaluator(DatasetEvaluator, ABC):
             parts = comm.gather(self._predictions)
             if not comm.is_main_process():
                 return None
-        merged: dict[Any, Any] = {}
-        for part in reversed(parts):  # the prediction of the lowest rank is kept
-            merged.update(part)
+        # The prediction of the lowest rank is kept.
+        merged = {image_id: prediction for part in reversed(parts) for image_id, prediction in part.items()}
         missing = [image_id for image_id in self.image_ids if image_id not in merged]
         if missing:
             raise ValueError(
@@ -73,12 +69,6 @@ class PerImageEvaluator(DatasetEvaluator, ABC):
     @abstractmethod
     def summarize(self, predictions: list) -> dict[str, dict[str, float]]:
         """Compute {task: {metric: value}} from the results of ``read_output``, in the order of the dataset."""
-
-
-def save_npz(path: Path, **arrays: Any) -> None:
-    """Write an .npz file atomically."""
-    with atomic_write(path) as tmp_path, open(tmp_path, "wb") as file:  # NumPy appends .npz to a path
-        np.savez(file, **arrays)
 
 
 def per_class_table(class_names: Sequence[str], values: Iterable[float], metric: str) -> str:

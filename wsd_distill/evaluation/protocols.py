@@ -56,35 +56,30 @@ class Protocol:
     zero_division: float = 0.0
     ignored_is_negative: bool = False
 
-    def mean_average_precision(self, scores: np.ndarray, labels: np.ndarray) -> float:
-        """Compute mAP; ValueError if no class has positives."""
-        precisions = self.average_precisions(scores, labels)
-        mean = mean_of_classes(precisions)
-        if self.empty_class_ap is None:
-            return mean
-        return float(np.nan_to_num(precisions, nan=self.empty_class_ap).mean())
-
-    def predictions(self, scores: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
-        """Return (N, K) bool for each mode: ``""``, above the threshold, and those of ``top_3``."""
-        above = scores >= threshold if self.at_threshold else scores > threshold
-        best = top_k_predictions(scores, k=3)
-        modes = {"": above, TOP_3: best, TOP_3_ABOVE: best & above}
-        return {mode: modes[mode] for mode in ("", *self.top_3)}
-
     def evaluate(self, found: Scores, tuning: Scores) -> dict[str, float]:
         """Compute ``mAP`` and ``METRICS`` of each mode, in percent, and ``threshold``.
 
         Args:
             found: scores and labels to evaluate.
             tuning: split to tune the threshold on, if the protocol has no fixed one.
+
+        Raises:
+            ValueError: No class has positives.
         """
         threshold = self.threshold
         if threshold is None:
             threshold = tune_threshold(tuning.scores, tuning.labels)
-        results = {"mAP": 100 * self.mean_average_precision(found.scores, found.labels), "threshold": threshold}
+        precisions = self.average_precisions(found.scores, found.labels)
+        mean = mean_of_classes(precisions)
+        if self.empty_class_ap is not None:
+            mean = float(np.nan_to_num(precisions, nan=self.empty_class_ap).mean())
+        results = {"mAP": 100 * mean, "threshold": threshold}
+        above = found.scores >= threshold if self.at_threshold else found.scores > threshold
+        best = top_k_predictions(found.scores, k=3)
+        predictions = {"": above, TOP_3: best, TOP_3_ABOVE: best & above}
         labels = np.maximum(found.labels, 0) if self.ignored_is_negative else found.labels
-        for mode, predicted in self.predictions(found.scores, threshold).items():
-            metrics = f1_scores(predicted, labels, zero_division=self.zero_division)
+        for mode in ("", *self.top_3):
+            metrics = f1_scores(predictions[mode], labels, zero_division=self.zero_division)
             metrics["CF1"] = metrics[self.cf1]
             results.update({f"{name}{mode}": 100 * metrics[name] for name in METRICS})
         return results

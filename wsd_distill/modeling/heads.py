@@ -48,12 +48,7 @@ class FCHead(nn.Sequential):
 
 
 class GlobalPoolHead(nn.Module):
-    """Global average or max pooling.
-
-    Args:
-        channels: C.
-        mode: "avg" or "max".
-    """
+    """Global pooling, (M, C, h, w) -> (M, C); ``mode`` is "avg" or "max"."""
 
     def __init__(self, *, channels: int, mode: str = "avg"):
         super().__init__()
@@ -62,24 +57,17 @@ class GlobalPoolHead(nn.Module):
         self.mode, self.output_size = mode, channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (M, C, h, w) to (M, C)."""
         return x.mean((2, 3)) if self.mode == "avg" else x.amax((2, 3))
 
 
 class StageHead(nn.Module):
-    """The last stage of a network, followed by global average pooling.
-
-    Args:
-        stage: (M, C, h, w) -> (M, ``output_size``, h', w').
-        output_size: output channels of the stage.
-    """
+    """A last stage, (M, C, h, w) -> (M, ``output_size``, h', w'), followed by global average pooling."""
 
     def __init__(self, *, stage: nn.Module, output_size: int):
         super().__init__()
         self.stage, self.output_size = stage, output_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (M, C, h, w) to (M, output_size)."""
         return self.stage(x).mean((2, 3))
 
 

@@ -10,11 +10,7 @@ from torch import Tensor, nn
 
 from wsd_distill.data.image import resize_to_square
 
-IMAGENET_RGB = {
-    "pixel_mean": [123.675, 116.28, 103.53],
-    "pixel_std": [58.395, 57.12, 57.375],
-    "image_format": "RGB",
-}
+IMAGENET_RGB = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375], "image_format": "RGB"}
 INCEPTION_RGB = {"pixel_mean": [127.5, 127.5, 127.5], "pixel_std": [127.5, 127.5, 127.5], "image_format": "RGB"}
 CAFFE_BGR = {"pixel_mean": [103.939, 116.779, 123.68], "pixel_std": [1.0, 1.0, 1.0], "image_format": "BGR"}
 NORMALIZATION_KEYS = ("pixel_mean", "pixel_std", "channel_order")
@@ -39,12 +35,10 @@ def describe_normalization(state: dict[str, Tensor]) -> str:
 class NormalizedImageModel(nn.Module):
     """Base of T-WDet and S-Cls: normalizes images and checks the weights that are loaded.
 
-    Mean, standard deviation and channel order are part of the ``state_dict``. Loading raises a RuntimeError, whatever
-    ``strict`` is, in two cases:
-
-    - The weights have another normalization, or none. The error says what to set.
-    - Keys are missing or have another shape. Weights without a classification layer, such as ImageNet weights, may
-      lack the classification layers and new layers of the head. A checkpoint of T-WDet or S-Cls must match exactly.
+    Mean, standard deviation and channel order are part of the ``state_dict``. Whatever ``strict`` is, loading raises a
+    RuntimeError if the weights have another normalization, or if keys are missing or of another shape. Weights without
+    a classification layer, such as ImageNet weights, may lack the classification layers and new layers of the head. A
+    checkpoint of T-WDet or S-Cls must match exactly.
 
     Args:
         pixel_mean, pixel_std: statistics per channel, in the order of ``image_format``.
@@ -97,23 +91,21 @@ class NormalizedImageModel(nn.Module):
         return resized
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
-        own = {name: getattr(self, name).cpu() for name in NORMALIZATION_KEYS}
-        theirs = {name: state_dict[prefix + name].cpu() for name in own if prefix + name in state_dict}
-        if len(theirs) < len(own):
+        own = self.state_dict()
+        _drop_aliases(state_dict, {prefix + key for key in own})
+        found = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+        if not set(NORMALIZATION_KEYS) <= set(found):
             errors.append(
                 f"the weights lack their normalization ({', '.join(NORMALIZATION_KEYS)}): convert the files of other "
                 "projects with tools/convert_weights.py"
             )
-        elif not all(_same(own[name], theirs[name]) for name in own):
+        elif not all(_same(own[name], found[name]) for name in NORMALIZATION_KEYS):
             errors.append(
                 f"the weights have another normalization than the model ({describe_normalization(own)}): "
-                f"set the model's {describe_normalization(theirs)}"
+                f"set the model's {describe_normalization(found)}"
             )
-        keys = {prefix + name for name in self.state_dict()}
-        _drop_aliases(state_dict, keys)
-        found = {key[len(prefix) :] for key in state_dict if key.startswith(prefix)}
         # A model's own state_dict() has metadata, even after a checkpointer has dropped keys of another shape.
-        errors += _key_errors({key[len(prefix) :] for key in keys}, found, is_trained="version" in local_metadata)
+        errors += _key_errors(set(own), set(found), is_trained="version" in local_metadata)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
 
@@ -130,13 +122,7 @@ def _drop_aliases(state_dict: dict[str, Tensor], own: set[str]) -> None:
 
 
 def _key_errors(own: set[str], found: set[str], is_trained: bool) -> list[str]:
-    """Compare the keys of a model and of weights.
-
-    Args:
-        own: keys of the model.
-        found: keys of the weights.
-        is_trained: the weights are a checkpoint of T-WDet or S-Cls; True if they have a classification layer.
-    """
+    """Compare the keys of a model and of weights; ``is_trained``: the weights are a checkpoint of T-WDet or S-Cls."""
     is_trained = is_trained or any(key.startswith(CLASSIFICATION_LAYERS) for key in found)
     missing, unexpected = own - found, found - own
     if not is_trained:
@@ -163,4 +149,4 @@ def _is_new_layer(key: str, found: set[str]) -> bool:
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:
-    return ours.shape == theirs.shape and torch.allclose(ours.float(), theirs.float(), rtol=1e-3)
+    return ours.shape == theirs.shape and torch.allclose(ours.cpu().float(), theirs.cpu().float(), rtol=1e-3)

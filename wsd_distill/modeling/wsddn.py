@@ -153,12 +153,19 @@ class WSDDN(NormalizedImageModel):
         """
         if self.training:
             return self.losses(self.compute_outputs(batched_inputs), batched_inputs)
-        batched_inputs = [self.resize_to_input(self._ensure_proposals(x)) for x in batched_inputs]
+        if self.proposer is not None:
+            batched_inputs = [x if "proposals" in x else {**x, "proposals": self.proposer(x)} for x in batched_inputs]
+        batched_inputs = [self.resize_to_input(x) for x in batched_inputs]
         return self.inference(self.average_scores(batched_inputs), batched_inputs)
 
     def compute_outputs(self, batched_inputs: list[dict]) -> WSDDNOutput:
         """Compute features and logits, with one RoI pooling and one pass of the head for all images."""
-        _check_proposals(batched_inputs)
+        for x in batched_inputs:
+            if "proposals" not in x:
+                raise ValueError(
+                    f"{x.get('file_name', 'an input')} has no proposals, which T-WDet needs: set a proposal store "
+                    "(dataloader.test.<split>.loader.proposals) or, for images without views, give the model a proposer"
+                )
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         proposals = [x["proposals"].to(self.device) for x in batched_inputs]
@@ -201,17 +208,3 @@ class WSDDN(NormalizedImageModel):
         best = scores[rows, classes].argsort(descending=True, stable=True)[: self.test_topk_per_image]
         rows, classes = rows[best], classes[best]
         return Instances(image_size, pred_boxes=boxes[rows], scores=scores[rows, classes], pred_classes=classes)
-
-    def _ensure_proposals(self, x: dict) -> dict:
-        if "proposals" in x or self.proposer is None:
-            return x
-        return {**x, "proposals": self.proposer(x)}
-
-
-def _check_proposals(batched_inputs: list[dict]) -> None:
-    for x in batched_inputs:
-        if "proposals" not in x:
-            raise ValueError(
-                f"{x.get('file_name', 'an input')} has no proposals, which T-WDet needs: set a proposal store "
-                "(dataloader.test.<split>.loader.proposals) or, for images without views, give the model a proposer"
-            )

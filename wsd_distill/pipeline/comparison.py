@@ -10,7 +10,7 @@ from detectron2.data.detection_utils import convert_image_to_rgb
 from torchvision.ops import nms
 
 from wsd_distill.engine import load_config, to_device
-from wsd_distill.modeling.checkpoints import load_weights
+from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.report.figures import choose_scenes, draw_scenes
 from wsd_distill.report.run_results import RunResults
 from wsd_distill.report.tables import Table, describe_gains, markdown_table

@@ -7,7 +7,7 @@ from detectron2.modeling.backbone import BasicStem, ResNet
 from torch import nn
 
 from wsd_distill.modeling import StageHead, make_res5, make_stages
-from wsd_distill.modeling.checkpoints import from_torchvision_resnet
+from wsd_distill.modeling.checkpoints.converters import from_torchvision_resnet
 
 
 @pytest.fixture(scope="module", params=[18, 50])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from wsd_distill.modeling import TimmBackbone, TimmHead
-from wsd_distill.modeling.checkpoints import from_timm
+from wsd_distill.modeling.checkpoints.converters import from_timm
 
 MAPS = {  # channels at strides 8 and 16, length of the vector
     "resnet50": (512, 1024, 2048),

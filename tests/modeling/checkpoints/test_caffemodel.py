@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.caffe_files import write_caffemodel
 
-from wsd_distill.modeling.checkpoints import read_caffemodel
+from wsd_distill.modeling.checkpoints.caffemodel import read_caffemodel
 
 
 def layers():

@@ -14,8 +14,13 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.modeling import CAFFE_BGR, IMAGENET_RGB, VGG16, WSDDN, FCHead, MultiLabelClassifier
-from wsd_distill.modeling.checkpoints import from_caffe_vgg16, from_torchvision_resnet, from_torchvision_vgg16
-from wsd_distill.modeling.checkpoints.converters import VGG16_CONVS, read_weights
+from wsd_distill.modeling.checkpoints.converters import (
+    VGG16_CONVS,
+    from_caffe_vgg16,
+    from_torchvision_resnet,
+    from_torchvision_vgg16,
+)
+from wsd_distill.modeling.checkpoints.load import read_weights
 
 WIDTH = 16  # of fc6 and fc7, instead of 4096
 

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import resize
 
 from wsd_distill.config import add_wsd_distill_config
 from wsd_distill.modeling import INCEPTION_RGB, MultiLabelClassifier, TimmBackbone, TimmHead
-from wsd_distill.modeling.checkpoints import read_weights
+from wsd_distill.modeling.checkpoints.load import read_weights
 from wsd_distill.modeling.checkpoints.pretrained import MissingWeightsError
 
 NAME = "tf_efficientnet_lite0"

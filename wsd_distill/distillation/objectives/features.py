@@ -27,21 +27,25 @@ class LayerPair:
     student: str
 
 
-def find_shapes(
-    pair: LayerPair, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]
-) -> tuple[ShapeSpec, ShapeSpec]:
-    """Return the shapes of the student's and of the teacher's map.
+class LayerObjective(Objective):
+    """Objective on pairs of feature maps; raises ValueError if a backbone has no map of the given name."""
 
-    Raises:
-        ValueError: A backbone has no feature map of the given name.
-    """
-    for model, name, shapes in (("student", pair.student, student_shapes), ("teacher", pair.teacher, teacher_shapes)):
-        if name not in shapes:
-            raise ValueError(f"the {model}'s backbone has no feature map {name!r}; it has {list(shapes)}")
-    return student_shapes[pair.student], teacher_shapes[pair.teacher]
+    def __init__(self, layers: list[LayerPair]):
+        super().__init__()
+        self.layers = list(layers)
+
+    @property
+    def teacher_features(self) -> list[str]:
+        return list(dict.fromkeys(pair.teacher for pair in self.layers))
+
+    def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
+        for model, shapes in (("student", student_shapes), ("teacher", teacher_shapes)):
+            for name in (getattr(pair, model) for pair in self.layers):
+                if name not in shapes:
+                    raise ValueError(f"the {model}'s backbone has no feature map {name!r}; it has {list(shapes)}")
 
 
-class RoIAwareTransfer(Objective):
+class RoIAwareTransfer(LayerObjective):
     """RoI-aware transfer L_f, Eq. 3-4: match RoI-pooled features, weighted by the teacher's objectness s'.
 
     Uses the proposals with the highest objectness after NMS. If the channels of a pair differ, Psi is a learned 1x1
@@ -67,19 +71,15 @@ class RoIAwareTransfer(Objective):
         weight: float = 1.0,
         weighted: bool = True,
     ):
-        super().__init__()
-        self.layers, self.pooler_size = list(layers), pooler_size
-        self.nms_thresh, self.num_proposals = nms_thresh, num_proposals
+        super().__init__(layers)
+        self.pooler_size, self.nms_thresh, self.num_proposals = pooler_size, nms_thresh, num_proposals
         self.weight, self.weighted = weight, weighted
 
-    @property
-    def teacher_features(self) -> list[str]:
-        return list(dict.fromkeys(pair.teacher for pair in self.layers))
-
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
+        super().build(student_shapes, teacher_shapes)
         self.adapters, self.teacher_poolers, self.student_poolers = (nn.ModuleList() for _ in range(3))
         for pair in self.layers:
-            student, teacher = find_shapes(pair, student_shapes, teacher_shapes)
+            student, teacher = student_shapes[pair.student], teacher_shapes[pair.teacher]
             same = student.channels == teacher.channels
             self.adapters.append(nn.Identity() if same else Conv2d(student.channels, teacher.channels, 1))
             self.teacher_poolers.append(ROIPooler(self.pooler_size, [1 / teacher.stride], 0, "ROIPool"))
@@ -110,7 +110,7 @@ class RoIAwareTransfer(Objective):
         return kept[torch.arange(self.num_proposals, device=kept.device) % len(kept)]
 
 
-class FitNetsHint(Objective):
+class FitNetsHint(LayerObjective):
     """FitNets hint (Romero et al. 2015), Eq. 3: match a whole feature map after a regressor on the student's map.
 
     Differences from the original:
@@ -126,15 +126,12 @@ class FitNetsHint(Objective):
     """
 
     def __init__(self, *, layer: LayerPair, weight: float = 1.0):
-        super().__init__()
+        super().__init__([layer])
         self.layer, self.weight = layer, weight
 
-    @property
-    def teacher_features(self) -> list[str]:
-        return [self.layer.teacher]
-
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
-        student, teacher = find_shapes(self.layer, student_shapes, teacher_shapes)
+        super().build(student_shapes, teacher_shapes)
+        student, teacher = student_shapes[self.layer.student], teacher_shapes[self.layer.teacher]
         self.regressor = Conv2d(student.channels, teacher.channels, 1)
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
@@ -143,7 +140,7 @@ class FitNetsHint(Objective):
         return self.weight * losses.hint_loss(hint, student_map)
 
 
-class AttentionTransfer(Objective):
+class AttentionTransfer(LayerObjective):
     """Attention transfer (Zagoruyko and Komodakis, 2017), Eq. 1-2, on whole feature maps.
 
     Attention maps have no channels, so that no layer is learned. The teacher's map is average-pooled to the size of
@@ -155,16 +152,8 @@ class AttentionTransfer(Objective):
     """
 
     def __init__(self, *, layers: list[LayerPair], beta: float = 1000.0):
-        super().__init__()
-        self.layers, self.beta = list(layers), beta
-
-    @property
-    def teacher_features(self) -> list[str]:
-        return list(dict.fromkeys(pair.teacher for pair in self.layers))
-
-    def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
-        for pair in self.layers:
-            find_shapes(pair, student_shapes, teacher_shapes)  # raises on unknown names
+        super().__init__(layers)
+        self.beta = beta
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         terms = []

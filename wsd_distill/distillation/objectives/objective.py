@@ -43,12 +43,7 @@ class Objective(nn.Module, ABC):
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
         """Create the layers that depend on feature map shapes; the Distiller calls this once.
 
-        Args:
-            student_shapes: ``output_shape()`` of the student's backbone.
-            teacher_shapes: ``output_shape()`` of the teacher's backbone.
-
-        Raises:
-            ValueError: A backbone has no feature map of the given name.
+        The shapes are ``output_shape()`` of both backbones. Raises ValueError if one lacks a feature map.
         """
 
     @abstractmethod

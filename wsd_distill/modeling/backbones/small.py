@@ -44,15 +44,8 @@ class SmallConvNet(Backbone):
 def _block(in_channels: int, channels: int, convs: int, norm: str, pool: bool) -> nn.Sequential:
     layers = [nn.MaxPool2d(2)] if pool else []
     for _ in range(convs):
-        conv = Conv2d(
-            in_channels,
-            channels,
-            3,
-            padding=1,
-            bias=not norm,
-            norm=get_norm(norm, channels),
-            activation=nn.ReLU(),
-        )
+        options = {"bias": not norm, "norm": get_norm(norm, channels), "activation": nn.ReLU()}
+        conv = Conv2d(in_channels, channels, 3, padding=1, **options)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         layers.append(conv)
         in_channels = channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import timm
 import torch
@@ -26,7 +27,7 @@ class ModuleSequence:
     net: nn.Module
     steps: list[str]
     maps: dict[str, tuple[str, ShapeSpec]]
-    output_size: int = 0
+    output_size: int
 
     def position(self, feature: str) -> int:
         """Return the number of steps up to a feature map."""
@@ -44,53 +45,46 @@ def build_module_sequence(name: str, frozen_bn: bool) -> ModuleSequence:
     if not timm.is_model(name):
         raise ValueError(f"timm {timm.__version__} has no network {name!r}: see timm.list_models()")
     net = timm.create_model(name, pretrained=False, num_classes=0)
-    infos = [{"module": x["module"], "channels": x["num_chs"], "stride": x["reduction"]} for x in net.feature_info]
-    steps = list(_steps(net, [x["module"] for x in infos]))
-    maps = {f"stride{x['stride']}": (x["module"], ShapeSpec(x["channels"], stride=x["stride"])) for x in infos}
-    if len(maps) < len(infos):
-        raise _not_sequential(name, f"its feature maps have the strides {[x['stride'] for x in infos]}")
-    if any(step not in steps for step, _ in maps.values()):
-        raise _not_sequential(name, "some of its feature maps are inside a block")
-    sequence = ModuleSequence(net, steps, maps)
     try:
-        _check(sequence)
+        sequence = _find_sequence(net)
     except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
-        raise _not_sequential(name, f"its modules fail when called one after another ({error})") from error
+        raise ValueError(
+            f"timm's {name!r} is not supported as a backbone: its modules fail when called one after another, or have "
+            f"unsuitable feature maps ({error}). Use a network whose modules form a sequence with feature maps "
+            "(N, C, h, w), for example resnet50, tf_efficientnet_lite0 or convnext_tiny."
+        ) from error
     if frozen_bn:
         sequence.net = freeze_batch_norm_2d(net)
     return sequence
 
 
-def _not_sequential(name: str, reason: str) -> ValueError:
-    return ValueError(
-        f"timm's {name!r} is not supported as a backbone: {reason}. Use a network whose modules form a sequence with "
-        "feature maps (N, C, h, w), for example resnet50, tf_efficientnet_lite0 or convnext_tiny."
-    )
-
-
-def _steps(net: nn.Module, features: list[str]):
-    """Yield module names in order of execution; nn.Sequential is expanded unless it outputs a feature map."""
-    for name, child in net.named_children():
-        if isinstance(child, nn.Sequential) and name not in features:
-            yield from (f"{name}.{inner}" for inner, _ in child.named_children())
-        else:
-            yield name
-
-
 @torch.no_grad()
-def _check(sequence: ModuleSequence) -> None:
-    """Compare the sequence with the network's ``forward``, and map shapes with timm's ``feature_info``."""
-    side, net = 128, sequence.net.eval()
-    x = image = torch.rand(1, 3, side, side)
-    shapes = {step: (shape.channels, *[-(-side // shape.stride)] * 2) for step, shape in sequence.maps.values()}
-    for step in sequence.steps:
+def _find_sequence(net: nn.Module) -> ModuleSequence:
+    """List the modules, and compare their output with the network's and map shapes with timm's ``feature_info``."""
+    infos = cast(list, net.feature_info)
+    shapes = {x["module"]: ShapeSpec(x["num_chs"], stride=x["reduction"]) for x in infos}
+    maps = {f"stride{shape.stride}": (step, shape) for step, shape in shapes.items()}
+    if len(maps) < len(infos):
+        raise ValueError(f"its feature maps have the strides {[x['reduction'] for x in infos]}")
+    steps: list[str] = []
+    for name, child in net.named_children():
+        if isinstance(child, nn.Sequential) and name not in shapes:  # expanded unless it outputs a feature map
+            steps += (f"{name}.{inner}" for inner, _ in child.named_children())
+        else:
+            steps.append(name)
+    if any(step not in steps for step in shapes):
+        raise ValueError("some of its feature maps are inside a block")
+    net.eval()
+    x = image = torch.rand(1, 3, 128, 128)
+    expected = {step: (shape.channels, *[-(-128 // shape.stride)] * 2) for step, shape in shapes.items()}
+    for step in steps:
         x = net.get_submodule(step)(x)
-        if step in shapes and tuple(x.shape[1:]) != shapes[step]:
-            raise ValueError(f"{step} outputs {tuple(x.shape[1:])}, expected {shapes[step]}")
+        if step in shapes and tuple(x.shape[1:]) != expected[step]:
+            raise ValueError(f"{step} outputs {tuple(x.shape[1:])}, expected {expected[step]}")
     if not torch.allclose(x, net(image), rtol=1e-4):
         raise ValueError("the output differs from that of the network")
-    sequence.output_size = x.shape[1]
     net.train()
+    return ModuleSequence(net, steps, maps, output_size=x.shape[1])
 
 
 def _drop(net: nn.Module, steps: list[str]) -> None:

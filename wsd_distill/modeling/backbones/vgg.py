@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
-from torch import Tensor, nn
+from fvcore.nn.weight_init import c2_msra_fill
+from torch import Tensor
 
 CONVS = (2, 2, 3, 3, 3)  # number of convolutions in each block
 
@@ -38,7 +39,9 @@ class VGG16(Backbone):
         in_channels = 3
         for block, width in enumerate(channels, start=1):
             for name in conv_names(block):
-                self.add_module(name, _conv(in_channels, width).requires_grad_(block > freeze_at))
+                conv = Conv2d(in_channels, width, 3, padding=1, activation=torch.relu_)  # in place, to save memory
+                c2_msra_fill(conv)
+                self.add_module(name, conv.requires_grad_(block > freeze_at))
                 self._out_feature_channels[name], self._out_feature_strides[name] = width, 2 ** (block - 1)
                 in_channels = width
         unknown = [name for name in out_features if name not in self._out_feature_channels]
@@ -49,20 +52,12 @@ class VGG16(Backbone):
         """Map (N, 3, H, W) to ``{name: (N, C, H / stride, W / stride)}``."""
         features = {}
         for block in range(1, len(CONVS) + 1):
-            if block > 1:
-                x = F.max_pool2d(x, 2)
+            x = F.max_pool2d(x, 2) if block > 1 else x
             for name in conv_names(block):
                 x = getattr(self, name)(x)
                 if name in self._out_features:
                     features[name] = x
         return features
-
-
-def _conv(in_channels: int, channels: int) -> Conv2d:
-    conv = Conv2d(in_channels, channels, 3, padding=1, activation=torch.relu_)  # in place, to save memory
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(conv.bias)
-    return conv
 
 
 @BACKBONE_REGISTRY.register()

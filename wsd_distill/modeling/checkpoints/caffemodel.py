@@ -1,22 +1,45 @@
-"""Reader of ``.caffemodel`` files that does not need Caffe.
-
-The file is one protobuf message NetParameter. These fields of Caffe's schema (``caffe.proto``) are used:
-NetParameter.layers = 2 (V1LayerParameter: name = 4, blobs = 6) in files of 2014, such as the published VGG16, or
-NetParameter.layer = 100 (LayerParameter: name = 1, blobs = 7) in later ones; BlobProto.data = 5 (packed floats) with
-shape = 7 (BlobShape.dim = 1, packed) or, before that, num, channels, height, width = 1 to 4.
-"""
+"""Reader of ``.caffemodel`` files that does not need Caffe."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
-LAYERS = {2: (4, 6), 100: (1, 7)}  # field of NetParameter -> fields of the layer's name and blobs
-VARINT, BYTES, FIXED_SIZES = 0, 2, {1: 8, 5: 4}  # wire types; those of fixed size with their bytes
+# The part of caffe.proto with weights. Files of 2014, such as the published VGG16, have V1 layers and blobs with four
+# sizes instead of a shape. BlobProto.data is declared as bytes, which NumPy reads directly: packed floats in the file.
+SCHEMA = """
+name: "caffe.proto"
+package: "caffe"
+message_type { name: "BlobShape" field { name: "dim" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type {
+  name: "BlobProto"
+  field { name: "num" number: 1 type: TYPE_INT32 default_value: "1" }
+  field { name: "channels" number: 2 type: TYPE_INT32 default_value: "1" }
+  field { name: "height" number: 3 type: TYPE_INT32 default_value: "1" }
+  field { name: "width" number: 4 type: TYPE_INT32 default_value: "1" }
+  field { name: "data" number: 5 type: TYPE_BYTES }
+  field { name: "shape" number: 7 type: TYPE_MESSAGE type_name: "BlobShape" }
+}
+message_type {
+  name: "V1LayerParameter"
+  field { name: "name" number: 4 type: TYPE_STRING }
+  field { name: "blobs" number: 6 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: "BlobProto" }
+}
+message_type {
+  name: "LayerParameter"
+  field { name: "name" number: 1 type: TYPE_STRING }
+  field { name: "blobs" number: 7 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: "BlobProto" }
+}
+message_type {
+  name: "NetParameter"
+  field { name: "layers" number: 2 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: "V1LayerParameter" }
+  field { name: "layer" number: 100 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: "LayerParameter" }
+}
+"""
 
 
 def read_caffemodel(path: str | Path) -> dict[str, list[np.ndarray]]:
@@ -25,83 +48,23 @@ def read_caffemodel(path: str | Path) -> dict[str, list[np.ndarray]]:
     Raises:
         ValueError: The file is truncated or not a valid caffemodel.
     """
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(SCHEMA, descriptor_pb2.FileDescriptorProto()))
+    net = message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))()
     try:
-        layers = [_layer(body, *LAYERS[field]) for field, body in _fields(_content(path)) if field in LAYERS]
-    except (IndexError, ValueError, UnicodeDecodeError) as error:
+        net.ParseFromString(Path(path).read_bytes())
+        found = {x.name: [_array(blob) for blob in x.blobs] for x in (*net.layers, *net.layer) if x.blobs}
+    except (message.DecodeError, ValueError) as error:
         raise ValueError(f"{path} is truncated or not a valid caffemodel ({error}): download it again") from error
-    found = {name: blobs for name, blobs in layers if blobs}
     if not found:
         raise ValueError(f"{path} has no layer with weights: give a caffemodel, not a prototxt")
     return found
 
 
-def _content(path: str | Path) -> memoryview:
-    return memoryview(Path(path).read_bytes())
-
-
-def _layer(body: memoryview, name_field: int, blobs_field: int) -> tuple[str, list[np.ndarray]]:
-    name, blobs = "", []
-    for field, value in _fields(body):
-        if field == name_field:
-            name = bytes(value).decode()
-        elif field == blobs_field:
-            blobs.append(_blob(value))
-    return name, blobs
-
-
-def _blob(body: memoryview) -> np.ndarray:
-    data, legacy, shape = np.empty(0, dtype="<f4"), {}, None
-    for field, value in _fields(body):
-        if field == 5:
-            data = np.frombuffer(value, dtype="<f4")
-        elif field in (1, 2, 3, 4):
-            legacy[field] = value
-        elif field == 7:
-            shape = _dims(value)
-    shape = [legacy.get(i, 1) for i in (1, 2, 3, 4)] if shape is None else shape
+def _array(blob: Any) -> np.ndarray:
+    legacy = (blob.num, blob.channels, blob.height, blob.width)
+    shape = tuple(blob.shape.dim) if blob.HasField("shape") else legacy
+    data = np.frombuffer(blob.data, dtype="<f4")
     if math.prod(shape) != len(data):
         raise ValueError(f"a blob of shape {shape} has {len(data)} values")
     return data.reshape(shape)
-
-
-def _dims(body: memoryview) -> list[int]:
-    dims = []
-    for field, packed in _fields(body):
-        position = 0
-        while field == 1 and position < len(packed):
-            value, position = _varint(packed, position)
-            dims.append(value)
-    return dims
-
-
-def _fields(body: memoryview) -> Iterator[tuple[int, Any]]:
-    """Yield number and value of each field: an int, or the bytes of a string, a message or a packed list."""
-    position = 0
-    while position < len(body):
-        key, position = _varint(body, position)
-        kind = key & 7
-        if kind == VARINT:
-            value, position = _varint(body, position)
-            yield key >> 3, value
-            continue
-        if kind == BYTES:
-            size, position = _varint(body, position)
-        elif kind in FIXED_SIZES:
-            size = FIXED_SIZES[kind]
-        else:
-            raise ValueError(f"unknown wire type {kind}")
-        if position + size > len(body):
-            raise ValueError("the data ends within a field")
-        yield key >> 3, body[position : position + size]
-        position += size
-
-
-def _varint(body: memoryview, position: int) -> tuple[int, int]:
-    """Decode a base-128 varint; return the number and the position after it."""
-    value = shift = 0
-    while True:
-        byte = body[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position

@@ -7,8 +7,6 @@ model and the end of the backbone in another has both names; the file stores it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -19,8 +17,10 @@ from torch import Tensor, nn
 from ..backbones.vgg import CONVS, conv_names
 from ..normalization import CAFFE_BGR, IMAGENET_RGB, normalization_state
 from .caffemodel import read_caffemodel
+from .load import read_weights, wrap_load_errors
 
 VGG16_CONVS = [name for block in range(1, len(CONVS) + 1) for name in conv_names(block)]
+VGG16_LAYERS = {**{name: f"backbone.{name}" for name in VGG16_CONVS}, "fc6": "head.fc6", "fc7": "head.fc7"}
 TORCHVISION_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # indices in torchvision's ``features``
 
 
@@ -30,7 +30,7 @@ def from_torchvision_vgg16(path: str | Path) -> dict:
     sources = [*(f"features.{i}" for i in TORCHVISION_CONVS), "classifier.0", "classifier.3"]
     _require_keys(path, [f"{source}.{kind}" for source in sources for kind in ("weight", "bias")], state)
     model = {}
-    for source, target in zip(sources, _vgg16_targets()):
+    for source, target in zip(sources, VGG16_LAYERS.values()):
         model.update({f"{target}.{kind}": state[f"{source}.{kind}"] for kind in ("weight", "bias")})
     return _with_normalization(model, IMAGENET_RGB)
 
@@ -38,17 +38,13 @@ def from_torchvision_vgg16(path: str | Path) -> dict:
 def from_caffe_vgg16(path: str | Path) -> dict:
     """Convert ``VGG_ILSVRC_16_layers.caffemodel``: BGR, mean subtracted, not scaled."""
     blobs = read_caffemodel(path)
-    _require_keys(path, [*VGG16_CONVS, "fc6", "fc7"], blobs)
+    _require_keys(path, list(VGG16_LAYERS), blobs)
     model = {}
-    for source, target in zip([*VGG16_CONVS, "fc6", "fc7"], _vgg16_targets()):
+    for source, target in VGG16_LAYERS.items():
         weight, bias = (torch.from_numpy(blob.copy()) for blob in blobs[source])
         model[f"{target}.weight"] = weight if source in VGG16_CONVS else weight.flatten(0, -2)
         model[f"{target}.bias"] = bias.flatten()  # old files have (1, 1, 1, C), and (1, 1, out, in) for fc6, fc7
     return _with_normalization(model, CAFFE_BGR)
-
-
-def _vgg16_targets() -> list[str]:
-    return [*(f"backbone.{name}" for name in VGG16_CONVS), "head.fc6", "head.fc7"]
 
 
 def from_torchvision_resnet(path: str | Path) -> dict:
@@ -79,7 +75,7 @@ def from_timm(path: str | Path | None, *, name: str) -> dict:
     The normalization is timm's for ``name``, including its tag if there is one ("resnet50.a1_in1k").
     """
     net = timm.create_model(name, pretrained=path is None, num_classes=0)
-    with _safe_load(path):
+    with wrap_load_errors(path):
         state = net.state_dict() if path is None else timm.models.load_state_dict(str(path), weights_only=True)
     return timm_parts(path, state, net)
 
@@ -101,28 +97,6 @@ FORMATS = {
     "torchvision-resnet": from_torchvision_resnet,
     "timm": from_timm,
 }
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict that ``torch.save`` wrote.
-
-    Raises:
-        ValueError: The file is truncated or not a valid file of PyTorch weights.
-    """
-    with _safe_load(path):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-@contextmanager
-def _safe_load(path: str | Path | None) -> Iterator[None]:
-    """Replace PyTorch's error, which suggests weights_only=False, by one that names the file."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:  # the exception for invalid files depends on their content
-        text = f"{path} is truncated or not a valid file of PyTorch weights ({type(error).__name__}): check the format"
-        raise ValueError(text) from None
 
 
 def _require_keys(path, keys: list[str], state: dict) -> None:

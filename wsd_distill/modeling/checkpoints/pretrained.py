@@ -12,7 +12,8 @@ from iopath.common.file_io import PathHandler, get_cache_dir
 
 from wsd_distill.io import atomic_write
 
-from .converters import read_weights, timm_parts
+from .converters import timm_parts
+from .load import read_weights
 
 
 class MissingWeightsError(FileNotFoundError):
