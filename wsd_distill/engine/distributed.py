@@ -47,8 +47,8 @@ def _cpu_worker(rank: int, processes: int, url: str, main: Callable, args: tuple
 def exit_gloo_worker() -> None:
     """Wait for all processes of a gloo group, then end this one with exit code 0.
 
-    Nothing is torn down: gloo's threads sometimes abort a process during teardown ("terminate called without an active
-    exception"), after all its work is done.
+    Nothing is torn down, because gloo's threads sometimes abort a process during teardown ("terminate called without
+    an active exception").
     """
     dist.barrier()
     # os._exit skips the end of a multiprocessing child: stop loader workers, then release their semaphores.
@@ -73,8 +73,8 @@ def to_device(model: nn.Module, device: str, channels_last: bool) -> nn.Module:
 
 
 def create_ddp_model(model: nn.Module) -> nn.Module:
-    """Detectron2's function of this name, on CPUs too."""
-    is_cuda = next(model.parameters()).device.type == "cuda"
+    """Wrap a model as Detectron2's function of this name does, also on CPUs."""
+    is_cuda = next(model.parameters()).is_cuda
     return create_gpu_ddp_model(model) if is_cuda else create_gpu_ddp_model(model, device_ids=None)
 
 

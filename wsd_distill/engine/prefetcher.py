@@ -11,7 +11,7 @@ class Prefetcher:
     """Iterate over ``loader`` in its order while a thread reads the next batch.
 
     An error of the loader is raised, with its traceback, where its batch is requested. Only the thread runs the
-    loader's code, so random numbers that nothing else draws are those of a plain iterator.
+    loader's code, so the loader draws the same random numbers as without it.
     """
 
     def __init__(self, loader: Iterable):

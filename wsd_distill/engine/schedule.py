@@ -9,24 +9,21 @@ from wsd_distill.data.build import get_dataset_dicts
 
 
 def micro_batch(batch_size: int, accumulate: int) -> int:
-    """Images of a micro-batch over all ranks, for configs: ``trainer.accumulate`` alone splits a batch.
+    """Compute the images of a micro-batch over all ranks, for configs.
 
     Raises:
         ValueError: ``accumulate`` does not divide the batch.
     """
     if batch_size % accumulate:
-        raise ValueError(
-            f"{batch_size} images cannot be split into {accumulate} equal micro-batches: set trainer.accumulate to a "
-            "divisor"
-        )
+        text = f"{batch_size} images cannot be split into {accumulate} equal micro-batches"
+        raise ValueError(f"{text}: set trainer.accumulate to a divisor")
     return batch_size // accumulate
 
 
 def resolve_schedule(cfg: DictConfig) -> None:
     """Set ``train.max_iter`` and the checkpoints' period where they are None, from ``train.epochs``.
 
-    An epoch has as many iterations as the training images have batches of ``dataloader.train.total_batch_size`` times
-    ``trainer.accumulate`` images; both numbers are rounded.
+    A batch has ``dataloader.train.total_batch_size * trainer.accumulate`` images; both results are rounded.
     """
     train = cfg.train
     if train.max_iter is not None and train.checkpointer.period is not None:

@@ -11,6 +11,7 @@ import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import check_unused_parameters
 from .prefetcher import Prefetcher
@@ -23,8 +24,7 @@ class Trainer(TrainerBase):
         model: in training mode, batch -> dict of scalar losses.
         data_loader: endless iterable of micro-batches; the next one is read while the current one is in use.
         optimizer: over the parameters to train.
-        accumulate: micro-batches of a step. The gradient of a step is the mean of theirs, so N images give the same
-            gradient as one batch, as several micro-batches of equal size, or on several ranks.
+        accumulate: micro-batches of a step; its gradient is the mean over them, and over ranks.
         amp: autocast and gradient scaling on a GPU.
         clip_norm: maximal norm of the gradient; None: no clipping.
 
@@ -50,7 +50,7 @@ class Trainer(TrainerBase):
         self.accumulate, self.amp, self.clip_norm = accumulate, amp, clip_norm
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=amp)
         self.last_checkpoint = ""
-        self._batches = None
+        self._batches: Prefetcher | None = None
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -59,7 +59,8 @@ class Trainer(TrainerBase):
 
     def run_step(self) -> None:
         self.optimizer.zero_grad()
-        data_time, totals = 0.0, {}
+        data_time = 0.0
+        totals: dict[str, Tensor] = {}
         for micro_step in range(self.accumulate):
             start = time.perf_counter()
             batch = self._next_batch()
@@ -92,10 +93,10 @@ class Trainer(TrainerBase):
 
     def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
         """Add the gradients of a micro-batch; ranks exchange them at the last one only."""
-        wait = contextlib.nullcontext() if last or self.unwrapped_model is self.model else self.model.no_sync()
-        with wait:
+        model = self.model
+        with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else contextlib.nullcontext():
             with torch.autocast("cuda", enabled=self.amp):
-                losses = self.model(batch)
+                losses = model(batch)
             self.grad_scaler.scale(sum(losses.values()) / self.accumulate).backward()
         return {name: value.detach() for name, value in losses.items()}
 
@@ -103,8 +104,7 @@ class Trainer(TrainerBase):
         """Log means over ranks.
 
         Raises:
-            FloatingPointError: a loss is not finite on some rank (all ranks share the gradient); names it. The
-                optimizer has not made a step with it.
+            FloatingPointError: a loss is not finite on some rank; no optimizer step was made with it.
         """
         gathered = comm.all_gather({**losses, "data_time": data_time})
         bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
@@ -119,7 +119,7 @@ class Trainer(TrainerBase):
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
     def _recovery_hint(self) -> str:
-        """Advice for a diverged run; a collective call. A resumed run has the optimizer's old learning rate."""
+        """Advice for a diverged run; a collective call."""
         last = comm.all_gather(self.last_checkpoint)[0]
         start = f"train.init_checkpoint={last} " if last else ""
         return (
