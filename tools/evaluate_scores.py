@@ -28,11 +28,10 @@ from wsd_distill.evaluation.scores import Scores, read_scores
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tuning = "scores.npz of the split to tune the paper's threshold on"
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scores.npz of an evaluation")
     parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="repeatable (default all)")
-    parser.add_argument(
-        "--threshold-file", type=Path, metavar="FILE", help="scores.npz of the split to tune the paper's threshold on"
-    )
+    parser.add_argument("--threshold-file", type=Path, metavar="FILE", help=tuning)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics to this file")
     arguments = parser.parse_intermixed_args()
     chosen = arguments.protocol or ["all"]
@@ -46,9 +45,11 @@ def evaluate(file: Path, names: list[str], threshold_file: Path | None) -> dict[
     tuning = read_scores(threshold_file, found.class_names) if threshold_file else found
     results = {name: PROTOCOLS[name].evaluate(found, tuning) for name in names}
     print(f"\n{file}: {describe(found)}")
-    if TUNED in names:
-        print(describe_threshold(file, threshold_file))
-    print(table(results))
+    if TUNED in names and (threshold_file is None or threshold_file.samefile(file)):
+        print(f"The threshold of {TUNED} is tuned on this file, so that F1 is optimistic: set --threshold-file.")
+    elif TUNED in names:
+        print(f"The threshold of {TUNED} is tuned on {threshold_file}.")
+    print(format_table(results))
     return results
 
 
@@ -62,13 +63,7 @@ def describe(found: Scores) -> str:
     return text + (f"; ignored: {ignored} labels" if ignored else "")
 
 
-def describe_threshold(file: Path, threshold_file: Path | None) -> str:
-    if threshold_file is None or threshold_file.samefile(file):
-        return f"The threshold of {TUNED} is tuned on this file, so that F1 is optimistic: set --threshold-file."
-    return f"The threshold of {TUNED} is tuned on {threshold_file}."
-
-
-def table(results: dict[str, dict[str, float]]) -> str:
+def format_table(results: dict[str, dict[str, float]]) -> str:
     signs = {name: "\u2265" if PROTOCOLS[name].at_threshold else ">" for name in results}
     rows = [["predicted if", *(f"{signs[name]} {column['threshold']:.4g}" for name, column in results.items())]]
     for metric in METRIC_NAMES:
