@@ -9,18 +9,12 @@ import torch
 from torch import nn
 
 
-def describe_conditions() -> str:
-    """Describe how :func:`images_per_second` measures on this machine."""
-    device = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "one core"
-    return f"on {device}, models taking turns, without loading images"
-
-
 @torch.no_grad()
 def images_per_second(models: dict[str, tuple[nn.Module, list[dict]]], rounds: int = 15) -> dict[str, float]:
-    """Median over ``rounds``. Models take turns, so that other load affects all of them; without a GPU on one core.
+    """Measure the median over ``rounds``, on a GPU or on one core. Models take turns, so that other load affects all.
 
     Args:
-        models: name -> (model, one batch of inputs). Loading and resizing images is not measured.
+        models: name -> (model, one batch of inputs). Loading images is not measured.
     """
     seconds: dict[str, list[float]] = {name: [] for name in models}
     threads, has_gpu = torch.get_num_threads(), torch.cuda.is_available()
