@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from detectron2.config import LazyConfig, instantiate
@@ -15,14 +15,14 @@ from wsd_distill.data.datasets import get_dataset_info
 from wsd_distill.engine import apply_overrides, load_config
 
 from .experiments import TRAININGS
-from .run import Run
+from .scheduler import Run
 
 # Overrides that are not for the runs with a detector's proposals.
 _OTHER_PROPOSALS = re.compile(r"proposals\.(?!methods\.)|image_proposals\.|.*\.proposals$")
 
 
 class RunPlan:
-    """The trainings of a dataset and their proposals as runs. Only the configs of requested runs are loaded.
+    """Build the runs of a dataset; only the configs of requested runs are loaded.
 
     Args:
         root: repository folder with ``configs`` and ``tools``.
@@ -50,17 +50,17 @@ class RunPlan:
         self._configs: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
         self.train_split = self._load("teacher")[1].dataset.train
 
-    def targets(self, names: Iterable[str], seeds: int) -> list[Run]:
+    def targets(self, names: Collection[str], seeds: int) -> list[Run]:
         """Plan the named trainings for each seed.
 
         Raises:
-            FileNotFoundError: the recipe lacks a config. ValueError: no config has the key of an override.
+            FileNotFoundError: the recipe lacks a config.
+            ValueError: no config has the key of an override.
         """
-        names = list(names)
         targets = [self.training(name, seed) for seed in range(seeds) for name in names]
-        for opt in self.opts:
-            if opt not in self._used_opts:
-                raise ValueError(f"--opts {opt}: no config of these runs has this key")
+        unused = [opt for opt in self.opts if opt not in self._used_opts]
+        if unused:
+            raise ValueError(f"--opts {unused[0]}: no config of these runs has this key")
         return targets
 
     def training(self, name: str, seed: int) -> Run:

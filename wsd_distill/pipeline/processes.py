@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -50,6 +51,7 @@ class ChildProcesses:
         with open(log, "a") as file, tqdm(desc=name, unit="it") as bar:
             file.write(f"$ {shlex.join(command)}\n")
             process = self._start(command, environment)
+            assert process.stdout is not None  # a pipe
             with process.stdout as output:
                 for line in output:
                     file.write(line)
@@ -70,8 +72,8 @@ class ChildProcesses:
                 raise RuntimeError(f"not started, because the program is ending: {shlex.join(command)}")
             die_with_parent = _libc and (lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM))
             pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            options = {"text": True, "errors": "replace", "start_new_session": True, "preexec_fn": die_with_parent}
-            process = subprocess.Popen(command, env=environment, **pipes, **options)
+            options: dict[str, Any] = {"text": True, "errors": "replace", "start_new_session": True, **pipes}
+            process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent, **options)
             self._running.append(process)
         return process
 
