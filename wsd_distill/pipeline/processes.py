@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,10 @@ class ChildProcesses:
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"not started, because the program is ending: {shlex.join(command)}")
-            die_with_parent = _libc and (lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM))
+            end_with_parent = partial(_libc.prctl, _PR_SET_PDEATHSIG, signal.SIGTERM) if _libc else None
             pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
             options: dict[str, Any] = {"text": True, "errors": "replace", "start_new_session": True, **pipes}
-            process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent, **options)
+            process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent, **options)
             self._running.append(process)
         return process
 
