@@ -23,8 +23,7 @@ from wsd_distill.proposals.formats.mat_files import BOX_FORMATS
 from wsd_distill.proposals.formats.proposal_file import FORMATS
 
 
-def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
-    """Return the arguments and the dataset dicts of the chosen dataset."""
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     formats = list(FORMATS.values())
     by_suffix = "default: by suffix, " + ", ".join(f"{suffix} {name}" for suffix, name in FORMATS.items())
@@ -50,11 +49,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
     if arguments.top is not None and arguments.top < 1:
         parser.error(f"--top {arguments.top}: must be 1 or more")
     with report_user_errors(parser):
-        return arguments, DatasetCatalog.get(arguments.dataset)
-
-
-def main() -> None:
-    arguments, dataset_dicts = parse_arguments()
+        dataset_dicts = DatasetCatalog.get(arguments.dataset)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     source = read_proposals(arguments.input, arguments.dataset, arguments.source_format, arguments.mat_order)
     options = {key: getattr(arguments, key) for key in ("missing", "top", "sigmoid")}

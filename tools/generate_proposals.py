@@ -27,12 +27,11 @@ from detectron2.data import DatasetCatalog
 from wsd_distill.data.datasets import SPLITS, get_source_dataset
 from wsd_distill.engine.cli import add_config_options, parse_with_config, report_user_errors
 from wsd_distill.proposals.generate import generate
-from wsd_distill.proposals.generators import Proposer
 from wsd_distill.proposals.sharding import Shard
 
 
-def parse_arguments() -> tuple[argparse.Namespace, list[tuple[str, str, list[dict]]], Proposer]:
-    """Return the arguments; name, store and dataset dicts of each dataset; the generator."""
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_options(parser, "recipe with the dataset and the generator", required=True)
     parser.add_argument("--method", metavar="NAME", help="shorthand for proposals.method=NAME")
@@ -46,16 +45,11 @@ def parse_arguments() -> tuple[argparse.Namespace, list[tuple[str, str, list[dic
         proposer = instantiate(cfg.image_proposals.proposer)
         proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come before the work begins)
         stores = {get_source_dataset(cfg.dataset[split]): instantiate(cfg.proposals[split]) for split in SPLITS}
-        return arguments, [(name, store, DatasetCatalog.get(name)) for name, store in stores.items()], proposer
-
-
-def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments, datasets, proposer = parse_arguments()
+        datasets = {name: DatasetCatalog.get(name) for name in stores}
     options = {key: getattr(arguments, key) for key in ("num_workers", "shard", "overwrite")}
-    for name, store, dataset_dicts in datasets:
+    for name, store in stores.items():
         try:
-            generate(dataset_dicts, name, proposer, store, **options)
+            generate(datasets[name], name, proposer, store, **options)
         except FileExistsError as error:  # made from other images or with other parameters
             raise SystemExit(str(error)) from error
 

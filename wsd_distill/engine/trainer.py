@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from detectron2.engine import TrainerBase
@@ -14,7 +16,35 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import check_unused_parameters
-from .prefetcher import Prefetcher
+
+
+class Prefetcher:
+    """Iterate over ``loader`` in its order while a thread reads the next batch.
+
+    An error of the loader is raised, with its traceback, where its batch is requested. Only the thread runs the
+    loader's code, so the loader draws the same random numbers as without it.
+    """
+
+    def __init__(self, loader: Iterable):
+        self.loader = loader
+        self._batches = iter(loader)
+        self._reader = ThreadPoolExecutor(1, "prefetcher")  # Python joins its thread at exit
+        self._next = self._read()
+
+    def _read(self) -> Future:
+        return self._reader.submit(next, self._batches)
+
+    def __iter__(self) -> Prefetcher:
+        return self
+
+    def __next__(self) -> Any:
+        batch = self._next.result()
+        self._next = self._read()
+        return batch
+
+    def pause(self) -> None:
+        """Wait until nothing is being read; the batch is kept."""
+        wait([self._next])
 
 
 class Trainer(TrainerBase):
@@ -27,9 +57,6 @@ class Trainer(TrainerBase):
         accumulate: micro-batches of a step; its gradient is the mean over them, and over ranks.
         amp: autocast and gradient scaling on a GPU.
         clip_norm: maximal norm of the gradient; None: no clipping.
-
-    Attributes:
-        last_checkpoint: latest file of this run on the main process, set by ResumableCheckpointer; "" at first.
     """
 
     def __init__(
@@ -49,7 +76,7 @@ class Trainer(TrainerBase):
         self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
         self.accumulate, self.amp, self.clip_norm = accumulate, amp, clip_norm
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=amp)
-        self.last_checkpoint = ""
+        self.last_checkpoint = ""  # latest file of this run, set by ResumableCheckpointer on the main process
         self._batches: Prefetcher | None = None
 
     @property
@@ -94,7 +121,7 @@ class Trainer(TrainerBase):
     def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
         """Add the gradients of a micro-batch; ranks exchange them at the last one only."""
         model = self.model
-        with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else contextlib.nullcontext():
+        with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast("cuda", enabled=self.amp):
                 losses = model(batch)
             self.grad_scaler.scale(sum(losses.values()) / self.accumulate).backward()
@@ -109,8 +136,12 @@ class Trainer(TrainerBase):
         gathered = comm.all_gather({**losses, "data_time": data_time})
         bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
         if bad:
+            last = comm.all_gather(self.last_checkpoint)[0]
+            start = f"train.init_checkpoint={last} " if last else ""
             raise FloatingPointError(
-                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. {self._recovery_hint()}"
+                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. Lower the learning rate and "
+                f"start {'from the last checkpoint' if last else 'again'} in a new folder, without --resume, which "
+                f"restores the old rate: {start}optimizer.lr=... train.output_dir=..."
             )
         if not comm.is_main_process():
             return
@@ -118,18 +149,9 @@ class Trainer(TrainerBase):
         means = {name: sum(x[name] for x in gathered) / len(gathered) for name in losses}
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
-    def _recovery_hint(self) -> str:
-        """Advice for a diverged run; a collective call."""
-        last = comm.all_gather(self.last_checkpoint)[0]
-        start = f"train.init_checkpoint={last} " if last else ""
-        return (
-            f"Lower the learning rate and start {'from the last checkpoint' if last else 'again'} in a new folder, "
-            f"without --resume, which restores the old rate: {start}optimizer.lr=... train.output_dir=..."
-        )
-
     def state_dict(self) -> dict:
-        state = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
-        return {**super().state_dict(), **state}
+        parts = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        return {**super().state_dict(), **parts}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)

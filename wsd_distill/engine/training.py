@@ -17,6 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
 from torch import nn
 
+from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write, file_lock
 
 from .distributed import broadcast_buffers, create_ddp_model, to_device
@@ -26,6 +27,34 @@ logger = logging.getLogger("wsd_distill")
 
 RESULTS = "results.json"  # the last file that a training writes: where it exists, the run is complete
 EVALUATION = "evaluation.json"  # written by --eval-only
+
+
+def micro_batch(batch_size: int, accumulate: int) -> int:
+    """Compute the images of a micro-batch over all ranks, for configs.
+
+    Raises:
+        ValueError: ``accumulate`` does not divide the batch.
+    """
+    if batch_size % accumulate:
+        text = f"{batch_size} images cannot be split into {accumulate} equal micro-batches"
+        raise ValueError(f"{text}: set trainer.accumulate to a divisor")
+    return batch_size // accumulate
+
+
+def resolve_schedule(cfg: DictConfig) -> None:
+    """Set ``train.max_iter`` and the checkpoints' period where they are None, from ``train.epochs``.
+
+    A batch has ``dataloader.train.total_batch_size * trainer.accumulate`` images; both results are rounded.
+    """
+    train = cfg.train
+    if train.max_iter is not None and train.checkpointer.period is not None:
+        return
+    batch = instantiate(cfg.dataloader.train.total_batch_size) * cfg.trainer.accumulate
+    epoch = len(get_dataset_dicts(cfg.dataset.train)) / batch
+    if train.max_iter is None:
+        train.max_iter = max(1, round(train.epochs * epoch))
+    if train.checkpointer.period is None:
+        train.checkpointer.period = max(1, round(epoch))
 
 
 def do_test(cfg: DictConfig, model: nn.Module) -> dict:
