@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .processes import ChildProcesses
+from .processes import ChildProcesses, follow
 
 
 @dataclass(eq=False)
@@ -80,8 +80,8 @@ def run_missing(targets: Iterable[Run], jobs: int) -> tuple[list[Run], list[Run]
                 waiting.remove(run)
                 run.folder.mkdir(parents=True, exist_ok=True)
                 slot = slots.pop(0)
-                environment = _environment(slot, active)
-                running[executor.submit(children.run, run.command, environment, run.name, run.log)] = run, slot
+                process = children.start(run.command, _environment(slot, active))
+                running[executor.submit(follow, process, run.name, run.log)] = run, slot
             if not running:
                 return failed, waiting
             for future in wait(running, return_when=FIRST_COMPLETED).done:
