@@ -80,11 +80,7 @@ def create_ddp_model(model: nn.Module) -> nn.Module:
 
 
 def check_unused_parameters(model: nn.Module) -> None:
-    """Check after the first backward pass that every trained parameter has a gradient, as DDP requires.
-
-    Raises:
-        RuntimeError: no loss depends on some parameters; names them.
-    """
+    """Raise RuntimeError if a trained parameter has no gradient after a backward pass, which DDP requires."""
     unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if unused:
         modules = dict.fromkeys(name.removeprefix("student.").rpartition(".")[0] for name in unused)

@@ -18,7 +18,7 @@ def param_groups(
     bias_lr_factor: float = 1.0,
     weight_decay_bias: float | None = None,
 ) -> list[dict]:
-    """Build the optimizer's groups of the trained parameters of ``model``.
+    """Build an optimizer's groups of the trained parameters of ``model``.
 
     Args:
         base_lr: learning rate of the optimizer.

@@ -88,18 +88,15 @@ PUBLISHED = {
 
 
 def get_trainings(numbers: Iterable[int]) -> list[str]:
-    """Names of the trainings that these tables show, or without numbers those of the comparison."""
+    """Return the names of the trainings that these tables show, or without numbers those of the comparison."""
     tables = [PUBLISHED[number][0].trainings for number in numbers] or [COMPARISON]
     return list(dict.fromkeys(name for rows in tables for name in rows.values()))
 
 
 def label_trainings(numbers: Sequence[int], output: Path, seeds: int) -> dict[str, str]:
-    """Label the trainings of a report, each once and after the training that it starts from.
+    """Return label -> training of a report, each once, after the training that it starts from, by its first label.
 
     Those of the comparison are left out if ``numbers`` has no table that shows them and ``output`` has no run of them.
-
-    Returns:
-        Label -> training. The label is the first method that a table shows it as.
     """
     shown = {*get_trainings(numbers), *(path.name for i in range(seeds) for path in output.glob(f"seed{i}/*"))}
     labels: dict[str, str] = {}

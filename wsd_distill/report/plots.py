@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -36,8 +35,7 @@ STYLE: dict[Any, Any] = {
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
-@dataclass
-class Line:
+class Line(NamedTuple):
     """A legend entry: one curve per seed, and their mean over the points that all seeds have."""
 
     label: str
@@ -45,14 +43,13 @@ class Line:
     mean: Curve
 
 
-@dataclass
-class Chart:
+class Chart(NamedTuple):
     """An SVG, its description in words, and its legend (label, color, dash), drawn by the page."""
 
     title: str
     svg: str
     alt: str
-    legend: list[tuple[str, str, str]] = field(default_factory=list)
+    legend: Sequence[tuple[str, str, str]] = ()
 
 
 def render_svg(prefix: str, width: float, height: float, plot: Callable[[Axes], None]) -> str:
@@ -127,9 +124,10 @@ def class_temperatures(prefix: str, title: str, names: list[str], learned: dict[
             axes.errorbar(values.mean(axis=0), rows, xerr=std, fmt="o", markersize=4, color=COLORS[i], capsize=2)
         _set_rows(axes, names, "temperature (1 before training)", 1)
 
-    means = {label: values.mean(axis=0) for label, values in learned.items()}
-    extremes = ((label, mean, mean.argmin(), mean.argmax()) for label, mean in means.items())
-    words = [f"{label} from {m[i]:.3f} ({names[i]}) to {m[j]:.3f} ({names[j]})" for label, m, i, j in extremes]
+    words = []
+    for label, mean in ((label, values.mean(axis=0)) for label, values in learned.items()):
+        low, high = mean.argmin(), mean.argmax()
+        words.append(f"{label} from {mean[low]:.3f} ({names[low]}) to {mean[high]:.3f} ({names[high]})")
     legend = [(label, color, "solid") for label, color in zip(learned, COLORS)]
     return Chart(title, render_svg(prefix, 4.4, 0.7 + 0.22 * len(names), plot), "; ".join(words) + ".", legend)
 
