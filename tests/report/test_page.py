@@ -65,7 +65,6 @@ def page(tmp_path_factory):
         plain="w/o",
         distilled="w/",
         figure=folder / "scenes.png",
-        caption="Boxes & labels",
     )
     return path.read_text(encoding="utf-8")
 
@@ -77,7 +76,8 @@ def texts(page):
 
 def test_gains_by_hand(page, texts):
     """cat: +10 and +14; <b>&: -1 twice, but first, because it has 6 images and cat has 4; dog has none."""
-    bars = texts[texts.index("Gain of each class", texts.index("Results") + 1) : texts.index("Boxes & labels")]
+    start = texts.index("Gain of each class", texts.index("Results", texts.index("Results") + 1))
+    bars = texts[start : texts.index("Figures", start)]
     assert [t for t in bars if re.fullmatch(r"[+-][\d.]+", t)] == ["-1.0", "+12.0"]
     assert [t for t in bars if re.fullmatch(r".+ \(\d+\)", t)] == ["<b>& (6)", "cat (4)"]
     assert "Left out, because no test image has it: dog." in bars
@@ -147,7 +147,6 @@ def test_a_page_without_results(tmp_path):
         plain="w/o",
         distilled="w/",
         figure=tmp_path / "absent.png",
-        caption="",
     )
     texts = Reader(path.read_text(encoding="utf-8")).texts
     assert "w/, seed0/stage2: not finished, nothing logged yet." in texts

@@ -13,11 +13,6 @@ from .comparison import add_speed, build_comparison, draw_comparison, write_comp
 from .experiments import DISTILLED, PLAIN, label_trainings
 from .paper_tables import build_tables, write_tables
 
-_FIGURE = (
-    "T-WDet's five boxes of highest objectness s' after non-maximum suppression, and the top-3 classes of S-Cls "
-    "without and with distillation, even if an image has fewer. Random test images, first those whose classes differ."
-)
-
 
 @dataclass
 class Outputs:
@@ -71,7 +66,6 @@ class Outputs:
             plain=PLAIN,
             distilled=DISTILLED,
             figure=self.figure,
-            caption=_FIGURE,
         )
 
 

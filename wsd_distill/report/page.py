@@ -24,14 +24,13 @@ def write_report(
     plain: str,
     distilled: str,
     figure: Path,
-    caption: str,
 ) -> Path:
     """Write ``index.html`` in ``folder``. Results that do not exist yet are listed as missing.
 
     Args:
         methods: name -> folders of its runs, one per seed, in the same order for all methods.
         plain, distilled: the methods that per-class gains compare.
-        figure: a PNG file, with its ``caption``.
+        figure: a PNG of :func:`.draw_scenes`.
     """
     runs = {method: [RunResults(method, folder) for folder in folders] for method, folders in methods.items()}
     all_runs = [run for seeds in runs.values() for run in seeds]
@@ -50,7 +49,6 @@ def write_report(
         distilled=distilled,
         gains=class_gains(runs[plain], runs[distilled]),
         figure=base64.b64encode(figure.read_bytes()).decode() if figure.exists() else "",
-        caption=caption,
         curves=training_curves(runs),
         max_points=MAX_POINTS,
         temperatures=learned_temperatures(runs),
