@@ -43,7 +43,7 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Set ``a.b=value`` in ``cfg`` in place; a key below an interpolation changes the node that it refers to.
 
-    A valid key is one that the config has, or a parameter of what the ``_target_`` beside it names.
+    A valid key is one of the config, or a parameter of the ``_target_`` beside it.
 
     Raises:
         KeyError: no such key; names near ones.

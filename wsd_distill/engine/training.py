@@ -30,11 +30,7 @@ EVALUATION = "evaluation.json"  # written by --eval-only
 
 
 def micro_batch(batch_size: int, accumulate: int) -> int:
-    """Compute the images of a micro-batch over all ranks, for configs.
-
-    Raises:
-        ValueError: ``accumulate`` does not divide the batch.
-    """
+    """Compute the images of a micro-batch over all ranks; raise ValueError if ``accumulate`` is not a divisor."""
     if batch_size % accumulate:
         text = f"{batch_size} images cannot be split into {accumulate} equal micro-batches"
         raise ValueError(f"{text}: set trainer.accumulate to a divisor")
