@@ -19,28 +19,19 @@ from wsd_distill.data.check import check_datasets
 from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="datasets (default: those of the config)")
     add_config_options(parser, "config whose datasets are registered")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="worker processes, 0 for none")
     arguments, cfg = parse_with_config(parser, "dataset")
-    arguments.dataset = choose_datasets(parser, arguments.dataset, cfg)
-    return arguments
-
-
-def report(errors: list[str]) -> int:
-    """Print the errors and return the exit code."""
+    datasets = choose_datasets(parser, arguments.dataset, cfg)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    errors = check_datasets(datasets, arguments.num_workers)
     for error in errors:
         print(f"ERROR {error}")
     print(f"{len(errors)} errors" if errors else "OK")
     return 1 if errors else 0
-
-
-def main() -> int:
-    arguments = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    return report(check_datasets(arguments.dataset, arguments.num_workers))
 
 
 if __name__ == "__main__":

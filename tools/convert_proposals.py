@@ -14,34 +14,33 @@ import argparse
 import logging
 import os
 
+from detectron2.data import DatasetCatalog
+
 from wsd_distill.data.datasets import get_source_dataset
-from wsd_distill.engine.cli import add_config_options, choose_datasets, load_datasets, parse_with_config
+from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config, report_user_errors
 from wsd_distill.proposals.convert import MISSING_POLICIES, Converter, read_proposals, write_proposals
 from wsd_distill.proposals.formats.mat_files import BOX_FORMATS
 from wsd_distill.proposals.formats.proposal_file import FORMATS
 
 
-def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
-    """Return the arguments and the dataset dicts of the chosen dataset."""
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     formats = list(FORMATS.values())
     by_suffix = "default: by suffix, " + ", ".join(f"{suffix} {name}" for suffix, name in FORMATS.items())
     missing = "what to do with images that the input lacks (%(default)s)"
-    box_format = "columns of boxes in .mat files (%(default)s)"
     dataset = "registered dataset of the proposals; a held-out part uses the store of its source"
-    parser.add_argument("input", help="file, or folder with a .mat file per image")
-    parser.add_argument("output", help="file to write")
-    parser.add_argument("--dataset", required=True, metavar="NAME", help=dataset)
+    add = parser.add_argument
+    add("input", help="file, or folder with a .mat file per image")
+    add("output", help="file to write")
+    add("--dataset", required=True, metavar="NAME", help=dataset)
     add_config_options(parser, "config whose datasets are registered")
-    parser.add_argument("--from", dest="source_format", choices=formats, help=f"format of the input; {by_suffix}")
-    parser.add_argument("--to", dest="format", choices=formats, help="format of the output; default: by suffix")
-    parser.add_argument("--missing", choices=MISSING_POLICIES, default="error", help=missing)
-    parser.add_argument("--top", type=int, help="number of best boxes to keep per image; default: all")
-    parser.add_argument(
-        "--sigmoid", action="store_true", help="convert scores from logits (of an RPN) to probabilities"
-    )
-    parser.add_argument("--mat-order", choices=BOX_FORMATS, default=BOX_FORMATS[0], help=box_format)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    add("--from", dest="source_format", choices=formats, help=f"format of the input; {by_suffix}")
+    add("--to", dest="format", choices=formats, help="format of the output; default: by suffix")
+    add("--missing", choices=MISSING_POLICIES, default="error", help=missing)
+    add("--top", type=int, help="number of best boxes to keep per image; default: all")
+    add("--sigmoid", action="store_true", help="convert scores from logits (of an RPN) to probabilities")
+    add("--mat-order", choices=BOX_FORMATS, default=BOX_FORMATS[0], help="columns of boxes in .mat files (%(default)s)")
+    add("--overwrite", action="store_true", help="replace an existing output")
     arguments, cfg = parse_with_config(parser)
     choose_datasets(parser, [arguments.dataset], cfg)
     arguments.dataset = get_source_dataset(arguments.dataset)  # its store is read by trainings on a part
@@ -49,16 +48,12 @@ def parse_arguments() -> tuple[argparse.Namespace, list[dict]]:
         parser.error(f"{arguments.output} already exists: use --overwrite")
     if arguments.top is not None and arguments.top < 1:
         parser.error(f"--top {arguments.top}: must be 1 or more")
-    return arguments, load_datasets(parser, [arguments.dataset])[arguments.dataset]
-
-
-def main() -> None:
-    arguments, dataset_dicts = parse_arguments()
+    with report_user_errors(parser):
+        dataset_dicts = DatasetCatalog.get(arguments.dataset)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     source = read_proposals(arguments.input, arguments.dataset, arguments.source_format, arguments.mat_order)
-    converter = Converter(
-        source, dataset_dicts, missing=arguments.missing, top=arguments.top, sigmoid=arguments.sigmoid
-    )
+    options = {key: getattr(arguments, key) for key in ("missing", "top", "sigmoid")}
+    converter = Converter(source, dataset_dicts, **options)
     write_proposals(arguments.output, converter, arguments.dataset, arguments.format, arguments.mat_order)
     logging.info("wrote %s", arguments.output)
 

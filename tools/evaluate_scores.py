@@ -26,49 +26,30 @@ from wsd_distill.evaluation.scores import Scores, read_scores
 (TUNED,) = (name for name, protocol in PROTOCOLS.items() if protocol.threshold is None)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scores.npz of an evaluation")
-    parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="repeatable (default all)")
-    parser.add_argument(
-        "--threshold-file", type=Path, metavar="FILE", help="scores.npz of the split to tune the paper's threshold on"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics to this file")
-    arguments = parser.parse_intermixed_args()
-    chosen = arguments.protocol or ["all"]
-    arguments.protocol = list(PROTOCOLS if "all" in chosen else dict.fromkeys(chosen))
-    return arguments
-
-
 def evaluate(file: Path, names: list[str], threshold_file: Path | None) -> dict[str, dict[str, float]]:
     """Compute and print the metrics by protocol."""
     found = read_scores(file)
     tuning = read_scores(threshold_file, found.class_names) if threshold_file else found
     results = {name: PROTOCOLS[name].evaluate(found, tuning) for name in names}
     print(f"\n{file}: {describe(found)}")
-    if TUNED in names:
-        print(describe_threshold(file, threshold_file))
-    print(table(results))
+    if TUNED in names and (threshold_file is None or threshold_file.samefile(file)):
+        print(f"The threshold of {TUNED} is tuned on this file, so that F1 is optimistic: set --threshold-file.")
+    elif TUNED in names:
+        print(f"The threshold of {TUNED} is tuned on {threshold_file}.")
+    print(format_table(results))
     return results
 
 
 def describe(found: Scores) -> str:
     images, classes = found.scores.shape
-    text = f"{images} images, {classes} classes, {(found.labels == 1).sum()} labels"
-    empty = [name for name, column in zip(found.class_names, found.labels.T) if not (column == 1).any()]
-    ignored = (found.labels == -1).sum()
-    if empty:
-        text += f"; without positives: {', '.join(empty)}"
+    positive, ignored = found.labels == 1, (found.labels == -1).sum()
+    empty = [name for name, column in zip(found.class_names, positive.T) if not column.any()]
+    text = f"{images} images, {classes} classes, {positive.sum()} labels"
+    text += f"; without positives: {', '.join(empty)}" if empty else ""
     return text + (f"; ignored: {ignored} labels" if ignored else "")
 
 
-def describe_threshold(file: Path, threshold_file: Path | None) -> str:
-    if threshold_file is None or threshold_file.samefile(file):
-        return f"The threshold of {TUNED} is tuned on this file, so that F1 is optimistic: set --threshold-file."
-    return f"The threshold of {TUNED} is tuned on {threshold_file}."
-
-
-def table(results: dict[str, dict[str, float]]) -> str:
+def format_table(results: dict[str, dict[str, float]]) -> str:
     signs = {name: "\u2265" if PROTOCOLS[name].at_threshold else ">" for name in results}
     rows = [["predicted if", *(f"{signs[name]} {column['threshold']:.4g}" for name, column in results.items())]]
     for metric in METRIC_NAMES:
@@ -80,11 +61,19 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tuning = "scores.npz of the split to tune the paper's threshold on"
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scores.npz of an evaluation")
+    parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="repeatable (default all)")
+    parser.add_argument("--threshold-file", type=Path, metavar="FILE", help=tuning)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics to this file")
+    arguments = parser.parse_intermixed_args()
+    chosen = arguments.protocol or ["all"]
+    names = list(PROTOCOLS if "all" in chosen else dict.fromkeys(chosen))
     try:
         if arguments.json and not arguments.json.parent.is_dir():
             raise FileNotFoundError(f"--json {arguments.json}: folder {arguments.json.parent} does not exist")
-        results = {str(file): evaluate(file, arguments.protocol, arguments.threshold_file) for file in arguments.files}
+        results = {str(file): evaluate(file, names, arguments.threshold_file) for file in arguments.files}
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     except (OSError, ValueError) as error:

@@ -22,46 +22,34 @@ import logging
 import os
 
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
 
 from wsd_distill.data.datasets import SPLITS, get_source_dataset
-from wsd_distill.engine.cli import add_config_options, load_datasets, parse_with_config, report_user_errors
+from wsd_distill.engine.cli import add_config_options, parse_with_config, report_user_errors
 from wsd_distill.proposals.generate import generate
-from wsd_distill.proposals.generators import Proposer
 from wsd_distill.proposals.sharding import Shard
-
-
-def parse_arguments() -> tuple[argparse.Namespace, list[tuple[str, str, list[dict]]], Proposer]:
-    """Arguments; name, store and dataset dicts of each dataset; the generator."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_options(parser, "recipe with the dataset and the generator", required=True)
-    parser.add_argument("--method", metavar="NAME", help="shorthand for proposals.method=NAME")
-    workers, share = "processes (%(default)s); 0: only this one", "do share I of N, from 1 (%(default)s)"
-    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help=workers)
-    parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help=share)
-    parser.add_argument("--overwrite", action="store_true", help="replace existing stores")
-    arguments, cfg = parse_with_config(parser)
-    with report_user_errors(parser):
-        proposer = instantiate(cfg.image_proposals.proposer)
-        proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come before the work begins)
-        stores = {get_source_dataset(cfg.dataset[split]): instantiate(cfg.proposals[split]) for split in SPLITS}
-    datasets = load_datasets(parser, stores)
-    return arguments, [(name, stores[name], datasets[name]) for name in stores], proposer
-
-
-def shard(text: str) -> Shard:
-    try:
-        return Shard.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(error) from error
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments, datasets, proposer = parse_arguments()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_options(parser, "recipe with the dataset and the generator", required=True)
+    parser.add_argument("--method", metavar="NAME", help="shorthand for proposals.method=NAME")
+    workers = "processes (%(default)s); 0: only this one"
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help=workers)
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="do share I of N, from 1 (%(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing stores")
+    arguments, cfg = parse_with_config(parser)
+    with report_user_errors(parser):
+        arguments.shard = Shard.parse(arguments.shard)
+        proposer = instantiate(cfg.image_proposals.proposer)
+        proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come before the work begins)
+        stores = {get_source_dataset(cfg.dataset[split]): instantiate(cfg.proposals[split]) for split in SPLITS}
+        datasets = {name: DatasetCatalog.get(name) for name in stores}
     options = {key: getattr(arguments, key) for key in ("num_workers", "shard", "overwrite")}
-    for name, store, dataset_dicts in datasets:
+    for name, store in stores.items():
         try:
-            generate(dataset_dicts, name, proposer, store, **options)
+            generate(datasets[name], name, proposer, store, **options)
         except FileExistsError as error:  # made from other images or with other parameters
             raise SystemExit(str(error)) from error
 

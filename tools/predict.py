@@ -16,13 +16,13 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from detectron2.config import instantiate
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from omegaconf import DictConfig
@@ -34,7 +34,7 @@ from wsd_distill.proposals.image_proposals import ImageProposals
 
 
 def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
-    """Arguments, config, and its model without weights."""
+    """Return the arguments, the config, and its model without weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_options(parser, "recipe of the model, or the config.yaml of its run", required=True)
     parser.add_argument("--weights", required=True, help="checkpoint written by tools/train_net.py")
@@ -56,8 +56,8 @@ def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
     return arguments, cfg, model
 
 
-def read_batches(test, files: list[str]):
-    """Batches of mapped files, or of the whole split."""
+def read_batches(test: DictConfig, files: list[str]) -> Iterable[list[dict]]:
+    """Return batches of mapped files, or of the whole split."""
     if not files:
         return instantiate(test.loader)
     mapper = instantiate(test.loader.mapper)
@@ -65,7 +65,7 @@ def read_batches(test, files: list[str]):
 
 
 def best_boxes(output: dict, found: list[int], boxes_per_label: int) -> Instances | None:
-    """Best detections of each predicted class; None if the model has no boxes."""
+    """Return the best detections of each predicted class; None if the model has no boxes."""
     if "instances" not in output:
         return None
     instances = output["instances"].to("cpu")  # best first
@@ -81,16 +81,16 @@ def describe(file: str, p: torch.Tensor, found: list[int], boxes: Instances | No
     return line
 
 
-def draw(file: str, p: torch.Tensor, boxes: Instances | None, line: dict, metadata) -> Visualizer:
-    """The image with boxes and p of their classes, or with the labels in its corner."""
-    visualizer = Visualizer(read_rgb(file), metadata)
+def draw(path: Path, p: torch.Tensor, boxes: Instances | None, line: dict, metadata: Metadata) -> None:
+    """Write the image with boxes and p of their classes, or with the labels in its corner."""
+    visualizer = Visualizer(read_rgb(line["file_name"]), metadata)
     if boxes is None:
         text = "\n".join(f"{name} {100 * score:.0f}%" for name, score in line["labels"].items())
         visualizer.draw_text(text, (0, 0), horizontal_alignment="left")
     else:
         boxes.scores = p[boxes.pred_classes]
         visualizer.draw_instance_predictions(boxes)
-    return visualizer
+    visualizer.output.save(str(path))
 
 
 @torch.no_grad()
@@ -100,24 +100,17 @@ def main() -> None:
     metadata = MetadataCatalog.get(cfg.dataset[arguments.split])
     if arguments.figures:
         arguments.figures.mkdir(parents=True, exist_ok=True)
+    batches = read_batches(cfg.dataloader.test[arguments.split], arguments.input)
+    images = (image for batch in batches for image in zip(batch, model(batch)))
     with open(arguments.output, "w") if arguments.output else nullcontext(sys.stdout) as lines:
-        predict(arguments, cfg, model, metadata, lines)
-
-
-def predict(arguments: argparse.Namespace, cfg: DictConfig, model: torch.nn.Module, metadata, lines: TextIO) -> None:
-    """Write a line, and with --figures a figure, for each image."""
-    number = 0
-    for batch in read_batches(cfg.dataloader.test[arguments.split], arguments.input):
-        for x, output in zip(batch, model(batch)):
+        for number, (x, output) in enumerate(images):
             file, p = x["file_name"], output["image_scores"].cpu()
             found = [k for k in p.argsort(descending=True).tolist() if p[k] > arguments.threshold]
             boxes = best_boxes(output, found, arguments.boxes_per_label)
             line = describe(file, p, found, boxes, metadata.thing_classes)
             print(json.dumps(line), file=lines, flush=True)
             if arguments.figures:
-                figure = draw(file, p, boxes, line, metadata)
-                figure.output.save(str(arguments.figures / f"{number:05d}_{Path(file).stem}.png"))
-            number += 1
+                draw(arguments.figures / f"{number:05d}_{Path(file).stem}.png", p, boxes, line, metadata)
 
 
 if __name__ == "__main__":

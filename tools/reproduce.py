@@ -20,13 +20,11 @@ import shlex
 from pathlib import Path
 
 from wsd_distill.engine.cli import report_user_errors
-from wsd_distill.pipeline.experiments import get_trainings
+from wsd_distill.pipeline.experiments import PUBLISHED, get_trainings
 from wsd_distill.pipeline.outputs import Outputs
 from wsd_distill.pipeline.paper_tables import NAMES
 from wsd_distill.pipeline.plan import RunPlan, record_settings
-from wsd_distill.pipeline.published import PUBLISHED
-from wsd_distill.pipeline.run import Run
-from wsd_distill.pipeline.scheduler import default_jobs, run_missing
+from wsd_distill.pipeline.scheduler import Run, default_jobs, run_missing
 
 ROOT = Path(__file__).resolve().parent.parent
 

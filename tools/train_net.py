@@ -32,12 +32,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser(__doc__).parse_args()
-    launch(
-        main,
-        arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    launch(main, default_argument_parser(__doc__).parse_args())

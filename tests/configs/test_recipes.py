@@ -45,7 +45,7 @@ def load_schedule(load, monkeypatch):
 
     def load_schedule(recipe, kind, name, *overrides):
         cfg = load(recipe, kind, name, *overrides)
-        monkeypatch.setattr("wsd_distill.engine.schedule.get_dataset_dicts", lambda _: range(IMAGES[name]))
+        monkeypatch.setattr("wsd_distill.engine.training.get_dataset_dicts", lambda _: range(IMAGES[name]))
         resolve_schedule(cfg)
         return cfg
 

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog
 from helpers.builders import own_images
 
-from wsd_distill.engine.cli import add_config_options, choose_datasets, load_datasets, parse_with_config
+from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config, report_user_errors
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "efficientnet_lite0" / "student.py")
 OWN = own_images("list.csv")
@@ -27,14 +28,15 @@ def tool(monkeypatch, restore_catalogs, tmp_path):
         monkeypatch.setattr("sys.argv", ["tool", *words])
         arguments, cfg = parse_with_config(parser, "dataset")
         names = choose_datasets(parser, arguments.dataset, cfg)
-        return arguments.dataset, cfg, names if arguments.dataset else load_datasets(parser, names)
+        with report_user_errors(parser):
+            return arguments.dataset, cfg, names if arguments.dataset else {n: DatasetCatalog.get(n) for n in names}
 
     return run
 
 
 def test_a_config_registers_its_data_sets_which_are_those_that_are_meant(tool, monkeypatch):
     load = {name: [f"dict of {name}"] for name in SPLITS}
-    monkeypatch.setattr("wsd_distill.engine.cli.DatasetCatalog.get", load.__getitem__)
+    monkeypatch.setattr(DatasetCatalog, "get", load.__getitem__)
     words, cfg, dicts = tool("--config-file", CONFIG, *OWN, "dataloader.train.num_workers=5")
     assert (words, cfg.dataloader.train.num_workers, dicts) == ([], 5, load)
 

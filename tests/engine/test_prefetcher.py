@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from wsd_distill.engine.prefetcher import Prefetcher
+from wsd_distill.engine.trainer import Prefetcher
 
 
 def test_every_batch_once_and_in_order_then_the_end():

@@ -12,7 +12,7 @@ def test_micro_batches_of_a_batch():
 @pytest.fixture
 def schedule(load_config, monkeypatch):
     """A function: overrides of a recipe of 30 epochs and batches of 32 -> max_iter and period, for 80,000 images."""
-    monkeypatch.setattr("wsd_distill.engine.schedule.get_dataset_dicts", lambda name: range(80_000))
+    monkeypatch.setattr("wsd_distill.engine.training.get_dataset_dicts", lambda name: range(80_000))
 
     def schedule(*overrides):
         cfg = load_config("vgg16/stage2.py", "dataset.name=coco_2014", *overrides)
@@ -42,5 +42,5 @@ def test_iterations_of_the_epochs(schedule, overrides, expected):
 
 
 def test_no_dataset_is_read_for_a_schedule_that_is_set(load_config, monkeypatch):
-    monkeypatch.setattr("wsd_distill.engine.schedule.get_dataset_dicts", lambda name: 1 / 0)
+    monkeypatch.setattr("wsd_distill.engine.training.get_dataset_dicts", lambda name: 1 / 0)
     resolve_schedule(load_config("small/student.py", "train.max_iter=10", "train.checkpointer.period=5"))

@@ -16,7 +16,7 @@ PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0], 
 
 
 def own_images(train, val=None, test=None, name: str = "pets") -> list[str]:
-    """Return overrides of configs/image_list: a list of images for each split, or one for all splits."""
+    """Return overrides for own images: a list for each split, or one for all splits."""
     files = {"train": train, "val": val or train, "test": test or train}
     return [f"dataset.name={name}", *(f"dataset.files.{split}={file}" for split, file in files.items())]
 

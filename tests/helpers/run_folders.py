@@ -41,7 +41,8 @@ def write_entries(folder, *entries):
 def write_run(folder, seed, precisions, log_temperatures=None):
     """A finished run with 4, 6 and 0 positives of its classes among 8 test images."""
     write_log(folder, [f"train.seed={seed}", "train.note=<i>"])
-    folder.joinpath("config.yaml").write_text(f"train: {{seed: {seed}, max_iter: 40, note: <i>}}\n")
+    length = "max_iter: 40" if seed else "epochs: 12.0, max_iter: null"
+    folder.joinpath("config.yaml").write_text(f"train: {{seed: {seed}, {length}, note: <i>}}\n")
     with open(folder / "log.txt", "a") as file:
         for total in ("0:00:07", "1 day, 0:01:01"):
             file.write(f"[01/02 03:04:05] d2.engine.hooks INFO: Total training time: {total} (0:00:01 on hooks)\n")

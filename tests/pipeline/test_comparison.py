@@ -46,7 +46,7 @@ def test_scenes_are_drawn_in_rgb(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "load_model", lambda run: (teacher, SimpleNamespace(dataset=[{"image": image}])))
     monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
     monkeypatch.setattr(comparison, "draw_scenes", lambda path, scenes, *_: drawn.extend(scenes))
-    assert comparison.draw_comparison(tmp_path / "scenes.png", tmp_path / "seed0")
+    comparison.draw_comparison(tmp_path / "scenes.png", tmp_path / "seed0")
     assert drawn[0]["image"].shape == (8, 8, 3) and drawn[0]["image"][0, 0].tolist() == [0, 0, 255]
 
 
@@ -63,3 +63,38 @@ def test_a_model_trained_on_a_gpu_is_loaded_without_one(tmp_path, monkeypatch):
     torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "model_final.pth")
     model, loader = comparison.load_model(tmp_path)
     assert model.weight.device.type == "cpu" and loader == {"batch_size": 4}
+
+
+def test_throughput_is_images_over_the_median_time(monkeypatch):
+    """A clock with 1, 2 and 6 seconds for the three measured rounds of each model, after two of warm-up."""
+    seconds = iter([9, 9, 9, 9, 1, 1, 2, 2, 6, 6])
+    now, starts = [0], [True]
+
+    def clock():
+        if not starts[0]:
+            now[0] += next(seconds)
+        starts[0] = not starts[0]
+        return now[0]
+
+    monkeypatch.setattr(comparison.time, "perf_counter", clock)
+    model = torch.nn.Identity()
+    assert comparison.images_per_second({"one": (model, [{}]), "ten": (model, [{}] * 10)}, rounds=3) == {
+        "one": 0.5,
+        "ten": 5,
+    }
+
+
+def test_throughput_on_one_core_and_threads_are_restored(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before, seen = torch.get_num_threads(), []
+
+    class Model(torch.nn.Module):
+        def forward(self, batch):
+            seen.append(torch.get_num_threads())
+
+    torch.set_num_threads(2)
+    try:
+        comparison.images_per_second({"one": (Model(), [{}])}, rounds=1)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -1,5 +1,4 @@
-from wsd_distill.pipeline.experiments import COMPARISON, TRAININGS, label_trainings
-from wsd_distill.pipeline.published import PUBLISHED
+from wsd_distill.pipeline.experiments import COMPARISON, PUBLISHED, TRAININGS, label_trainings
 
 
 def test_rows_are_the_papers_then_the_unpublished_and_trainings_exist():

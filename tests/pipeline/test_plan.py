@@ -8,7 +8,7 @@ from helpers.recipes import use_recipes
 
 from wsd_distill.pipeline.experiments import COMPARISON, TRAININGS, get_trainings
 from wsd_distill.pipeline.plan import RunPlan
-from wsd_distill.pipeline.run import find_missing
+from wsd_distill.pipeline.scheduler import find_missing
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = ("detector.yaml", "detector.pth")
@@ -147,7 +147,7 @@ def test_recipe_of_the_dataset_or_a_given_one(folder):
     assert config_file(runs["seed0/stage2_detector"]) == folder / "configs/vgg16/stage2.py"
     expected = ["proposals.method=detector", 'detector.config="detector.yaml"', 'detector.weights="detector.pth"']
     assert runs["proposals_detector"].command[-3:] == expected
-    assert runs["proposals_edge_boxes"].command[3:] == [
+    assert runs["proposals_edge_boxes"].command[1:] == [
         str(folder / "tools/generate_proposals.py"),
         "--config-file",
         str(folder / "configs/vgg16/teacher.py"),

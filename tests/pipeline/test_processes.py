@@ -25,8 +25,8 @@ from pathlib import Path
 module = runpy.run_path(sys.argv[1])
 with ThreadPoolExecutor(2) as executor, module["ChildProcesses"]() as children:
     for name in "ab":
-        command = [sys.executable, "-S", "-c", *sys.argv[2:]]
-        executor.submit(children.run, command, dict(os.environ), name, Path(name))
+        process = children.start([sys.executable, "-S", "-c", *sys.argv[2:]], dict(os.environ))
+        executor.submit(module["follow"], process, name, Path(name))
     time.sleep(60)
 """
 

@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from wsd_distill.pipeline import published
-from wsd_distill.pipeline.published import BASELINE, COCO, DISTILLED, NUS_WIDE, PLAIN, PUBLISHED, TEACHER
+from wsd_distill.pipeline import experiments
+from wsd_distill.pipeline.experiments import BASELINE, COCO, DISTILLED, NUS_WIDE, PLAIN, PUBLISHED, TEACHER
 
 
 def test_cells_by_hand():
@@ -27,8 +27,8 @@ def test_number_of_rows():
     for part in [part for parts in PUBLISHED.values() for part in parts]:
         assert part.baseline in part.rows
         assert all(set(results) <= set(part.metrics) for results in part.rows.values())
-    with open(Path(published.__file__).with_name("paper_tables.csv"), newline="") as file:
-        assert {len(cells) for cells in csv.reader(file)} == {4 + len(published.ALL_AND_TOP3)}
+    with open(Path(experiments.__file__).with_name("paper_tables.csv"), newline="") as file:
+        assert {len(cells) for cells in csv.reader(file)} == {4 + len(experiments.ALL_AND_TOP3)}
 
 
 def test_results_shown_in_several_tables_are_equal():

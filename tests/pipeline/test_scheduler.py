@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from wsd_distill.pipeline import scheduler
-from wsd_distill.pipeline.run import Run, find_missing
-from wsd_distill.pipeline.scheduler import run_missing
+from wsd_distill.pipeline.scheduler import Run, find_missing, run_missing
 
 # Records its start and end, and checks that its dependencies are done; fails if its last argument is not empty.
 WORK = """

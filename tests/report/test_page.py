@@ -54,7 +54,7 @@ def page(tmp_path_factory):
     Image.new("RGB", (4, 4)).save(folder / "scenes.png")
     rows = [
         Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0}, {}, {"mAP": 82.0}]),  # the second seed is unfinished
-        Row("RLSD <2017>", {"mAP": 68.2}, None, note="published & alone"),
+        Row("RLSD <2017>", {"mAP": 68.2}, note="published & alone"),
     ]
     names = {"T-WDet": "teacher", "w/o": "student", "w/": "stage2", "SoftLabels": "soft_labels"}
     path = write_report(
@@ -64,8 +64,7 @@ def page(tmp_path_factory):
         methods={method: [folder / f"seed{seed}" / name for seed in range(2)] for method, name in names.items()},
         plain="w/o",
         distilled="w/",
-        figures=[folder / "scenes.png", folder / "absent.png"],
-        figures_caption="Boxes & labels",
+        figure=folder / "scenes.png",
     )
     return path.read_text(encoding="utf-8")
 
@@ -77,7 +76,8 @@ def texts(page):
 
 def test_gains_by_hand(page, texts):
     """cat: +10 and +14; <b>&: -1 twice, but first, because it has 6 images and cat has 4; dog has none."""
-    bars = texts[texts.index("Gain of each class", texts.index("Results") + 1) : texts.index("Boxes & labels")]
+    start = texts.index("Gain of each class", texts.index("Results", texts.index("Results") + 1))
+    bars = texts[start : texts.index("Figures", start)]
     assert [t for t in bars if re.fullmatch(r"[+-][\d.]+", t)] == ["-1.0", "+12.0"]
     assert [t for t in bars if re.fullmatch(r".+ \(\d+\)", t)] == ["<b>& (6)", "cat (4)"]
     assert "Left out, because no test image has it: dog." in bars
@@ -101,7 +101,13 @@ def test_temperatures_by_hand(page):
 
 def test_missing_results_are_listed(texts):
     assert "T-WDet, seed1/teacher: not finished, last logged iteration 19." in texts
-    assert "The figure absent.png is not drawn yet." in texts
+
+
+def test_length_of_a_run_in_iterations_or_epochs(texts):
+    """A saved config has ``max_iter: null`` unless iterations were set."""
+    runs = [text for text in texts if text.startswith("·")]
+    assert any(text.startswith("· seed 0 · 12 epochs · mAP") for text in runs)
+    assert any(text.startswith("· seed 1 · 40 iterations · mAP") for text in runs)
 
 
 def test_text_is_escaped_and_elements_are_closed(page):
@@ -140,10 +146,10 @@ def test_a_page_without_results(tmp_path):
         methods=methods,
         plain="w/o",
         distilled="w/",
-        figures=[],
-        figures_caption="",
+        figure=tmp_path / "absent.png",
     )
     texts = Reader(path.read_text(encoding="utf-8")).texts
     assert "w/, seed0/stage2: not finished, nothing logged yet." in texts
+    assert "The figure absent.png is not drawn yet." in texts and "There is no figure yet." in texts
     assert "Per-class gains need a seed with both runs finished: there is none yet." in texts
     assert "No finished run has learned temperatures." in texts and "There is no table yet." in texts

@@ -18,7 +18,7 @@ def test_a_finished_run(run):
     assert run.done and run.missing == "" and run.label == "seed1/stage2"
     assert run.metrics == {"AP-cat": 50, "AP-<b>&": 20, "mAP": 35}  # no image has the third class
     assert (run.settings.seed, run.settings.max_iter, run.duration) == (1, 40, "1 day, 0:01:01")
-    assert run.class_names == ["cat", "<b>&", "dog"] and run.counts.tolist() == [4, 6, 0]
+    assert run.scores.class_names == ["cat", "<b>&", "dog"] and run.counts.tolist() == [4, 6, 0]
     assert run.losses == ["total_loss", "loss_hard", "loss_soft"]
     assert run.curve("test/multilabel/mAP") == ([19, 40], [40, 50])
     assert run.temperatures["t_cls"].tolist() == pytest.approx([4, 1, 0.5])
@@ -59,7 +59,7 @@ def test_later_entries_replace_earlier_ones_after_a_resume(tmp_path):
 def test_a_run_without_files(tmp_path):
     run = RunResults("SoftLabels", tmp_path / "seed0" / "soft_labels")
     assert run.missing == "SoftLabels, seed0/soft_labels: not finished, nothing logged yet."
-    assert (run.metrics, run.temperatures, run.class_names, run.commands) == ({}, {}, [], [])
+    assert (run.metrics, run.temperatures, run.scores.class_names, run.commands) == ({}, {}, [], [])
 
 
 def test_a_run_without_temperatures(tmp_path):

@@ -12,15 +12,15 @@ def rows():
     return [
         Row("S-Cls", {"mAP": 70.9}, [{"mAP": 70.0}, {"mAP": 71.0}, {"mAP": 75.0}]),
         Row("T-WDet", {"mAP": 78.6}, [{"mAP": 80.0, "CorLoc": 50.0}, {"mAP": 82.0, "CorLoc": 52.0}, {}]),
-        Row("RLSD", {"mAP": 68.2}, None, "not ours"),
+        Row("RLSD", {"mAP": 68.2}, [], "not ours"),
         Row("S-Cls, long", {}, [{}, {}, {"mAP": 76.0}], "not theirs"),
     ]
 
 
 def test_table_with_gains_from_a_baseline():
     """T-WDet: 10 and 11 more in the two common seeds; 78.6 - 70.9 = 7.7, 68.2 - 70.9 = -2.7."""
-    table = Table("", "", ["mAP", "CorLoc"], rows(), "S-Cls")
-    assert markdown_table(table, "MS-COCO", "voc5").splitlines() == [
+    table = Table("", "", ["mAP", "CorLoc"], rows(), "S-Cls", published="MS-COCO", dataset="voc5")
+    assert markdown_table(table).splitlines() == [
         "| method | mAP, MS-COCO (gain) | mAP, voc5 (gain) | CorLoc |",
         "| :-- | --: | --: | --: |",
         "| S-Cls | 70.9 | 72.0 ± 2.6 | - |",
@@ -35,7 +35,7 @@ def test_table_with_gains_from_a_baseline():
 
 
 def test_table_with_differences_from_the_published_results():
-    lines = markdown_table(Table("", "", ["mAP"], rows()[:3]), "MS-COCO", "MS-COCO").splitlines()
+    lines = markdown_table(Table("", "", ["mAP"], rows()[:3])).splitlines()
     assert lines[0] == "| method | mAP, published | mAP, ours (difference) |"
     assert lines[2:5] == [
         "| S-Cls | 70.9 | 72.0 ± 2.6 (+1.1) |",

@@ -3,7 +3,7 @@ from helpers.builders import own_images
 from helpers.running import in_process, run
 from PIL import Image
 
-CHECK = ["tools/check_dataset.py", "--config-file", "configs/image_list/data.py", "--num-workers", "0"]
+CHECK = ["tools/check_dataset.py", "--config-file", "configs/efficientnet_lite0/student.py", "--num-workers", "0"]
 
 
 def test_own_images(tmp_path):
@@ -24,9 +24,9 @@ def test_own_images(tmp_path):
 @pytest.mark.parametrize(
     "files, message",
     [
-        ([], "Missing mandatory value: dataset.files.train"),
-        (["dataset.files.train=gone.csv"], "gone.csv is missing: see datasets/README.md"),
-        (["dataset.files.train={}/empty.txt"], "empty.txt: the list of classes is empty"),
+        ([], "dataset.name=pets: no such dataset; known: "),
+        (own_images("gone.csv"), "gone.csv is missing: see datasets/README.md"),
+        (own_images("{}/empty.txt"), "empty.txt: the list of classes is empty"),
     ],
 )
 def test_missing_or_invalid_training_list_is_reported(tmp_path, files, message, capsys, restore_catalogs):

@@ -56,7 +56,7 @@ def test_images_registered_by_a_config(convert, tmp_path):
     (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
     result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 20, 5], "score": 0.5}
     (tmp_path / "p.json").write_text(json.dumps([result]))
-    config = ["--config-file", "configs/image_list/data.py"]
+    config = ["--config-file", "configs/efficientnet_lite0/student.py"]
     own = own_images(tmp_path / "list.csv", name="convert_own")
     convert(tmp_path / "p.json", tmp_path / "p.arrow", *config, *own, dataset="convert_own_val")
     store = ProposalStore(tmp_path / "p.arrow", "convert_own_val")
@@ -79,7 +79,7 @@ def test_unknown_datasets_and_existing_files_are_errors(convert, tmp_path, capsy
     for arguments, more, message in (
         (("a.mat", tmp_path / "p.pkl"), {}, "p.pkl already exists: use --overwrite"),
         (("a.mat", tmp_path / "q.pkl"), {"dataset": "nobody"}, "not registered: nobody; there are"),
-        (("a.mat", tmp_path / "q.pkl", "dataset.name=x"), {}, "dataset.name=x: without --config-file there is nothing"),
+        (("a.mat", tmp_path / "q.pkl", "dataset.name=x"), {}, "dataset.name=x: an override needs --config-file"),
         (("a.mat", tmp_path / "q.pkl", "--top", 0), {}, "--top 0: must be 1 or more"),
     ):
         with pytest.raises(SystemExit):

@@ -4,12 +4,12 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog
 from helpers.builders import own_images
 from helpers.running import in_process
 from PIL import Image
 
 from wsd_distill.data.proposal_store import ProposalStore
-from wsd_distill.engine import cli
 from wsd_distill.proposals import generate
 from wsd_distill.proposals.generators import EdgeBoxes
 
@@ -79,7 +79,7 @@ def test_selective_search_in_shards(own, tmp_path):
         (["--method", "edge"], "proposals.method=edge: choose from edge_boxes, selective_search, detector"),
         (["--method", "detector"], "the detector has no config"),
         (["--method", "detector", "detector.config=no.yaml", "detector.weights=w"], "no.yaml is neither a file nor"),
-        ([f"{PROPOSER}.edge_model=no.yml.gz"], "no structured-forest edge model no.yml.gz"),
+        ([f"{PROPOSER}.edge_model=no.yml.gz"], "edge_model: no structured-forest model no.yml.gz"),
         ([f"{PROPOSER}.sides=[0]"], "sides [0]: "),
         (["--shard", "3/2"], "3/2 is "),
     ],
@@ -125,7 +125,7 @@ def parse(monkeypatch, restore_catalogs):
 
     def run(*arguments):
         asked = []
-        monkeypatch.setattr(cli, "load_datasets", lambda parser, names: {name: [] for name in names})
+        monkeypatch.setattr(DatasetCatalog, "get", lambda name: [])
         monkeypatch.setattr(
             generate, "generate", lambda dicts, name, proposer, *_, **__: asked.append((name, proposer))
         )

@@ -10,7 +10,7 @@ from helpers.builders import own_images
 from helpers.recipes import use_recipes
 
 from wsd_distill.pipeline import outputs
-from wsd_distill.pipeline.run import find_missing
+from wsd_distill.pipeline.scheduler import find_missing
 
 PATH = Path(__file__).parents[2] / "tools" / "reproduce.py"
 

@@ -1,18 +1,17 @@
 """Training loop, and what tools add to Detectron2's LazyConfigs."""
 
-from .distributed import broadcast_buffers, create_ddp_model, exit_gloo_worker, launch, to_device
+from .distributed import create_ddp_model, exit_gloo_worker, launch, to_device
 from .hooks import ReduceLROnPlateauHook, ResumableCheckpointer
 from .lazy_config import apply_overrides, load_config
 from .param_groups import param_groups
-from .schedule import micro_batch, resolve_schedule
 from .trainer import Trainer
+from .training import micro_batch, resolve_schedule
 
 __all__ = [
     "ReduceLROnPlateauHook",
     "ResumableCheckpointer",
     "Trainer",
     "apply_overrides",
-    "broadcast_buffers",
     "create_ddp_model",
     "exit_gloo_worker",
     "launch",

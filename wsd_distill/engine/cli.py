@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from detectron2.data import DatasetCatalog
@@ -13,6 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..data.datasets import get_splits
 from .lazy_config import load_config
+
+_OVERRIDE = re.compile(r"[^/=]+=")  # a word with a slash before its "=" is a file
 
 
 def add_config_options(parser: argparse.ArgumentParser, text: str, *, required: bool = False) -> None:
@@ -25,14 +27,13 @@ def parse_with_config(parser: argparse.ArgumentParser, *lists: str) -> tuple[arg
     """Parse the command line and load the config, if one is given. An option ``--method`` sets ``proposals.method``.
 
     Args:
-        lists: options with several values. argparse also gives them the overrides that follow; those are moved to the
-            overrides. A word with a slash before its ``=`` is a file.
+        lists: options with several values. argparse also gives them the overrides that follow, which are moved.
     """
     arguments = parser.parse_intermixed_args()
     for name in lists:
         words = getattr(arguments, name) or []
-        setattr(arguments, name, [word for word in words if not _is_override(word)])
-        arguments.overrides += filter(_is_override, words)
+        setattr(arguments, name, [word for word in words if not _OVERRIDE.match(word)])
+        arguments.overrides += filter(_OVERRIDE.match, words)
     if getattr(arguments, "method", None):
         arguments.overrides.insert(0, f"proposals.method={arguments.method}")
     if not arguments.config_file:
@@ -44,7 +45,7 @@ def parse_with_config(parser: argparse.ArgumentParser, *lists: str) -> tuple[arg
 
 
 def choose_datasets(parser: argparse.ArgumentParser, names: Sequence[str], cfg: DictConfig | None) -> list[str]:
-    """Registered datasets, each once: ``names``, or else the splits of the config."""
+    """Return registered datasets, each once: ``names``, or else the splits of the config."""
     if not names and cfg is None:
         parser.error("name datasets with --dataset, or a config with --config-file")
     names = names or get_splits(cfg)
@@ -52,12 +53,6 @@ def choose_datasets(parser: argparse.ArgumentParser, names: Sequence[str], cfg: 
     if unknown:
         parser.error(f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}")
     return list(dict.fromkeys(names))
-
-
-def load_datasets(parser: argparse.ArgumentParser, names: Iterable[str]) -> dict[str, list[dict]]:
-    """Dataset dicts by name; a missing or wrong file of a dataset is an error of the arguments."""
-    with report_user_errors(parser):
-        return {name: DatasetCatalog.get(name) for name in names}
 
 
 @contextmanager
@@ -68,7 +63,3 @@ def report_user_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
     except (OSError, ValueError, KeyError, OmegaConfBaseException) as error:
         text = error.args[0] if isinstance(error, KeyError) else error  # str(KeyError) has quotes around it
         parser.error((str(text) or type(error).__name__).splitlines()[0])
-
-
-def _is_override(word: str) -> bool:
-    return re.match(r"[^/=]+=", word) is not None

@@ -7,6 +7,7 @@ import multiprocessing.util
 import os
 import socket
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 
 import torch
@@ -18,37 +19,37 @@ from detectron2.utils import comm
 from torch import nn
 
 
-def launch(main: Callable, processes: int, *, num_machines: int, machine_rank: int, dist_url: str, args: tuple) -> None:
-    """Run ``main(*args)`` in ``processes`` processes: one GPU each over NCCL, or CPUs over gloo without a GPU.
+def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
+    """Run ``main(args)`` in ``args.num_gpus`` processes: one GPU each over NCCL, or CPUs over gloo without a GPU.
 
     Raises:
         ValueError: several machines without GPUs.
     """
     if torch.cuda.is_available():
-        launch_on_gpus(main, processes, num_machines, machine_rank, dist_url, args)
-    elif num_machines > 1:
+        launch_on_gpus(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+    elif args.num_machines > 1:
         raise ValueError("--num-machines above 1 needs GPUs; without, use --num-gpus for processes on one machine")
-    elif processes <= 1:
-        main(*args)
+    elif args.num_gpus <= 1:
+        main(args)
     else:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        mp.spawn(_cpu_worker, (processes, f"tcp://127.0.0.1:{port}", main, args), nprocs=processes)
+            url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        mp.spawn(_cpu_worker, (url, main, args), nprocs=args.num_gpus)
 
 
-def _cpu_worker(rank: int, processes: int, url: str, main: Callable, args: tuple) -> None:
-    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    dist.init_process_group("gloo", init_method=url, world_size=processes, rank=rank)
-    main(*args)
+def _cpu_worker(rank: int, url: str, main: Callable[[Namespace], None], args: Namespace) -> None:
+    torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
+    dist.init_process_group("gloo", init_method=url, world_size=args.num_gpus, rank=rank)
+    main(args)
     exit_gloo_worker()
 
 
 def exit_gloo_worker() -> None:
     """Wait for all processes of a gloo group, then end this one with exit code 0.
 
-    Nothing is torn down: gloo's threads sometimes abort a process during teardown ("terminate called without an active
-    exception"), after all its work is done.
+    Nothing is torn down, because gloo's threads sometimes abort a process during teardown ("terminate called without
+    an active exception").
     """
     dist.barrier()
     # os._exit skips the end of a multiprocessing child: stop loader workers, then release their semaphores.
@@ -73,17 +74,13 @@ def to_device(model: nn.Module, device: str, channels_last: bool) -> nn.Module:
 
 
 def create_ddp_model(model: nn.Module) -> nn.Module:
-    """Detectron2's function of this name, on CPUs too."""
-    is_cuda = next(model.parameters()).device.type == "cuda"
+    """Wrap a model as Detectron2's function of this name does, also on CPUs."""
+    is_cuda = next(model.parameters()).is_cuda
     return create_gpu_ddp_model(model) if is_cuda else create_gpu_ddp_model(model, device_ids=None)
 
 
 def check_unused_parameters(model: nn.Module) -> None:
-    """Check after the first backward pass that every trained parameter has a gradient, as DDP requires.
-
-    Raises:
-        RuntimeError: no loss depends on some parameters; names them.
-    """
+    """Raise RuntimeError if a trained parameter has no gradient after a backward pass, which DDP requires."""
     unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if unused:
         modules = dict.fromkeys(name.removeprefix("student.").rpartition(".")[0] for name in unused)

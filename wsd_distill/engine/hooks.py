@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase, hooks
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 class ResumableCheckpointer(hooks.PeriodicCheckpointer):
     """Detectron2's hook, which also removes the files written before a resume.
 
-    Detectron2's counts only its own files, so each resume would leave one more. After a resume the newest
-    ``max_to_keep`` periodic files (``model_0000499.pth``) of earlier iterations are kept, and removed in their turn.
-    Files of later iterations belong to another run and are left alone. ``trainer.last_checkpoint`` is set.
+    Without this, each resume would leave one more file. Periodic files (``model_0000499.pth``) of earlier iterations
+    count towards ``max_to_keep``; files of later iterations belong to another run and are kept. The hook sets
+    ``trainer.last_checkpoint``.
     """
 
     def before_train(self) -> None:
@@ -36,7 +36,9 @@ class ResumableCheckpointer(hooks.PeriodicCheckpointer):
         self.trainer.last_checkpoint = self.checkpointer.get_checkpoint_file()
         if self.max_to_keep is None:
             return
-        self.recent_checkpoints = self._written_before(self.trainer.start_iter)
+        next_name = f"{self.file_prefix}_{self.trainer.start_iter:07}.pth"
+        files = sorted(Path(self.checkpointer.save_dir).glob(f"{self.file_prefix}_{'[0-9]' * 7}.pth"))
+        self.recent_checkpoints = [str(file) for file in files if file.name < next_name]
         while len(self.recent_checkpoints) > self.max_to_keep:
             self.path_manager.rm(self.recent_checkpoints.pop(0))
 
@@ -45,22 +47,12 @@ class ResumableCheckpointer(hooks.PeriodicCheckpointer):
         if (self.trainer.iter + 1) % self.period == 0:
             self.trainer.last_checkpoint = self.checkpointer.get_checkpoint_file()
 
-    def _written_before(self, iteration: int) -> list[str]:
-        """Periodic files of earlier iterations, oldest first."""
-        found = []
-        for path in Path(self.checkpointer.save_dir).iterdir():
-            number = re.fullmatch(rf"{re.escape(self.file_prefix)}_(\d{{7}})\.pth", path.name)
-            if number and int(number[1]) < iteration:
-                found.append(str(path))
-        return sorted(found)
-
 
 class ReduceLROnPlateauHook(HookBase):
     """Lower all learning rates when the validation loss has not improved (Section 3.3).
 
-    The validation loss is the cross-entropy of ``image_scores`` (Eq. 10) over the images of all ranks, with the model
-    in eval mode; for a Distiller it is the student's loss. It is logged as ``val_loss``, the learning rate as ``lr``.
-    The state is saved in checkpoints.
+    The validation loss is the cross-entropy of ``image_scores`` (Eq. 10) over the images of all ranks, in eval mode;
+    for a Distiller it is the student's loss. It is logged as ``val_loss``, the learning rate as ``lr``.
 
     Args:
         loader: labelled images in batches, as the model takes them.
@@ -71,18 +63,12 @@ class ReduceLROnPlateauHook(HookBase):
     """
 
     def __init__(
-        self,
-        loader: Iterable[list[dict]],
-        *,
-        period: int,
-        factor: float = 0.1,
-        patience: int = 1,
-        threshold: float = 1e-3,
+        self, loader: Iterable, *, period: int, factor: float = 0.1, patience: int = 1, threshold: float = 1e-3
     ):
         if period < 1:
             raise ValueError(f"lr_multiplier.period is {period}: set it to the iterations of an epoch, at least 1")
         self.loader, self.period = loader, period
-        self.options = {"factor": factor, "patience": patience, "threshold": threshold}
+        self.options: dict[str, Any] = {"factor": factor, "patience": patience, "threshold": threshold}
 
     @cached_property
     def scheduler(self) -> ReduceLROnPlateau:

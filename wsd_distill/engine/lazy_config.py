@@ -6,19 +6,20 @@ import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.utils.registry import locate
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import ValidationError
 
 from wsd_distill.data.datasets import get_dataset_info, register_files
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Load a recipe, or the ``config.yaml`` of a run, apply overrides, register the dataset and fill in its settings.
+    """Load a recipe or the ``config.yaml`` of a run, apply overrides, register the dataset and fill in its settings.
 
     Raises:
         KeyError: no such key in the config, or no such dataset; names near ones.
@@ -27,21 +28,22 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     cfg = LazyConfig.load(file)
     saved = cfg.dataset.name if cfg.dataset.train is not None else None
-    first = ("proposals.method=",)  # image_proposals.proposer refers to it
-    apply_overrides(cfg, sorted(overrides, key=lambda override: not override.startswith(first)))
+    # The method comes first, because image_proposals.proposer refers to it.
+    apply_overrides(cfg, sorted(overrides, key=lambda override: not override.startswith("proposals.method=")))
     if cfg.proposals.method not in cfg.proposals.methods:
         raise ValueError(f"proposals.method={cfg.proposals.method}: choose from {', '.join(cfg.proposals.methods)}")
-    name = cfg.dataset.name
-    if saved and name != saved:
-        raise ValueError(f"{file} was saved by a run on dataset {saved}: for {name} use its recipe in configs")
-    resolve_dataset(cfg)
+    if saved and cfg.dataset.name != saved:
+        raise ValueError(
+            f"{file} was saved by a run on dataset {saved}: for {cfg.dataset.name} use its recipe in configs"
+        )
+    _resolve_dataset(cfg)
     return cfg
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Set ``a.b=value`` in ``cfg`` in place; a key below an interpolation changes the node that it refers to.
 
-    A valid key is one that the config has, or a parameter of what the ``_target_`` beside it names.
+    A valid key is one of the config, or a parameter of the ``_target_`` beside it.
 
     Raises:
         KeyError: no such key; names near ones.
@@ -52,7 +54,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if not separator:
             raise ValueError(f"{override!r} is not an override: write key=value, for example train.epochs=20")
         prefix, _, name = key.rpartition(".")
-        node = _select(cfg, prefix)
+        node = OmegaConf.select(cfg, prefix, throw_on_resolution_failure=False)
         if not _has_key(node, name):
             near = difflib.get_close_matches(key, list(_keys(OmegaConf.to_container(cfg))), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -67,20 +69,15 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
-def resolve_dataset(cfg: DictConfig) -> None:
-    """Register ``cfg.dataset`` and set those of its fields that are None from the registration of ``dataset.name``.
-
-    Raises:
-        KeyError, ValueError, FileNotFoundError: as ``load_config``.
-    """
+def _resolve_dataset(cfg: DictConfig) -> None:
+    """Register ``cfg.dataset`` and set those of its fields that are None from the registration of ``dataset.name``."""
     node = cfg.dataset
     for call in node.register:
         instantiate(call)
-    name = node.name
     if any(node.files.values()):
         options = {key: node[key] for key in ("image_root", "classes", "split_names")}
-        register_files(name, node.files, **options)
-    info = get_dataset_info(name)
+        register_files(node.name, node.files, **options)
+    info = get_dataset_info(node.name)
     for key, value in asdict(info).items():
         if key in node and node[key] is None:
             node[key] = value
@@ -90,7 +87,7 @@ def resolve_dataset(cfg: DictConfig) -> None:
     for key, value in info.edge_boxes.items():
         if key not in edge_boxes:
             edge_boxes[key] = value
-    tests = cfg.dataloader.get("test") or {}
+    tests = cfg.dataloader.get("test") or DictConfig({})
     if node.val == node.test and "val" in tests:  # two splits only: F1 uses the threshold tuned on the test split
         del tests["val"]
         tests.test.evaluator.threshold_split = None
@@ -98,34 +95,20 @@ def resolve_dataset(cfg: DictConfig) -> None:
             cfg.lr_multiplier.loader = "${dataloader.test.test.loader}"
 
 
-def _select(cfg: DictConfig, prefix: str):
-    """The node at a dotted path, interpolations followed; None if there is none."""
-    if not prefix:
-        return cfg
-    try:
-        return OmegaConf.select(cfg, prefix)
-    except OmegaConfBaseException:
-        return None
-
-
-def _has_key(node, name: str) -> bool:
+def _has_key(node: Any, name: str) -> bool:
     if isinstance(node, ListConfig):
         return name.isdigit() and int(name) < len(node)
     if not isinstance(node, DictConfig):
         return False
-    return name in OmegaConf.to_container(node) or name in _parameters(node.get("_target_"))  # "in node": no "???"
-
-
-def _parameters(target) -> set[str]:
-    """Names of the keyword parameters of a ``_target_``."""
+    if name in list(node):  # "name in node" is False for a mandatory value that is missing ("???")
+        return True
+    target = node.get("_target_")
     target = locate(target) if isinstance(target, str) else target
-    if target is None:
-        return set()
-    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return {name for name, p in inspect.signature(target).parameters.items() if p.kind in kinds}
+    parameter = inspect.signature(target).parameters.get(name) if target else None
+    return parameter is not None and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
 
 
-def _keys(node, prefix: str = "") -> Iterator[str]:
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Dotted keys of nested dicts and lists."""
     for name, value in node.items() if isinstance(node, dict) else enumerate(node):
         yield f"{prefix}{name}"

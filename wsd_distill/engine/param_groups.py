@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.solver.build import reduce_param_groups
 from torch import nn
@@ -17,7 +18,7 @@ def param_groups(
     bias_lr_factor: float = 1.0,
     weight_decay_bias: float | None = None,
 ) -> list[dict]:
-    """Make an optimizer's parameter groups of the trained parameters of ``model``.
+    """Build an optimizer's groups of the trained parameters of ``model``.
 
     Args:
         base_lr: learning rate of the optimizer.
@@ -36,7 +37,7 @@ def param_groups(
     for path, parameter in named:
         if not parameter.requires_grad:
             continue
-        group = {"params": [parameter], "lr": base_lr}
+        group: dict[str, Any] = {"params": [parameter], "lr": base_lr}
         if set(path) & set(new_layers):
             group["lr"] *= new_lr_factor
         if path[-1] == "bias":

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import check_unused_parameters
-from .prefetcher import Prefetcher
+
+
+class Prefetcher:
+    """Iterate over ``loader`` in its order while a thread reads the next batch.
+
+    An error of the loader is raised, with its traceback, where its batch is requested. Only the thread runs the
+    loader's code, so the loader draws the same random numbers as without it.
+    """
+
+    def __init__(self, loader: Iterable):
+        self.loader = loader
+        self._batches = iter(loader)
+        self._reader = ThreadPoolExecutor(1, "prefetcher")  # Python joins its thread at exit
+        self._next = self._read()
+
+    def _read(self) -> Future:
+        return self._reader.submit(next, self._batches)
+
+    def __iter__(self) -> Prefetcher:
+        return self
+
+    def __next__(self) -> Any:
+        batch = self._next.result()
+        self._next = self._read()
+        return batch
+
+    def pause(self) -> None:
+        """Wait until nothing is being read; the batch is kept."""
+        wait([self._next])
 
 
 class Trainer(TrainerBase):
@@ -23,13 +54,9 @@ class Trainer(TrainerBase):
         model: in training mode, batch -> dict of scalar losses.
         data_loader: endless iterable of micro-batches; the next one is read while the current one is in use.
         optimizer: over the parameters to train.
-        accumulate: micro-batches of a step. The gradient of a step is the mean of theirs, so N images give the same
-            gradient as one batch, as several micro-batches of equal size, or on several ranks.
+        accumulate: micro-batches of a step; its gradient is the mean over them, and over ranks.
         amp: autocast and gradient scaling on a GPU.
         clip_norm: maximal norm of the gradient; None: no clipping.
-
-    Attributes:
-        last_checkpoint: latest file of this run on the main process, set by ResumableCheckpointer; "" at first.
     """
 
     def __init__(
@@ -49,8 +76,8 @@ class Trainer(TrainerBase):
         self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
         self.accumulate, self.amp, self.clip_norm = accumulate, amp, clip_norm
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=amp)
-        self.last_checkpoint = ""
-        self._batches = None
+        self.last_checkpoint = ""  # latest file of this run, set by ResumableCheckpointer on the main process
+        self._batches: Prefetcher | None = None
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -59,7 +86,8 @@ class Trainer(TrainerBase):
 
     def run_step(self) -> None:
         self.optimizer.zero_grad()
-        data_time, totals = 0.0, {}
+        data_time = 0.0
+        totals: dict[str, Tensor] = {}
         for micro_step in range(self.accumulate):
             start = time.perf_counter()
             batch = self._next_batch()
@@ -92,10 +120,10 @@ class Trainer(TrainerBase):
 
     def _backward(self, batch: list[dict], last: bool) -> dict[str, Tensor]:
         """Add the gradients of a micro-batch; ranks exchange them at the last one only."""
-        wait = contextlib.nullcontext() if last or self.unwrapped_model is self.model else self.model.no_sync()
-        with wait:
+        model = self.model
+        with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast("cuda", enabled=self.amp):
-                losses = self.model(batch)
+                losses = model(batch)
             self.grad_scaler.scale(sum(losses.values()) / self.accumulate).backward()
         return {name: value.detach() for name, value in losses.items()}
 
@@ -103,14 +131,17 @@ class Trainer(TrainerBase):
         """Log means over ranks.
 
         Raises:
-            FloatingPointError: a loss is not finite on some rank (all ranks share the gradient); names it. The
-                optimizer has not made a step with it.
+            FloatingPointError: a loss is not finite on some rank; no optimizer step was made with it.
         """
         gathered = comm.all_gather({**losses, "data_time": data_time})
         bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
         if bad:
+            last = comm.all_gather(self.last_checkpoint)[0]
+            start = f"train.init_checkpoint={last} " if last else ""
             raise FloatingPointError(
-                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. {self._recovery_hint()}"
+                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. Lower the learning rate and "
+                f"start {'from the last checkpoint' if last else 'again'} in a new folder, without --resume, which "
+                f"restores the old rate: {start}optimizer.lr=... train.output_dir=..."
             )
         if not comm.is_main_process():
             return
@@ -118,18 +149,9 @@ class Trainer(TrainerBase):
         means = {name: sum(x[name] for x in gathered) / len(gathered) for name in losses}
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
-    def _recovery_hint(self) -> str:
-        """Advice for a diverged run; a collective call. A resumed run has the optimizer's old learning rate."""
-        last = comm.all_gather(self.last_checkpoint)[0]
-        start = f"train.init_checkpoint={last} " if last else ""
-        return (
-            f"Lower the learning rate and start {'from the last checkpoint' if last else 'again'} in a new folder, "
-            f"without --resume, which restores the old rate: {start}optimizer.lr=... train.output_dir=..."
-        )
-
     def state_dict(self) -> dict:
-        state = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
-        return {**super().state_dict(), **state}
+        parts = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        return {**super().state_dict(), **parts}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)

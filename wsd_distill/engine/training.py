@@ -1,4 +1,4 @@
-"""What tools/train_net.py does with a config: train, evaluate, write the results."""
+"""Train and evaluate the model of a config, and write the results."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
 from torch import nn
 
+from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write, file_lock
 
 from .distributed import broadcast_buffers, create_ddp_model, to_device
@@ -28,17 +29,39 @@ RESULTS = "results.json"  # the last file that a training writes: where it exist
 EVALUATION = "evaluation.json"  # written by --eval-only
 
 
+def micro_batch(batch_size: int, accumulate: int) -> int:
+    """Compute the images of a micro-batch over all ranks; raise ValueError if ``accumulate`` is not a divisor."""
+    if batch_size % accumulate:
+        text = f"{batch_size} images cannot be split into {accumulate} equal micro-batches"
+        raise ValueError(f"{text}: set trainer.accumulate to a divisor")
+    return batch_size // accumulate
+
+
+def resolve_schedule(cfg: DictConfig) -> None:
+    """Set ``train.max_iter`` and the checkpoints' period where they are None, from ``train.epochs``.
+
+    A batch has ``dataloader.train.total_batch_size * trainer.accumulate`` images; both results are rounded.
+    """
+    train = cfg.train
+    if train.max_iter is not None and train.checkpointer.period is not None:
+        return
+    batch = instantiate(cfg.dataloader.train.total_batch_size) * cfg.trainer.accumulate
+    epoch = len(get_dataset_dicts(cfg.dataset.train)) / batch
+    if train.max_iter is None:
+        train.max_iter = max(1, round(train.epochs * epoch))
+    if train.checkpointer.period is None:
+        train.checkpointer.period = max(1, round(epoch))
+
+
 def do_test(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate on every entry of ``dataloader.test``.
-
-    Splits that the threshold of another one is tuned on (``threshold_split``) come first, whatever their order.
 
     Returns:
         Name -> metrics on the main process, {} on others.
     """
     broadcast_buffers(model)
-    results = {}
-    tests = cfg.dataloader.test
+    results, tests = {}, cfg.dataloader.test
+    # Splits that the threshold of another one is tuned on come first.
     for name in sorted(tests, key=lambda name: tests[name].evaluator.get("threshold_split") is not None):
         test = tests[name]
         result = inference_on_dataset(model, instantiate(test.loader), instantiate(test.evaluator))
@@ -51,20 +74,20 @@ def do_test(cfg: DictConfig, model: nn.Module) -> dict:
 
 def do_train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     """Train ``model``, or a Distiller around it, and write ``results.json``."""
-    trained = model
+    train, trained = cfg.train, model
     if "distiller" in cfg:
         cfg.distiller.student = model
-        trained = instantiate(cfg.distiller).to(cfg.train.device)
-        to_device(trained.teacher, cfg.train.device, cfg.train.channels_last)
+        trained = instantiate(cfg.distiller).to(train.device)
+        to_device(trained.teacher, train.device, train.channels_last)
     cfg.optimizer.params.model = trained
-    optimizer = instantiate(cfg.optimizer)
+    cfg.trainer.optimizer = optimizer = instantiate(cfg.optimizer)
     cfg.trainer.model = create_ddp_model(trained)
-    cfg.trainer.optimizer = optimizer
     trainer = instantiate(cfg.trainer)
+    schedule = instantiate(cfg.lr_multiplier)  # a hook, or a multiplier of the learning rate over train.max_iter
 
-    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    checkpointer = DetectionCheckpointer(model, train.output_dir, trainer=trainer)
     main = comm.is_main_process()
-    latest = {}
+    latest: dict[str, dict] = {}
 
     def evaluate() -> dict:
         latest.update(do_test(cfg, model))
@@ -73,29 +96,21 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
-            build_lr_hook(cfg, optimizer),
-            ResumableCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, evaluate),
-            hooks.PeriodicWriter(default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period)
-            if main
-            else None,
+            schedule if isinstance(schedule, HookBase) else hooks.LRScheduler(optimizer, schedule),
+            ResumableCheckpointer(checkpointer, **train.checkpointer) if main else None,
+            hooks.EvalHook(train.eval_period, evaluate),
+            hooks.PeriodicWriter(default_writers(train.output_dir, train.max_iter), train.log_period) if main else None,
         ]
     )
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
-    if start > 0:  # a resumed run continues with other images than those it began with
-        seed_all_rng(cfg.train.seed + start + comm.get_rank())
+    if start > 0:  # otherwise a resumed run would see the first images again
+        seed_all_rng(train.seed + start + comm.get_rank())
     trainer.data_loader = instantiate(cfg.dataloader.train)
-    if start < cfg.train.max_iter and main:  # otherwise the run is complete, and only evaluated again
-        (Path(cfg.train.output_dir) / RESULTS).unlink(missing_ok=True)
-    trainer.train(start, cfg.train.max_iter)
+    if start < train.max_iter and main:  # otherwise the run is complete, and only evaluated again
+        (Path(train.output_dir) / RESULTS).unlink(missing_ok=True)
+    trainer.train(start, train.max_iter)
     write_results(cfg, latest, RESULTS)
-
-
-def build_lr_hook(cfg: DictConfig, optimizer) -> HookBase:
-    """``lr_multiplier`` as a hook: a hook itself, or a multiplier of the learning rate over ``train.max_iter``."""
-    schedule = instantiate(cfg.lr_multiplier)
-    return schedule if isinstance(schedule, HookBase) else hooks.LRScheduler(optimizer, schedule)
 
 
 def write_results(cfg: DictConfig, results: dict, name: str) -> None:
@@ -105,7 +120,7 @@ def write_results(cfg: DictConfig, results: dict, name: str) -> None:
             tmp_path.write_text(json.dumps(nan_to_none(results), indent=1, allow_nan=False))
 
 
-def nan_to_none(results):
+def nan_to_none(results: dict | float) -> dict | float | None:
     """Replace NaN and infinity in nested dicts of numbers by None; JSON has neither."""
     if isinstance(results, dict):
         return {name: nan_to_none(value) for name, value in results.items()}
@@ -113,7 +128,7 @@ def nan_to_none(results):
 
 
 def lock_output_dir(folder: str) -> AbstractContextManager:
-    """Create the run's folder and keep other processes out of it; the main process does so for all ranks."""
+    """Create and lock the run's folder, on the main process for all ranks."""
     if not comm.is_main_process():
         return nullcontext()
     Path(folder).mkdir(parents=True, exist_ok=True)

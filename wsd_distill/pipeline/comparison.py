@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import instantiate
 from detectron2.data.detection_utils import convert_image_to_rgb
+from omegaconf import DictConfig
+from torch import nn
 from torchvision.ops import nms
 
 from wsd_distill.engine import load_config, to_device
 from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.report.figures import choose_scenes, draw_scenes
 from wsd_distill.report.run_results import RunResults
-from wsd_distill.report.tables import Table, describe_gains, markdown_table
-from wsd_distill.report.throughput import describe_conditions, images_per_second
+from wsd_distill.report.tables import Row, Table, describe_gains, markdown_table
 
-from .experiments import COMPARISON
-from .paper_tables import read_row
-from .published import DISTILLED, PLAIN, PLAIN_LONG, TEACHER
+from .experiments import COMPARISON, DISTILLED, PLAIN, PLAIN_LONG, TEACHER
+from .paper_tables import read_results
 
 METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 
 
 def build_comparison(output: Path, seeds: int, name: str) -> Table:
     """Build a table of the finished runs of ``COMPARISON`` below ``output``."""
-    rows = [read_row(method, training, output, seeds) for method, training in COMPARISON.items()]
+    rows = [Row(method, ours=read_results(training, output, seeds)) for method, training in COMPARISON.items()]
     return Table(f"{name}, test split", f"In percent, {seeds} seed{'s' if seeds > 1 else ''}.", METRICS, rows)
 
 
@@ -37,11 +40,8 @@ def write_comparison(path: Path, table: Table) -> str:
     return "\n".join(lines)
 
 
-def load_model(run: Path) -> tuple[torch.nn.Module, list[dict]]:
-    """Load the trained model of a run, on the CPU if there is no GPU.
-
-    Returns:
-        The model in evaluation mode, and the config of its test loader.
+def load_model(run: Path) -> tuple[Any, DictConfig]:
+    """Load the trained model of a run, in eval mode, and the config of its test loader; without a GPU on the CPU.
 
     Raises:
         FileNotFoundError: the run has no final checkpoint.
@@ -65,24 +65,51 @@ def add_speed(table: Table, folder: Path) -> None:
     speeds = images_per_second(models)
     for row in table.rows:
         row.ours[0]["images/s"] = speeds[row.method]
-    table.caption += f" Images/s (not in percent) of the first seed: {describe_conditions()}."
+    device = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "one core"
+    how = f"on {device}, models taking turns, without loading images"
+    table.caption += f" Images/s (not in percent) of the first seed: {how}."
 
 
 @torch.no_grad()
-def draw_comparison(path: Path, folder: Path, count: int = 6, max_boxes: int = 5) -> bool:
+def images_per_second(models: dict[str, tuple[nn.Module, list[dict]]], rounds: int = 15) -> dict[str, float]:
+    """Measure the median over ``rounds``, on a GPU or on one core. Models take turns, so that other load affects all.
+
+    Args:
+        models: name -> (model, one batch of inputs). Loading images is not measured.
+        rounds: measurements per model, after two that warm up.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    threads, has_gpu = torch.get_num_threads(), torch.cuda.is_available()
+    torch.set_num_threads(threads if has_gpu else 1)
+    try:
+        for turn in range(rounds + 2):
+            for name, (model, batch) in models.items():
+                model.eval()
+                model(batch)  # not measured: fills the caches, which the other model has used
+                start = time.perf_counter()
+                model(batch)
+                if has_gpu:
+                    torch.cuda.synchronize()
+                if turn >= 2:
+                    seconds[name].append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: len(models[name][1]) / statistics.median(times) for name, times in seconds.items()}
+
+
+@torch.no_grad()
+def draw_comparison(path: Path, folder: Path, count: int = 6, max_boxes: int = 5) -> None:
     """Draw test images with T-WDet's boxes of highest s' after NMS, and the labels of both students.
 
     Args:
+        path: file to write, unless a run is unfinished.
         folder: runs of one seed.
-
-    Returns:
-        Whether the runs are finished; otherwise nothing is drawn.
     """
-    teacher_run, *student_runs = (RunResults(m, folder / COMPARISON[m]) for m in (TEACHER, PLAIN, DISTILLED))
-    if not all(run.done for run in (teacher_run, *student_runs)):
-        return False
-    outputs = [run.scores for run in student_runs]
-    teacher, loader = load_model(teacher_run.folder)
+    runs = [RunResults(method, folder / COMPARISON[method]) for method in (TEACHER, PLAIN, DISTILLED)]
+    if not all(run.done for run in runs):
+        return
+    outputs = [run.scores for run in runs[1:]]
+    teacher, loader = load_model(runs[0].folder)
     dataset, scenes = instantiate(loader).dataset, []
     for i in choose_scenes([output.scores for output in outputs], count):
         view = dataset[i]
@@ -93,4 +120,3 @@ def draw_comparison(path: Path, folder: Path, count: int = 6, max_boxes: int = 5
         scenes.append({"image": image, "boxes": boxes[best].cpu().numpy(), "labels": outputs[0].labels[i]})
         scenes[-1]["scores"] = [output.scores[i] for output in outputs]
     draw_scenes(path, scenes, [PLAIN, DISTILLED], outputs[0].class_names)
-    return True

@@ -10,14 +10,8 @@ from wsd_distill.report.page import write_report
 from wsd_distill.report.tables import Table
 
 from .comparison import add_speed, build_comparison, draw_comparison, write_comparison
-from .experiments import label_trainings
+from .experiments import DISTILLED, PLAIN, label_trainings
 from .paper_tables import build_tables, write_tables
-from .published import DISTILLED, PLAIN
-
-_FIGURE = (
-    "T-WDet's five boxes of highest objectness s' after non-maximum suppression, and the top-3 classes of S-Cls "
-    "without and with distillation, even if an image has fewer. Random test images, first those whose classes differ."
-)
 
 
 @dataclass
@@ -36,21 +30,22 @@ class Outputs:
 
     def build_tables(self) -> list[Table]:
         if self.commands:
-            return build_tables([*self.commands], self.folder, self.seeds, self.name)
+            return build_tables(self.commands, self.folder, self.seeds, self.name)
         return [build_comparison(self.folder, self.seeds, self.name)]
 
     def write(self, tables: list[Table]) -> str:
         """Write the tables and the page; return the tables as Markdown, and the paths of all files."""
         if self.commands:
             path = self.folder / "tables.md"
-            text = write_tables(path, tables, self.name, self.commands)
+            lines = [write_tables(path, tables), f"Tables: {path}"]
         else:
             path = self.folder / "table.md"
-            text = write_comparison(path, tables[0])
-        files = [f"Table{'s' if self.commands else ''}: {path}"]
-        files += [f"Figure: {self.figure}"] if self.figure.exists() else []
-        files += [f"Report: {self._write_page(self.report, tables)}"] if self.report else []
-        return "\n".join(["", text, *files])
+            lines = [write_comparison(path, tables[0]), f"Table: {path}"]
+        if self.figure.exists():
+            lines.append(f"Figure: {self.figure}")
+        if self.report:
+            lines.append(f"Report: {self._write_page(self.report, tables)}")
+        return "\n".join(["", *lines])
 
     def run_models(self, tables: list[Table]) -> list[str]:
         """Measure the speed and draw the figure, where asked for; return error messages."""
@@ -70,8 +65,7 @@ class Outputs:
             methods={m: [self.folder / f"seed{i}" / run for i in range(self.seeds)] for m, run in labels.items()},
             plain=PLAIN,
             distilled=DISTILLED,
-            figures=[self.figure],
-            figures_caption=_FIGURE,
+            figure=self.figure,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from wsd_distill.report.run_results import RunResults
 from wsd_distill.report.tables import Row, Table, markdown_table
 
-from .published import COCO, NUS_WIDE, PUBLISHED, PublishedTable
+from .experiments import COCO, NUS_WIDE, PUBLISHED
 
 NAMES = {"coco_2014": COCO, "nus_wide": NUS_WIDE}  # dataset.name -> name in the paper
 _NOT_TRAINED = "not a distillation of this framework and not trained here"
@@ -21,47 +21,42 @@ _GAINS = " The datasets differ: compare gains. They are over {}, seed by seed, f
 _DIFFERENCES = " Differences are from the published result."
 
 
-def read_row(method: str, training: str, output: Path, seeds: int) -> Row:
-    """Read the results of a training below ``output``."""
-    return Row(method, {}, [RunResults(method, output / f"seed{seed}" / training).metrics for seed in range(seeds)])
+def read_results(training: str, output: Path, seeds: int) -> list[dict[str, float]]:
+    """Read the metrics of each seed of a training below ``output``; {} for a missing one."""
+    return [RunResults(training, output / f"seed{seed}" / training).metrics for seed in range(seeds)]
 
 
-def build_table(number: int, published: PublishedTable, output: Path, seeds: int, name: str) -> Table:
-    """Build a table of the paper's rows, then the unpublished ones.
+def build_tables(commands: Mapping[int, str], output: Path, seeds: int, name: str) -> list[Table]:
+    """Build all parts of tables of the paper: its rows, then the unpublished ones.
 
     Args:
-        output: folder of the runs. name: name of their dataset.
+        commands: number of a table -> the command that makes it.
+        output: folder of the runs.
+        name: name of their dataset.
     """
-    trainings, rows = published.trainings, []
-    for method in {**published.rows, **trainings}:
-        trained = method in trainings
-        row = read_row(method, trainings[method], output, seeds) if trained else Row(method, {}, None, _NOT_TRAINED)
-        row.published = published.rows.get(method, {})
-        row.note = row.note if row.published else _NOT_PUBLISHED
-        rows.append(row)
-    same = name == published.dataset
+    tables = []
     ours = f"{name}: test split, mean ± standard deviation of {seeds} seed{'s' if seeds > 1 else ''}"
-    caption = f"In percent. Published results: {published.dataset}. Ours: {ours}, or of the seeds given in a row."
-    caption += (_DIFFERENCES if same else _GAINS.format(published.baseline)) + (_LENGTH if len(trainings) > 5 else "")
-    title = f"Table {number}, {published.dataset}: {published.title}"
-    return Table(title, caption, [*published.metrics], rows, "" if same else published.baseline, published.dataset)
+    for number, command in commands.items():
+        for part in PUBLISHED[number]:
+            rows = [Row(method, part.rows.get(method, {})) for method in {**part.rows, **part.trainings}]
+            for row in rows:
+                if row.method in part.trainings:
+                    row.ours = read_results(part.trainings[row.method], output, seeds)
+                row.note = _NOT_PUBLISHED if not row.published else "" if row.ours else _NOT_TRAINED
+            same = name == part.dataset
+            caption = f"In percent. Published results: {part.dataset}. Ours: {ours}, or of the seeds given in a row."
+            caption += _DIFFERENCES if same else _GAINS.format(part.baseline)
+            caption += _LENGTH if len(part.trainings) > 5 else ""
+            title, baseline = f"Table {number}, {part.dataset}: {part.title}", "" if same else part.baseline
+            tables.append(Table(title, caption, [*part.metrics], rows, baseline, part.dataset, name, command))
+    return tables
 
 
-def build_tables(numbers: Sequence[int], output: Path, seeds: int, name: str) -> list[Table]:
-    """Build all parts of these tables of the paper."""
-    return [build_table(number, part, output, seeds, name) for number in numbers for part in PUBLISHED[number]]
-
-
-def write_tables(path: Path, tables: Sequence[Table], name: str, commands: Mapping[int, str]) -> str:
-    """Write and return the tables as Markdown, each with the command that makes it.
-
-    Args:
-        name: name of our dataset. commands: number of a table -> command.
-    """
-    lines = (command for number, command in commands.items() for _ in PUBLISHED[number])
-    sections = []
-    for table, command in zip(tables, lines):
-        text = markdown_table(table, table.published, name)
-        sections.append(f"## {table.title}\n\n{table.caption}\n\n{text}\n\n```\n{command}\n```\n")
-    path.write_text("\n".join(sections))
-    return "\n".join(sections)
+def write_tables(path: Path, tables: Sequence[Table]) -> str:
+    """Write and return the tables as Markdown, each with the command that makes it."""
+    text = "\n".join(
+        f"## {table.title}\n\n{table.caption}\n\n{markdown_table(table)}\n\n```\n{table.command}\n```\n"
+        for table in tables
+    )
+    path.write_text(text)
+    return text

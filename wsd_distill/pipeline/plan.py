@@ -1,11 +1,12 @@
-"""The trainings of a dataset and their proposals as runs."""
+"""The trainings of a dataset and their proposals as runs, and the settings of existing runs."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from detectron2.config import LazyConfig, instantiate
@@ -14,15 +15,15 @@ from omegaconf import DictConfig, OmegaConf
 from wsd_distill.data.datasets import get_dataset_info
 from wsd_distill.engine import apply_overrides, load_config
 
-from .experiments import TRAININGS
-from .run import Run
+from .experiments import TRAININGS, Training
+from .scheduler import Run
 
 # Overrides that are not for the runs with a detector's proposals.
-_OTHER_PROPOSALS = re.compile(r"proposals\.(?!methods\.)|image_proposals\.|.*\.proposals$")
+_OTHER_PROPOSALS = re.compile(r"proposals\.(?!methods\.)|image_proposals\.|[^=]*\.proposals=")
 
 
 class RunPlan:
-    """The trainings of a dataset and their proposals as runs. Only the configs of requested runs are loaded.
+    """Build the runs of a dataset; only the configs of requested runs are loaded.
 
     Args:
         root: repository folder with ``configs`` and ``tools``.
@@ -43,24 +44,26 @@ class RunPlan:
         detector: tuple[str, str] | None = None,
     ):
         self.root, self.dataset, self.opts, self.detector = root, dataset, opts, detector
-        self.recipe = recipe or default_recipe(dataset)
+        self.recipe = recipe or "efficientnet_lite0"  # of datasets of the user's own images, which are not registered
+        with suppress(KeyError):
+            self.recipe = recipe or get_dataset_info(dataset).recipe
         self.output = (output or Path("output") / dataset).resolve()
         self._runs: dict[str, Run] = {}
         self._used_opts: set[str] = set()
         self._configs: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
         self.train_split = self._load("teacher")[1].dataset.train
 
-    def targets(self, names: Iterable[str], seeds: int) -> list[Run]:
+    def targets(self, names: Collection[str], seeds: int) -> list[Run]:
         """Plan the named trainings for each seed.
 
         Raises:
-            FileNotFoundError: the recipe lacks a config. ValueError: no config has the key of an override.
+            FileNotFoundError: the recipe lacks a config.
+            ValueError: no config has the key of an override.
         """
-        names = list(names)
         targets = [self.training(name, seed) for seed in range(seeds) for name in names]
-        for opt in self.opts:
-            if opt not in self._used_opts:
-                raise ValueError(f"--opts {opt}: no config of these runs has this key")
+        unused = [opt for opt in self.opts if opt not in self._used_opts]
+        if unused:
+            raise ValueError(f"--opts {unused[0]}: no config of these runs has this key")
         return targets
 
     def training(self, name: str, seed: int) -> Run:
@@ -85,7 +88,7 @@ class RunPlan:
             key = "max_iter" if any(opt.startswith("train.max_iter=") for opt in self.opts) else "epochs"
             overrides.append(f"train.{key}={sum(self._load(name)[1].train[key] for name in training.length_of)}")
         overrides.append(f"train.seed={seed}")
-        return self._add_training(path, training.config, overrides, dependencies, training.detector)
+        return self._add_training(path, training, overrides, dependencies)
 
     def proposals(self, method: str) -> Run:
         """Plan the proposal stores of all splits."""
@@ -100,7 +103,7 @@ class RunPlan:
         run = self._runs[path] = Run(path, [], self.output / path, stores, check=check)
         if uses_detector and not self.detector and (check or not run.done):
             try:
-                trained = self._add_training("detector", "faster_rcnn", ["train.seed=0"], [])
+                trained = self._add_training("detector", Training("faster_rcnn"), ["train.seed=0"], [])
             except FileNotFoundError as error:
                 hint = "give your detector with --detector-config and --detector-weights"
                 raise FileNotFoundError(f"{error}, or {hint}") from error
@@ -114,59 +117,38 @@ class RunPlan:
         files = zip(("config", "weights"), self.detector or ()) if method == "detector" else ()
         return [f"proposals.method={method}", *(_quote(f"detector.{key}", file) for key, file in files)]
 
-    def _add_training(
-        self, path: str, config: str, overrides: list[str], dependencies: list[Run], detector: bool = False
-    ) -> Run:
-        (file, _, opts), folder = self._load(config, detector), self.output / path
-        arguments = ["--resume", *opts, *overrides, _quote("train.output_dir", folder)]
-        command = self._command("train_net", file, arguments)
+    def _add_training(self, path: str, training: Training, overrides: list[str], dependencies: list[Run]) -> Run:
+        (file, _, opts), folder = self._load(training.config, training.detector), self.output / path
+        command = self._command("train_net", file, ["--resume", *opts, *overrides])
+        command.append(_quote("train.output_dir", folder))
         run = self._runs[path] = Run(path, command, folder, [folder / "results.json"], dependencies)
         return run
 
     def _command(self, tool: str, file: Path, arguments: list[str]) -> list[str]:
-        script = str(self.root / "tools" / f"{tool}.py")
-        return [sys.executable, script, "--config-file", str(file), *arguments]
+        return [sys.executable, str(self.root / "tools" / f"{tool}.py"), "--config-file", str(file), *arguments]
 
     def _load(self, name: str, detector: bool = False) -> tuple[Path, DictConfig, list[str]]:
-        """Load a config of the recipe; return its file, the config and the overrides applied to it."""
+        """Load a config of the recipe; return its file, the config and those overrides whose key it has."""
         if (name, detector) not in self._configs:
             file = self.root / "configs" / self.recipe / f"{name}.py"
             if not file.exists():
                 raise FileNotFoundError(f"{file} does not exist: choose another --recipe")
-            opts = [f"dataset.name={self.dataset}", *self._select_opts(file, detector)]
+            recipe, opts = LazyConfig.load(str(file)), [f"dataset.name={self.dataset}"]
+            for opt in self.opts:
+                if not (detector and _OTHER_PROPOSALS.match(opt)):
+                    with suppress(KeyError):  # the config does not have the key
+                        apply_overrides(recipe, [opt])
+                        opts.append(opt)
+            self._used_opts.update(opts)
             self._configs[name, detector] = file, load_config(str(file), opts), opts
         return self._configs[name, detector]
 
-    def _select_opts(self, file: Path, detector: bool) -> list[str]:
-        """The overrides whose key the config has; with ``detector`` without those about other proposals."""
-        cfg, selected = LazyConfig.load(str(file)), []
-        for opt in self.opts:
-            key = opt.partition("=")[0]
-            if detector and _OTHER_PROPOSALS.match(key):
-                continue
-            try:
-                apply_overrides(cfg, [opt])
-            except KeyError:
-                continue
-            selected.append(opt)
-        self._used_opts.update(selected)
-        return selected
-
-
-def default_recipe(dataset: str) -> str:
-    """The recipe registered for a dataset. Unknown names are datasets of the user's own images."""
-    try:
-        return get_dataset_info(dataset).recipe
-    except KeyError:
-        return "efficientnet_lite0"
-
 
 def record_settings(plan: RunPlan, detector: Sequence[str] | None, *, write: bool) -> None:
-    """Check that existing runs have the dataset and settings of ``plan``; record the settings in the output folder.
+    """Check that existing runs have the dataset and the recorded settings of ``plan``; with ``write`` record these.
 
     Args:
         detector: config and weights given for Table 5, empty if its detector is trained; None: Table 5 is not made.
-        write: whether to record; otherwise only check. Settings that were not recorded are not checked.
 
     Raises:
         SystemExit: something differs.
@@ -175,19 +157,19 @@ def record_settings(plan: RunPlan, detector: Sequence[str] | None, *, write: boo
         train_split = OmegaConf.load(config).dataset.train
         if train_split != plan.train_split:
             raise SystemExit(f"{config.parent} was trained on {train_split}, not {plan.train_split}: change --output")
-    settings = {"--recipe": [plan.recipe], "--opts": plan.opts, "--detector-config": detector}
-    contents = {option: list(words) for option, words in settings.items() if words is not None}
-    files = {option: plan.output / f"{option[2:].partition('-')[0]}.txt" for option in contents}
-    for option, file in files.items():
-        before = file.read_text().splitlines() if file.exists() else contents[option]
-        if before != contents[option] and any(plan.output.glob("seed*")):
-            made_with = shlex.join(before) or f"no {option}"
-            raise SystemExit(
-                f"the runs in {plan.output} were made with {made_with}: give the same, or another --output"
-            )
-    for option, file in files.items() if write else ():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join(contents[option]))
+    settings = {"recipe": ([plan.recipe], "--recipe"), "opts": (list(plan.opts), "--opts")}
+    if detector is not None:
+        settings["detector"] = list(detector), "--detector-config"
+    for name, (words, option) in settings.items():
+        file = plan.output / f"{name}.txt"
+        before = file.read_text().splitlines() if file.exists() else words
+        if before != words and any(plan.output.glob("seed*")):
+            made_with = f"{plan.output} were made with {shlex.join(before) or f'no {option}'}"
+            raise SystemExit(f"the runs in {made_with}: give the same, or another --output")
+    if write:
+        plan.output.mkdir(parents=True, exist_ok=True)
+        for name, (words, _) in settings.items():
+            (plan.output / f"{name}.txt").write_text("\n".join(words))
 
 
 def _quote(key: str, value: object) -> str:

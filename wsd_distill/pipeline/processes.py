@@ -10,9 +10,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,20 +23,17 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class ChildProcesses:
-    """Run commands; leaving the block, also by an exception or SIGTERM, terminates those still running."""
+    """Start commands; leaving the block, also by an exception or SIGTERM, terminates those still running."""
 
     def __init__(self) -> None:
-        self._running: list[subprocess.Popen] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        self._started: list[subprocess.Popen] = []
 
     def __enter__(self) -> ChildProcesses:
         self._previous_handler = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:  # waits for a process that another thread is starting
-            self._closed, running = True, list(self._running)
+        running = [process for process in self._started if process.poll() is None]
         for process in running:
             _kill(process, signal.SIGTERM)
         deadline = time.monotonic() + TIMEOUT
@@ -45,35 +43,29 @@ class ChildProcesses:
             _kill(process, signal.SIGKILL)
         signal.signal(signal.SIGTERM, self._previous_handler)
 
-    def run(self, command: list[str], environment: dict[str, str], name: str, log: Path) -> int:
-        """Run a command to its end; write its output to ``log`` and its progress to a bar. Return its exit status."""
-        with open(log, "a") as file, tqdm(desc=name, unit="it") as bar:
-            file.write(f"$ {shlex.join(command)}\n")
-            process = self._start(command, environment)
-            with process.stdout as output:
-                for line in output:
-                    file.write(line)
-                    file.flush()
-                    found = re.search(r"eta: (\S+)\s+iter: (\d+).*?total_loss: (\S+)", line)  # Detectron2's log
-                    if found:
-                        bar.update(int(found[2]) + 1 - bar.n)
-                        bar.set_postfix_str(f"{found[1]} left, loss {found[3]}")
-            process.wait()
-        with self._lock:
-            self._running.remove(process)
-        return process.returncode
-
-    def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+    def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
         """Start a process in its own group. On Linux it ends with the calling thread, even if that is killed."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeError(f"not started, because the program is ending: {shlex.join(command)}")
-            die_with_parent = _libc and (lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM))
-            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            options = {"text": True, "errors": "replace", "start_new_session": True, "preexec_fn": die_with_parent}
-            process = subprocess.Popen(command, env=environment, **pipes, **options)
-            self._running.append(process)
+        end_with_parent = partial(_libc.prctl, _PR_SET_PDEATHSIG, signal.SIGTERM) if _libc else None
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        options: dict[str, Any] = {"text": True, "errors": "replace", "start_new_session": True, **pipes}
+        process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent, **options)
+        self._started.append(process)
         return process
+
+
+def follow(process: subprocess.Popen, name: str, log: Path) -> int:
+    """Write the output of a process to ``log`` and its progress to a bar until it ends; return its exit status."""
+    assert process.stdout is not None and isinstance(process.args, list)  # a pipe; the command of ``start``
+    with open(log, "a") as file, tqdm(desc=name, unit="it") as bar, process.stdout as output:
+        file.write(f"$ {shlex.join(process.args)}\n")
+        for line in output:
+            file.write(line)
+            file.flush()
+            found = re.search(r"eta: (\S+)\s+iter: (\d+).*?total_loss: (\S+)", line)  # Detectron2's log
+            if found:
+                bar.update(int(found[2]) + 1 - bar.n)
+                bar.set_postfix_str(f"{found[1]} left, loss {found[3]}")
+    return process.wait()
 
 
 def _kill(process: subprocess.Popen, number: int) -> None:

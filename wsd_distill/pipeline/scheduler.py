@@ -1,16 +1,57 @@
-"""Run commands in the order of their dependencies, several at once."""
+"""Commands with dependencies and results, run in the order of their dependencies, several at once."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from .processes import ChildProcesses
-from .run import Run, find_missing
+from .processes import ChildProcesses, follow
+
+
+@dataclass(eq=False)
+class Run:
+    """A command with its dependencies and results."""
+
+    name: str  # unique, shown to the user
+    command: list[str]
+    folder: Path  # of the log, and of all other files unless ``results`` are elsewhere
+    results: list[Path]  # files that all exist once the command is complete, and not before
+    dependencies: list[Run] = field(default_factory=list)
+    check: bool = False  # start the command even if its results exist, because it verifies them
+
+    @property
+    def done(self) -> bool:
+        return all(path.exists() for path in self.results)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "stdout.txt"
+
+    @property
+    def weights(self) -> Path:
+        """The final checkpoint of a training."""
+        return self.folder / "model_final.pth"
+
+
+def find_missing(targets: Iterable[Run]) -> list[Run]:
+    """List the runs still to start for ``targets``, each once and after its dependencies."""
+    found: dict[Run, None] = {}
+
+    def visit(run: Run) -> None:
+        if (run.check or not run.done) and run not in found:
+            for dependency in run.dependencies:
+                visit(dependency)
+            found[run] = None
+
+    for target in targets:
+        visit(target)
+    return list(found)
 
 
 def default_jobs() -> int:
@@ -27,28 +68,31 @@ def run_missing(targets: Iterable[Run], jobs: int) -> tuple[list[Run], list[Run]
     Returns:
         Failed runs, and runs not started because a dependency failed.
     """
-    waiting, failed, slots = find_missing(targets), [], list(range(jobs))
+    waiting = find_missing(targets)
+    unfinished, slots = set(waiting), list(range(jobs))
+    failed: list[Run] = []
     running: dict[Future[int], tuple[Run, int]] = {}
     with ThreadPoolExecutor(jobs) as executor, ChildProcesses() as children:
         while True:
-            unfinished = {*waiting, *failed, *(run for run, _ in running.values())}
-            ready = [run for run in waiting if all(d.done and d not in unfinished for d in run.dependencies)]
+            ready = [run for run in waiting if unfinished.isdisjoint(run.dependencies)]
             active = min(jobs, len(running) + len(ready))
             for run in ready[: len(slots)]:
                 waiting.remove(run)
                 run.folder.mkdir(parents=True, exist_ok=True)
                 slot = slots.pop(0)
-                environment = _environment(slot, active)
-                running[executor.submit(children.run, run.command, environment, run.name, run.log)] = run, slot
+                process = children.start(run.command, _environment(slot, active))
+                running[executor.submit(follow, process, run.name, run.log)] = run, slot
             if not running:
                 return failed, waiting
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 run, slot = running.pop(future)
                 slots.append(slot)
-                if future.result() != 0 or not run.done:
-                    failed.append(run)
-                    end = "".join(run.log.read_text().splitlines(keepends=True)[-15:])
-                    tqdm.write(f"\n{run.name} failed. Full log: {run.log}, last lines:\n{end}")
+                if future.result() == 0 and run.done:
+                    unfinished.remove(run)
+                    continue
+                failed.append(run)
+                end = "".join(run.log.read_text().splitlines(keepends=True)[-15:])
+                tqdm.write(f"\n{run.name} failed. Full log: {run.log}, last lines:\n{end}")
 
 
 def _environment(slot: int, active: int) -> dict[str, str]:

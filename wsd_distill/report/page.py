@@ -23,19 +23,19 @@ def write_report(
     methods: dict[str, list[Path]],
     plain: str,
     distilled: str,
-    figures: list[Path],
-    figures_caption: str,
+    figure: Path,
 ) -> Path:
     """Write ``index.html`` in ``folder``. Results that do not exist yet are listed as missing.
 
     Args:
         methods: name -> folders of its runs, one per seed, in the same order for all methods.
         plain, distilled: the methods that per-class gains compare.
-        figures: PNG files.
+        figure: a PNG of :func:`.draw_scenes`.
     """
     runs = {method: [RunResults(method, folder) for folder in folders] for method, folders in methods.items()}
     all_runs = [run for seeds in runs.values() for run in seeds]
     missing = [run.missing for run in all_runs if run.missing]
+    missing += [] if figure.exists() else [f"The figure {figure.name} is not drawn yet."]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.globals.update(mean_std=mean_std, gain_cell=gain_cell, describe_run=_describe_run)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
@@ -43,13 +43,12 @@ def write_report(
         title=title,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
         version=wsd_distill.__version__,
-        missing=missing + [f"The figure {path.name} is not drawn yet." for path in figures if not path.exists()],
+        missing=missing,
         tables=tables,
         plain=plain,
         distilled=distilled,
         gains=class_gains(runs[plain], runs[distilled]),
-        figures=[base64.b64encode(path.read_bytes()).decode() for path in figures if path.exists()],
-        figures_caption=figures_caption,
+        figure=base64.b64encode(figure.read_bytes()).decode() if figure.exists() else "",
         curves=training_curves(runs),
         max_points=MAX_POINTS,
         temperatures=learned_temperatures(runs),
@@ -62,11 +61,11 @@ def write_report(
 
 
 def _describe_run(run: RunResults) -> list[str]:
-    """What is known of a run, for its headline."""
+    """Facts about a run, for its headline."""
     facts = [run.label]
     if run.config:
-        length = run.settings.get("max_iter")
-        length = f"{length} iterations" if length else f"{run.settings.epochs:g} epochs"
+        iterations = run.settings.get("max_iter")  # a saved config may have epochs only
+        length = f"{iterations} iterations" if iterations else f"{run.settings.epochs:g} epochs"
         facts = [f"seed {run.settings.seed}", length]
     if "mAP" in run.metrics:
         facts.append(f"mAP {run.metrics['mAP']:.1f}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-Curve = tuple[list[float], list[float]]  # x and y
+Curve = tuple[Sequence[float], Sequence[float]]  # x and y
 
 TEXT_COLOR = "#010203"  # replaced by the page's text color; matplotlib leaves plain black out of the SVG
 UP, DOWN = "#2a7fd4", "#d9541e"
 COLORS = ("#2a7fd4", "#d9541e", "#2a9a5b", "#a663c7", "#b8860b", "#7a8794")  # contrast >= 3 to white and near-black
 DASHES = ("solid", "dashed", "dotted")  # one for each cycle through the colors
 COLORED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # keep text as text, for screen readers and search
     "svg.hashsalt": "wsd_distill",
     "text.parse_math": False,  # class names may contain $
@@ -35,8 +35,7 @@ STYLE = {
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
-@dataclass
-class Line:
+class Line(NamedTuple):
     """A legend entry: one curve per seed, and their mean over the points that all seeds have."""
 
     label: str
@@ -44,22 +43,17 @@ class Line:
     mean: Curve
 
 
-@dataclass
-class Chart:
+class Chart(NamedTuple):
     """An SVG, its description in words, and its legend (label, color, dash), drawn by the page."""
 
     title: str
     svg: str
     alt: str
-    legend: list[tuple[str, str, str]] = field(default_factory=list)
+    legend: Sequence[tuple[str, str, str]] = ()
 
 
 def render_svg(prefix: str, width: float, height: float, plot: Callable[[Axes], None]) -> str:
-    """Render what ``plot`` draws on the axes.
-
-    Args:
-        prefix: of the ids in the SVG, which must be unique on the page. width, height: in inches.
-    """
+    """Render what ``plot`` draws on axes of this size in inches. ``prefix`` makes the ids unique on the page."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         plot(figure.subplots())
@@ -95,7 +89,8 @@ def gain_bars(prefix: str, names: list[str], counts: np.ndarray, gains: np.ndarr
     """Draw Figure 4 with horizontal bars: the gain in AP of each class, most frequent first.
 
     Args:
-        names, counts: of K classes. gains: (S, K), of each seed.
+        names, counts: of K classes.
+        gains: (S, K), of each seed.
     """
     order = np.argsort(-counts, kind="stable")
     labels, names = [f"{names[k]}  ({counts[k]})" for k in order], [names[k] for k in order]
@@ -108,8 +103,8 @@ def gain_bars(prefix: str, names: list[str], counts: np.ndarray, gains: np.ndarr
             axes.errorbar(mean, rows, xerr=std, fmt="none", ecolor=TEXT_COLOR, elinewidth=0.8, capsize=2)
         for row, value, error in zip(rows, mean, std):
             side, align = (-1, "right") if value < 0 else (1, "left")
-            place = {"xy": (value + side * error, row), "xytext": (4 * side, 0), "textcoords": "offset points"}
-            axes.annotate(_signed(value), **place, va="center", ha=align, fontsize=8)
+            style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": align, "fontsize": 8}
+            axes.annotate(_signed(value), (value + side * error, row), (4 * side, 0), **style)
         axes.margins(x=0.14)
         _set_rows(axes, labels, "gain in AP, percentage points", 0)
 
@@ -120,11 +115,7 @@ def gain_bars(prefix: str, names: list[str], counts: np.ndarray, gains: np.ndarr
 
 
 def class_temperatures(prefix: str, title: str, names: list[str], learned: dict[str, np.ndarray]) -> Chart:
-    """Draw learned temperatures, one row per class.
-
-    Args:
-        learned: label -> (S, K), of each seed.
-    """
+    """Draw learned temperatures, label -> (S, K) of each seed, one row per class."""
 
     def plot(axes: Axes) -> None:
         for i, values in enumerate(learned.values()):
@@ -133,9 +124,10 @@ def class_temperatures(prefix: str, title: str, names: list[str], learned: dict[
             axes.errorbar(values.mean(axis=0), rows, xerr=std, fmt="o", markersize=4, color=COLORS[i], capsize=2)
         _set_rows(axes, names, "temperature (1 before training)", 1)
 
-    means = {label: values.mean(axis=0) for label, values in learned.items()}
-    extremes = ((label, mean, mean.argmin(), mean.argmax()) for label, mean in means.items())
-    words = [f"{label} from {m[i]:.3f} ({names[i]}) to {m[j]:.3f} ({names[j]})" for label, m, i, j in extremes]
+    words = []
+    for label, mean in ((label, values.mean(axis=0)) for label, values in learned.items()):
+        low, high = mean.argmin(), mean.argmax()
+        words.append(f"{label} from {mean[low]:.3f} ({names[low]}) to {mean[high]:.3f} ({names[high]})")
     legend = [(label, color, "solid") for label, color in zip(learned, COLORS)]
     return Chart(title, render_svg(prefix, 4.4, 0.7 + 0.22 * len(names), plot), "; ".join(words) + ".", legend)
 

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from wsd_distill.evaluation.scores import SCORES_FILE, Scores, read_scores
 
-TEMPERATURES = ("t_cls", "t_det", "t_student")
 VERSIONS = ("Python", "PyTorch", "torchvision", "detectron2", "numpy", "GPU")
 
 
@@ -73,7 +72,7 @@ class RunResults:
 
     @cached_property
     def settings(self) -> DictConfig:
-        """``train`` of the config, which must exist."""
+        """``train`` of an existing config."""
         return OmegaConf.create(self.config).train
 
     @cached_property
@@ -96,14 +95,10 @@ class RunResults:
         return {name: value for name, value in lines if name.split()[0] in VERSIONS and "debug" not in name}
 
     @cached_property
-    def scores(self) -> Scores | None:
-        """Scores and labels of the test split."""
+    def scores(self) -> Scores:
+        """Scores and labels of the test split; without images and classes if there is no file."""
         path = self.folder / "inference" / "test" / SCORES_FILE
-        return read_scores(path) if path.exists() else None
-
-    @property
-    def class_names(self) -> list[str]:
-        return self.scores.class_names if self.scores else []
+        return read_scores(path) if path.exists() else Scores(np.empty((0, 0)), np.empty((0, 0)), [])
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -118,12 +113,12 @@ class RunResults:
             return {}
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # mapped: it may have 1 GB
         state = checkpoint.get("trainer", {}).get("objectives", {})
-        found = ((name, key) for key in state for name in TEMPERATURES if key.endswith(f".temperatures.log_{name}"))
-        return {name: state[key].exp().reshape(-1).numpy() for name, key in found}
+        logs = {key.rpartition(".temperatures.log_"): value for key, value in state.items()}
+        return {name: value.exp().reshape(-1).numpy() for (_, found, name), value in logs.items() if found}
 
     @property
     def missing(self) -> str:
-        """Describe in a sentence how far an unfinished run is; "" for a finished one."""
+        """A sentence about an unfinished run; "" for a finished one."""
         logged = f"last logged iteration {max(self.history)}" if self.history else "nothing logged yet"
         return "" if self.done else f"{self.method}, {self.label}: not finished, {logged}."
 
@@ -133,7 +128,8 @@ class RunResults:
 
 
 def _rebuild_command(namespace: str) -> str:
-    arguments = {k.arg: ast.literal_eval(k.value) for k in ast.parse(namespace, mode="eval").body.keywords}
+    keywords = [node for node in ast.walk(ast.parse(namespace)) if isinstance(node, ast.keyword)]
+    arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
     words = ["python", "tools/train_net.py", "--config-file", arguments["config_file"]]
     words += [flag for flag in ("--resume", "--eval-only") if arguments[flag[2:].replace("-", "_")]]
     words += ["--num-gpus", str(arguments["num_gpus"])] if arguments["num_gpus"] != 1 else []

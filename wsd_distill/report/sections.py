@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,16 +23,16 @@ class Section(NamedTuple):
 
 def class_gains(plain: list[RunResults], distilled: list[RunResults]) -> Section:
     """Draw the paper's Figure 4, over the seeds with both results."""
-    pairs = [(p, d) for p, d in zip(plain, distilled) if p.metrics and d.metrics and d.class_names]
+    pairs = [(p, d) for p, d in zip(plain, distilled) if p.metrics and d.metrics and d.scores.class_names]
     if not pairs:
         return Section([], ["Per-class gains need a seed with both runs finished: there is none yet."])
-    names, counts = pairs[0][1].class_names, pairs[0][1].counts
+    names, counts = pairs[0][1].scores.class_names, pairs[0][1].counts
     precisions = [[[run.metrics.get(f"AP-{name}", np.nan) for name in names] for run in pair] for pair in pairs]
     gains = np.diff(precisions, axis=1)[:, 0]  # (S, K)
-    valid = np.isfinite(gains).all(axis=0)
-    notes = [f"Left out, because no test image has it: {name}." for name in np.array(names)[~valid]]
-    kept = [name for name, is_valid in zip(names, valid) if is_valid]
-    return Section([gain_bars("gains", kept, counts[valid], gains[:, valid])], notes)
+    valid = np.flatnonzero(np.isfinite(gains).all(axis=0))
+    absent = [name for k, name in enumerate(names) if k not in valid]
+    notes = [f"Left out, because no test image has it: {name}." for name in absent]
+    return Section([gain_bars("gains", [names[k] for k in valid], counts[valid], gains[:, valid])], notes)
 
 
 def training_curves(runs: dict[str, list[RunResults]]) -> Section:
@@ -64,7 +65,7 @@ def learned_temperatures(runs: dict[str, list[RunResults]]) -> Section:
             chosen = {LABELS[name]: v[:, order] for name, v in learned.items() if v.shape[1] == size}
             charts.append(class_temperatures(f"class{i}-{size}", f"Temperatures of {method}", names, chosen))
         if ranks is not None:
-            line = _line(LABELS["t_det"], [(list(range(1, len(seed) + 1)), seed.tolist()) for seed in ranks])
+            line = _line(LABELS["t_det"], [(range(1, len(seed) + 1), seed.tolist()) for seed in ranks])
             title = f"Temperatures of {method} by rank"
             charts.append(curves(f"rank{i}", title, [line], "temperature", "rank of the proposal"))
     return Section(charts, [] if charts else ["No finished run has learned temperatures."])
@@ -84,16 +85,17 @@ def _line(label: str, seeds: list[Curve]) -> Line:
     return Line(label, [_downsample(*curve) for curve in seeds], _downsample(common, mean) if common else ([], []))
 
 
-def _downsample(x: list[float], y: list[float]) -> Curve:
+def _downsample(x: Sequence[float], y: Sequence[float]) -> Curve:
     """Average neighbours, so that at most ``MAX_POINTS`` points are left."""
     pieces = -(-len(x) // -(-len(x) // MAX_POINTS))
-    return tuple([float(part.mean()) for part in np.array_split(np.asarray(values), pieces)] for values in (x, y))
+    xs, ys = ([float(part.mean()) for part in np.array_split(values, pieces)] for values in (x, y))
+    return xs, ys
 
 
 def _sorted_classes(seeds: list[RunResults], size: int) -> tuple[list[str], np.ndarray]:
     """Names of ``size`` temperatures and their order, by frequency if the class names are known."""
     for run in seeds:
-        if len(run.class_names) == size:
+        if len(run.scores.class_names) == size:
             order = np.argsort(-run.counts, kind="stable")
-            return [run.class_names[k] for k in order], order
+            return [run.scores.class_names[k] for k in order], order
     return ["all classes"] if size == 1 else [f"class {k}" for k in range(size)], np.arange(size)

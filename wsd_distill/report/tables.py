@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MARKS = "†‡§¶"
 
@@ -13,12 +13,12 @@ class Row:
     """Results of a method."""
 
     method: str
-    published: dict[str, float]  # metric -> percent; empty if the paper has none
-    ours: list[dict[str, float]] | None  # metrics of each seed, empty for a missing one; None: published results only
+    published: dict[str, float] = field(default_factory=dict)  # metric -> percent
+    ours: list[dict[str, float]] = field(default_factory=list)  # metrics of each seed, {} for a missing one
     note: str = ""  # footnote; rows with the same text share a mark
 
     def values(self, metric: str) -> list[float]:
-        return [seed[metric] for seed in self.ours or [] if metric in seed]
+        return [seed[metric] for seed in self.ours if metric in seed]
 
 
 @dataclass
@@ -31,6 +31,8 @@ class Table:
     rows: list[Row]
     baseline: str = ""  # method that gains refer to; "": published results are of the same dataset, show differences
     published: str = ""  # dataset of the published results
+    dataset: str = ""  # of ours
+    command: str = ""  # that makes the table
 
     @property
     def base(self) -> Row | None:
@@ -46,37 +48,38 @@ def mean_std(values: list[float], sign: str = "") -> str:
 
 def seed_gains(row: Row, baseline: Row, metric: str) -> list[float]:
     """Gains over ``baseline`` of each seed that both have."""
-    pairs = zip(row.ours or [], baseline.ours or [])
+    pairs = zip(row.ours, baseline.ours)
     return [ours[metric] - base[metric] for ours, base in pairs if metric in ours and metric in base]
 
 
 def gain_cell(table: Table, row: Row, metric: str) -> str:
     """Format our gain over the baseline, or without one our difference from the published result; "" if undefined."""
-    values = row.values(metric)
-    if table.base:
-        gains = [] if row is table.base else seed_gains(row, table.base, metric)
-    else:
-        gains = [statistics.mean(values) - row.published[metric]] if values and metric in row.published else []
+    values, gains = row.values(metric), []
+    if table.base and row is not table.base:
+        gains = seed_gains(row, table.base, metric)
+    elif not table.base and values and metric in row.published:
+        gains = [statistics.mean(values) - row.published[metric]]
     return mean_std(gains, "+") if gains else ""
 
 
-def markdown_table(table: Table, published: str = "", ours: str = "") -> str:
-    """Format a row per method, with published result, mean and standard deviation of ours, and gains.
-
-    Args:
-        published, ours: the datasets, for the head.
-    """
-    heads = [f"{published} (gain)", f"{ours} (gain)"] if table.base else ["published", "ours (difference)"]
-    columns = [(metric, any(metric in row.published for row in table.rows)) for metric in table.metrics]
-    head = ["method"]
-    for metric, is_published in columns:
-        head += [f"{metric}, {text}" for text in heads] if is_published else [metric]
+def markdown_table(table: Table) -> str:
+    """Format a row per method, with published result, mean and standard deviation of ours, and gains."""
+    published, ours = "published", "ours (difference)"
+    if table.base:
+        published, ours = f"{table.published} (gain)", f"{table.dataset} (gain)"
+    is_published = {metric: any(metric in row.published for row in table.rows) for metric in table.metrics}
     notes = list(dict.fromkeys(row.note for row in table.rows if row.note))
+    head = ["method"]
+    for metric in table.metrics:
+        head += [f"{metric}, {published}", f"{metric}, {ours}"] if is_published[metric] else [metric]
     lines = [head, [":--"] + ["--:"] * (len(head) - 1)]
     for row in table.rows:
-        cells = [_method_cell(row, notes)]
-        for metric, is_published in columns:
-            cells += [_published_cell(row, table.base, metric)] if is_published else []
+        done = sum(map(bool, row.ours))
+        mark = f" {MARKS[notes.index(row.note)]}" if row.note else ""
+        cells = [row.method + mark + (f" ({done} of {len(row.ours)} seeds)" if 0 < done < len(row.ours) else "")]
+        for metric in table.metrics:
+            if is_published[metric]:
+                cells.append(_published_cell(row, table.base, metric))
             gain = gain_cell(table, row, metric)
             cells.append(mean_std(row.values(metric)) + (f" ({gain})" if gain else ""))
         lines.append(cells)
@@ -84,18 +87,13 @@ def markdown_table(table: Table, published: str = "", ours: str = "") -> str:
     return text + "".join(f"\n\n{mark} {note}" for mark, note in zip(MARKS, notes))
 
 
-def _method_cell(row: Row, notes: list[str]) -> str:
-    mark = f" {MARKS[notes.index(row.note)]}" if row.note else ""
-    done = sum(map(bool, row.ours or []))
-    return row.method + mark + (f" ({done} of {len(row.ours)} seeds)" if row.ours and 0 < done < len(row.ours) else "")
-
-
 def _published_cell(row: Row, base: Row | None, metric: str) -> str:
-    if metric not in row.published:
+    value = row.published.get(metric)
+    if value is None:
         return "-"
-    has_gain = base and row is not base and metric in base.published
-    gain = f" ({row.published[metric] - base.published[metric]:+.1f})" if has_gain else ""
-    return f"{row.published[metric]:.1f}{gain}"
+    if base is None or row is base or metric not in base.published:
+        return f"{value:.1f}"
+    return f"{value:.1f} ({value - base.published[metric]:+.1f})"
 
 
 def describe_gains(table: Table, metric: str, pairs: list[tuple[str, str]]) -> list[str]:
