@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Draw docs/examples.png: photos that scikit-image ships, seen by T-WDet and two students trained on coco3k.
+"""Draw docs/examples.png: predictions of runs on coco3k for photos that scikit-image ships.
 
-python docs/draw_examples.py output/coco3k/efficientnet_lite0_edge_boxes    # runs teacher, student, soft_labels
+python docs/draw_examples.py output/coco3k/efficientnet_lite0_edge_boxes    # with the runs of RUNS
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -26,14 +26,14 @@ PHOTOS = {  # public domain and CC0; their objects among the classes of COCO
     "chelsea": ["cat"],
     "coffee": ["cup", "spoon", "dining table"],
 }
-STUDENTS = {"student": "S-Cls (w/o)", "soft_labels": "S-Cls, soft labels"}
+RUNS = {"teacher": "T-WDet", "student": "S-Cls (w/o)"}
 
 
 @torch.no_grad()
 def main(runs: Path) -> None:
     """Run the models of a root folder of runs on the photos."""
-    teacher, loader = load_model(runs / "teacher")
-    students = {name: load_model(runs / name) for name in STUDENTS}
+    models = {name: load_model(runs / name) for name in RUNS}
+    teacher, loader = models["teacher"]
     classes = MetadataCatalog.get(loader.dataset).thing_classes
     scenes = []
     for photo, objects in PHOTOS.items():
@@ -44,7 +44,7 @@ def main(runs: Path) -> None:
         best = nms(output.boxes[0].tensor, output.objectness[0], 0.4)[:3]
         image = read_rgb(file)
         to_photo = np.tile(np.array(image.shape[1::-1]) / view["image"].shape[-1], 2)
-        scores = [model([instantiate(node.mapper)(record)])[0]["image_scores"] for model, node in students.values()]
+        scores = [model([instantiate(node.mapper)(record)])[0]["image_scores"] for model, node in models.values()]
         scenes.append(
             {
                 "image": image,
@@ -53,7 +53,7 @@ def main(runs: Path) -> None:
                 "scores": [p.cpu().numpy() for p in scores],
             }
         )
-    draw_scenes(Path(__file__).with_name("examples.png"), scenes, list(STUDENTS.values()), classes)
+    draw_scenes(Path(__file__).with_name("examples.png"), scenes, list(RUNS.values()), classes)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str]
     """
     columns = min(3, len(scenes))
     rows = -(-len(scenes) // columns)
-    grid = {"width_ratios": [1, 1.2] * columns}
-    size = (4.8 * columns, 2.2 * rows + 0.4)
+    grid = {"width_ratios": [1, 1.5] * columns}
+    size = (5.4 * columns, 2.2 * rows + 0.4)
     figure = Figure(figsize=size)
     axes = figure.subplots(rows, columns * 2, squeeze=False, gridspec_kw=grid)
     for axis in axes.flat:
@@ -48,7 +48,7 @@ def draw_scenes(path: str | os.PathLike, scenes: list[dict], students: list[str]
             box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="#35e02f", linewidth=2.2 - 0.3 * rank)
             image_axis.add_patch(box)
         _write_labels(text_axis, scene, students, class_names)
-    title = "T-WDet's most confident boxes; top-3 labels of each student: ✓ blue right, ✗ red wrong"
+    title = "T-WDet's most confident boxes; top-3 labels of each model: ✓ blue right, ✗ red wrong"
     figure.suptitle(title, fontsize=10)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=1 - 0.4 / size[1], wspace=0.06, hspace=0.06)
     figure.savefig(path, dpi=110)
@@ -58,7 +58,7 @@ def _write_labels(axis: Axes, scene: dict, students: list[str], class_names: lis
     style: dict[str, Any] = {"va": "top", "transform": axis.transAxes}
     truth = ", ".join(class_names[k] for k in np.flatnonzero(scene["labels"] == 1))
     axis.text(0, 1, f"truth: {truth}", fontsize=8, wrap=True, **style)
-    for x, name, scores in zip((0, 0.52), students, scene["scores"]):
+    for x, name, scores in zip((0, 0.54), students, scene["scores"]):
         axis.text(x, 0.74, name, fontsize=9, weight="bold", **style)
         for rank, k in enumerate(np.argsort(-scores)[:3]):
             sign, color = MARKS[int(scene["labels"][k])]
