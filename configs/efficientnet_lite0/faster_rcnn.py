@@ -3,7 +3,7 @@
 from wsd_distill.modeling import INCEPTION_RGB
 
 from ..common.faster_rcnn import detection_loaders, faster_rcnn
-from .base import dataset, detector, lr_multiplier, optimizer, proposals, train, trainer
+from .base import dataset, detector, image_proposals, lr_multiplier, optimizer, proposals, train, trainer
 from .base import student as _student
 
 train.update(run="faster_rcnn", root="output/${dataset.name}/${train.recipe}", epochs=4, batch_size=8)

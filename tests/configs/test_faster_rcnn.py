@@ -14,6 +14,7 @@ from helpers.running import in_process, run
 from PIL import Image
 
 from wsd_distill.data.proposal_store import ProposalStore
+from wsd_distill.proposals.generators import DetectorProposer
 
 CONFIG = "configs/small/faster_rcnn.py"
 RECIPES = {"digit_scenes": "small", "voc5": "efficientnet_lite0"}
@@ -113,6 +114,13 @@ def test_no_box_of_the_test_split_reaches_the_model(detector, splits):
     assert [Path(x["file_name"]).stem for x in batch] == ["test0", "test1", "test2"]
     assert all(not {"annotations", "instances"} & set(x) for x in batch)
     assert all((x["image"].shape, x["height"], x["width"]) == ((3, *[SIDES[name]] * 2), 40, 80) for x in batch)
+
+
+def test_its_recipe_is_a_config_of_a_detector(tmp_path, load_config):
+    """As its saved config is, with the classes of the dataset."""
+    torch.save({"model": instantiate(load_config("small/faster_rcnn.py").model).state_dict()}, tmp_path / "a.pth")
+    boxes, scores = DetectorProposer(CONFIG, str(tmp_path / "a.pth"), device="cpu")(np.zeros((40, 80, 3), np.uint8))
+    assert boxes.shape == (100, 4) and scores.shape == (100,)
 
 
 def test_from_a_training_to_a_store(tmp_path, monkeypatch):

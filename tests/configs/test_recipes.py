@@ -257,10 +257,26 @@ def test_one_override_splits_the_batch(load, accumulate, images):
 
 def test_another_backbone_is_one_override(load):
     """Its head, its channels and its strides follow."""
-    cfg = load("efficientnet_lite0", "stage1", "voc5", "model.backbone.name=resnet18")
+    cfg = load("efficientnet_lite0", "stage1", "voc5", "train.backbone=resnet18")
     model, teacher = build(cfg.model), build(cfg.distiller.teacher)
     assert (model.backbone.output_shape()["stride32"].channels, model.classifier.in_features) == (512, 512)
-    assert teacher.backbone.output_shape()["stride32"].channels == 320
+    assert (teacher.backbone.output_shape()["stride32"].channels, teacher.cls_branch.in_features) == (512, 512)
+    assert cfg.train.init_checkpoint == "pretrained://resnet18"
+    cfg = load("efficientnet_lite0", "stage1", "voc5", "model.backbone.name=resnet18")  # of the student alone
+    teacher = build(cfg.distiller.teacher)
     (objective,) = instantiate(cfg.distiller.objectives).values()
     objective.build(model.backbone.output_shape(), teacher.backbone.output_shape())
     assert [p.shape for p in objective.adapters[0].parameters()] == [(320, 512, 1, 1), (320,)]
+
+
+@pytest.mark.parametrize("kind", ["fitnets_hint", "attention_transfer"])
+def test_more_feature_maps_change_no_weights(load, kind):
+    """All methods share three maps; weights of a backbone that has one map fit too."""
+    cfg, plain = load("efficientnet_lite0", kind, "voc5"), load("efficientnet_lite0", "stage2", "voc5")
+    for node in (plain.model, plain.distiller.teacher):
+        node.backbone.out_features = ["stride32"]
+    for method, wanted in ((cfg.model, plain.model), (cfg.distiller.teacher, plain.distiller.teacher)):
+        method, wanted = build(method), build(wanted)
+        assert "stride8" in method.backbone.output_shape() and "stride8" not in wanted.backbone.output_shape()
+        shapes = [{name: value.shape for name, value in x.state_dict().items()} for x in (method, wanted)]
+        assert shapes[0] == shapes[1]

@@ -98,8 +98,15 @@ def test_settings_of_the_dataset_give_way_to_overrides(load_config):
 def test_an_unknown_dataset_names_near_ones(load_config):
     with pytest.raises(KeyError, match="dataset.name=coco_2041: no such dataset; did you mean coco_201"):
         load_config("vgg16/student.py", "dataset.name=coco_2041")
-    with pytest.raises(Exception, match="dataset.name"):
+    with pytest.raises(ValueError, match="set dataset.name to one of coco3k, coco_2014, .*, or to a name for your own"):
         load_config("vgg16/student.py")
+
+
+@pytest.mark.parametrize("name", ["digit_scenes", "coco_2014", "coco3k"])
+def test_own_files_do_not_take_the_name_of_a_built_in_dataset(load_config, tmp_path, name):
+    (tmp_path / "a.csv").write_text("file,labels\n0.png,cat\n")
+    with pytest.raises(ValueError, match=f"dataset.name={name} is taken by another dataset: choose another"):
+        load_config("small/student.py", *own_images(tmp_path / "a.csv", name=name))
 
 
 @pytest.fixture

@@ -153,3 +153,16 @@ def test_a_recipe_and_the_name_of_a_dataset_are_enough(parse, recipe, name):
     names, proposer = parse("--config-file", CONFIGS / recipe / "stage1.py", f"dataset.name={name}")
     assert sorted(names) == sorted(STORES[recipe, name])
     assert proposer == (DIGITS if name == "digit_scenes" else EdgeBoxes(max_boxes=500))
+
+
+def test_a_proposer_other_than_the_method_of_the_stores_is_an_error(own, tmp_path, capsys):
+    other = "wsd_distill.proposals.generators.SelectiveSearch"
+    with pytest.raises(SystemExit):
+        own(f"{PROPOSER}._target_={other}")
+    assert "image_proposals.proposer is selective_search, but proposals.method is edge_boxes" in capsys.readouterr().err
+    assert not (tmp_path / "proposals").exists()
+
+
+def test_the_detectors_own_recipe_takes_the_tool_too(parse):
+    names, proposer = parse("--config-file", CONFIGS / "small/faster_rcnn.py")
+    assert sorted(names) == sorted(STORES["small", "digit_scenes"]) and proposer == DIGITS

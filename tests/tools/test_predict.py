@@ -93,10 +93,17 @@ def test_weights_of_another_model_are_an_error(weights, predict, tmp_path):
 def test_a_split_that_the_config_does_not_have_is_an_error_of_the_arguments(predict, capsys):
     with pytest.raises(SystemExit):
         predict("stage1", "none.pth", "--split", "test")
-    assert "error: --split test: dataloader.test of the config has []" in capsys.readouterr().err
+    assert (
+        "error: --split test: entries of dataloader.test in the config: none, as this stage trains no classifier"
+        in capsys.readouterr().err
+    )
 
 
-def test_a_t_wdet_of_a_detectors_proposals_gives_photos_none_of_edge_boxes(predict, capsys, restore_catalogs):
+def test_photos_get_the_proposals_that_t_wdet_was_trained_with(predict, capsys, restore_catalogs):
+    photo = ["--input", "a.png"]
     with pytest.raises(SystemExit):
-        predict("teacher", "none.pth", "--input", "a.png", "proposals.method=detector")
+        predict("teacher", "none.pth", *photo, "proposals.method=detector")
     assert "error: the detector has no config" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict("teacher", "none.pth", *photo, "model.proposer=null")
+    assert "error: --input: model.proposer is null, and T-WDet needs proposals" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig
@@ -53,6 +54,13 @@ def choose_datasets(parser: argparse.ArgumentParser, names: Sequence[str], cfg: 
     if unknown:
         parser.error(f"not registered: {', '.join(unknown)}; there are {', '.join(sorted(DatasetCatalog.list()))}")
     return list(dict.fromkeys(names))
+
+
+def check_method(parser: argparse.ArgumentParser, cfg: DictConfig, proposer: Any) -> None:
+    """Require the generator that ``proposals.method`` names, since the stores of trainings are named after it."""
+    if proposer.name != cfg.proposals.method:
+        method = cfg.proposals.method
+        parser.error(f"image_proposals.proposer is {proposer.name}, but proposals.method is {method}: set both alike")
 
 
 @contextmanager

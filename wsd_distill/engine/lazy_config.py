@@ -15,7 +15,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
-from wsd_distill.data.datasets import get_dataset_info, register_files
+from wsd_distill.data.datasets import get_dataset_info, list_datasets, register_files
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -28,8 +28,9 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     cfg = LazyConfig.load(file)
     saved = cfg.dataset.name if cfg.dataset.train is not None else None
-    # The method comes first, because image_proposals.proposer refers to it.
-    apply_overrides(cfg, sorted(overrides, key=lambda override: not override.startswith("proposals.method=")))
+    apply_overrides(cfg, method_first(overrides))
+    if OmegaConf.is_missing(cfg.dataset, "name"):
+        raise ValueError(f"set dataset.name to one of {', '.join(list_datasets())}, or to a name for your own files")
     if cfg.proposals.method not in cfg.proposals.methods:
         raise ValueError(f"proposals.method={cfg.proposals.method}: choose from {', '.join(cfg.proposals.methods)}")
     if saved and cfg.dataset.name != saved:
@@ -38,6 +39,11 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
         )
     _resolve_dataset(cfg)
     return cfg
+
+
+def method_first(overrides: Sequence[str]) -> list[str]:
+    """Sort the generator first, because ``image_proposals.proposer`` refers to it."""
+    return sorted(overrides, key=lambda override: not override.startswith("proposals.method="))
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:

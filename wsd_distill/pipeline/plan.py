@@ -13,7 +13,7 @@ from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from wsd_distill.data.datasets import get_dataset_info
-from wsd_distill.engine import apply_overrides, load_config
+from wsd_distill.engine import apply_overrides, load_config, method_first
 
 from .experiments import TRAININGS, Training
 from .scheduler import Run
@@ -134,7 +134,7 @@ class RunPlan:
             if not file.exists():
                 raise FileNotFoundError(f"{file} does not exist: choose another --recipe")
             recipe, opts = LazyConfig.load(str(file)), [f"dataset.name={self.dataset}"]
-            for opt in self.opts:
+            for opt in method_first(self.opts):
                 if not (detector and _OTHER_PROPOSALS.match(opt)):
                     with suppress(KeyError):  # the config does not have the key
                         apply_overrides(recipe, [opt])

@@ -109,7 +109,7 @@ def test_registering_twice_is_allowed_with_equal_arguments_only(tmp_path, restor
     for _ in range(2):
         register_coco("own_coco", path, "images", CLASSES)
     assert len(DatasetCatalog.get("own_coco")) == 2
-    with pytest.raises(ValueError, match=r"'own_coco' is already registered with other arguments .*'images'"):
+    with pytest.raises(ValueError, match=r"'own_coco' is already registered with other arguments: choose another name"):
         register_coco("own_coco", path, "elsewhere", CLASSES)
     with pytest.raises(ValueError, match="'coco_2014_train' is already registered"):  # Detectron2's own
         register_coco("coco_2014_train", path, "images", CLASSES)

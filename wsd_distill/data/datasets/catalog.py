@@ -66,7 +66,7 @@ def register(
     if name in DatasetCatalog.list():
         before = MetadataCatalog.get(name).get("arguments")
         if before != arguments:
-            raise ValueError(f"dataset '{name}' is already registered with other arguments ({before}): rename yours")
+            raise ValueError(f"dataset '{name}' is already registered with other arguments: choose another name")
         return
     DatasetCatalog.register(name, partial(load, **arguments))
     MetadataCatalog.get(name).set(
@@ -77,14 +77,19 @@ def register(
 def register_info(name: str, info: DatasetInfo) -> None:
     """Make ``info`` available as ``dataset.name=<name>``; raise ValueError if the name is taken."""
     if _INFOS.setdefault(name, info) != info:
-        raise ValueError(f"dataset.name={name} is already taken ({_INFOS[name]}): choose another name")
+        raise ValueError(f"dataset.name={name} is taken by another dataset: choose another dataset.name for your files")
+
+
+def list_datasets() -> list[str]:
+    """Names that ``dataset.name`` takes."""
+    return sorted(_INFOS)
 
 
 def get_dataset_info(name: str) -> DatasetInfo:
     """Look up ``dataset.name=<name>``; raise a KeyError with similar names if it is unknown."""
     if name not in _INFOS:
         near = difflib.get_close_matches(name, _INFOS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(_INFOS))}."
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list_datasets())}."
         raise KeyError(
             f"dataset.name={name}: no such dataset; {hint} For your own images set dataset.files.train, "
             "dataset.files.val and dataset.files.test (datasets/README.md)"

@@ -101,7 +101,7 @@ def load_builtin(json_file: str, image_root: str, classes: Sequence[str]) -> lis
 
 def is_coco_file(path: str | os.PathLike) -> bool:
     """Return whether a file is a JSON object, as in COCO's instances format, and not a list."""
-    return str(path).lower().endswith(".json") and read_text(path).lstrip().startswith("{")
+    return str(path).lower().endswith(".json") and read_text(path, 1000).lstrip().startswith("{")
 
 
 def read_categories(json_file: str | os.PathLike) -> list[str]:

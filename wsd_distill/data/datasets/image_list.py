@@ -37,6 +37,7 @@ def register_files(
     if missing:
         raise ValueError(f"dataset.name={name}: set {', '.join(missing)}")
     is_coco = is_coco_file(paths["train"])
+    register_info(name, DatasetInfo(f"{name}_train", f"{name}_val", f"{name}_test", boxes=is_coco))
     if classes is None:
         classes = read_categories(paths["train"]) if is_coco else paths["train"]
     for split, path in paths.items():
@@ -45,7 +46,6 @@ def register_files(
             register_coco(f"{name}_{split}", path, root, classes)
         else:
             register_image_list(f"{name}_{split}", path, root, classes, (split_names or {}).get(split))
-    register_info(name, DatasetInfo(f"{name}_train", f"{name}_val", f"{name}_test", boxes=is_coco))
 
 
 def register_image_list(

@@ -12,8 +12,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 
-def read_text(path: str | os.PathLike) -> str:
-    """Read UTF-8 text, with or without a byte order mark.
+def read_text(path: str | os.PathLike, limit: int = -1) -> str:
+    """Read UTF-8 text, with or without a byte order mark; up to ``limit`` characters, -1: all.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -23,7 +23,7 @@ def read_text(path: str | os.PathLike) -> str:
         raise FileNotFoundError(f"{path} is missing: see datasets/README.md for the files of each dataset")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return file.read()
+            return file.read(limit)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
 

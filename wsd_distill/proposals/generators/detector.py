@@ -21,7 +21,7 @@ from detectron2.utils.file_io import PathManager
 from omegaconf import OmegaConf
 from torch import nn
 
-from wsd_distill.engine import apply_overrides
+from wsd_distill.engine import apply_overrides, load_config
 
 from ...data.types import Proposals
 from .proposer import Proposer
@@ -142,7 +142,9 @@ def _build_from_yaml(file: str, opts: list[str], device: str) -> _LoadedDetector
 
 
 def _build_from_lazy_config(file: str, opts: list[str], device: str) -> _LoadedDetector:
-    cfg = apply_overrides(LazyConfig.load(file), opts)
+    cfg = LazyConfig.load(file)
+    # A config of this project needs its dataset resolved; Detectron2's own have none.
+    cfg = load_config(file, opts) if "dataset" in cfg else apply_overrides(cfg, opts)
     test = cfg.dataloader.test  # one test loader, or one per split
     mapper = test.mapper if "mapper" in test else next(iter(test.values())).loader.mapper
     augmentations = T.AugmentationList([instantiate(augmentation) for augmentation in mapper.augmentations])
