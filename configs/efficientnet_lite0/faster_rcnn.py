@@ -18,3 +18,4 @@ model = faster_rcnn(
     pixels=INCEPTION_RGB,
 )
 model.backbone.out_features = ["stride16"]
+image_proposals.image_format = "${model.input_format}"

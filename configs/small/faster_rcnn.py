@@ -17,3 +17,4 @@ model = faster_rcnn(
     fc_dim=128,
     pixels=_pixels,
 )
+image_proposals.image_format = "${model.input_format}"

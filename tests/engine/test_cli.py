@@ -62,7 +62,7 @@ def test_a_word_with_a_slash_before_its_equals_sign_is_a_file(tool, capsys):
         ([], "name datasets with --dataset, or a config with --config-file"),
         (["--config-file", "gone.py"], "No such file or directory: 'gone.py'"),
         (["--config-file", "list.csv"], "Config file list.csv has to be a python or yaml file."),
-        (["--config-file", CONFIG], "Missing mandatory value: dataset.name"),
+        (["--config-file", CONFIG], "set dataset.name to one of coco3k, coco_2014"),
         (
             ["--config-file", CONFIG, *OWN, "dataset.nmae=x"],
             "the config has no key 'dataset.nmae'; did you mean dataset",
