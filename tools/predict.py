@@ -39,8 +39,8 @@ from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.proposals.image_proposals import ImageProposals
 
 
-def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
-    """Return the arguments, the config, and its model without weights."""
+def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, DictConfig, torch.nn.Module]:
+    """Return the parser, its arguments, the config, and its model without weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_options(parser, "recipe of the model, or the config.yaml of its run", required=True)
     parser.add_argument("--weights", required=True, help="checkpoint written by tools/train_net.py")
@@ -65,7 +65,7 @@ def parse_arguments() -> tuple[argparse.Namespace, DictConfig, torch.nn.Module]:
         if arguments.input and isinstance(proposer, ImageProposals):
             proposer.proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come first)
             check_method(parser, cfg, proposer.proposer)
-    return arguments, cfg, model
+    return parser, arguments, cfg, model
 
 
 def read_batches(test: DictConfig, files: list[str]) -> Iterable[list[dict]]:
@@ -107,14 +107,16 @@ def draw(path: Path, p: torch.Tensor, boxes: Instances | None, line: dict, metad
 
 @torch.no_grad()
 def main() -> None:
-    arguments, cfg, model = parse_arguments()
-    load_weights(model.to(cfg.train.device).eval(), arguments.weights)
+    parser, arguments, cfg, model = parse_arguments()
+    with report_user_errors(parser):
+        load_weights(model.to(cfg.train.device).eval(), arguments.weights)
     metadata = MetadataCatalog.get(cfg.dataset[arguments.split])
     if arguments.figures:
         arguments.figures.mkdir(parents=True, exist_ok=True)
     batches = read_batches(cfg.dataloader.test[arguments.split], arguments.input)
     images = (image for batch in batches for image in zip(batch, model(batch)))
-    with open(arguments.output, "w") if arguments.output else nullcontext(sys.stdout) as lines:
+    output_file = open(arguments.output, "w") if arguments.output else nullcontext(sys.stdout)  # noqa: SIM115
+    with report_user_errors(parser), output_file as lines:
         for number, (x, output) in enumerate(images):
             file, p = x["file_name"], output["image_scores"].cpu()
             found = [k for k in p.argsort(descending=True).tolist() if p[k] > arguments.threshold]

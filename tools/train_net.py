@@ -14,19 +14,31 @@ from detectron2.utils.logger import setup_logger
 
 from wsd_distill.engine import launch, load_config, resolve_schedule, to_device
 from wsd_distill.engine.cli import report_user_errors
-from wsd_distill.engine.training import EVALUATION, do_test, do_train, lock_output_dir, write_results
+from wsd_distill.engine.training import (
+    EVALUATION,
+    check_checkpoints,
+    choose_weights,
+    do_test,
+    do_train,
+    lock_output_dir,
+    write_results,
+)
 from wsd_distill.modeling.checkpoints.load import load_weights
 
 
 def main(args) -> None:
     with report_user_errors(default_argument_parser(__doc__)):
         cfg = load_config(args.config_file, args.opts)
+        if not args.eval_only:
+            check_checkpoints(cfg, args.resume)
     with lock_output_dir(cfg.train.output_dir):
         default_setup(cfg, args)
-        setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
+        logger = setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
         model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
         if args.eval_only:
-            load_weights(model, cfg.train.init_checkpoint)
+            weights = choose_weights(cfg, args.opts)
+            logger.info("Evaluating %s", weights)
+            load_weights(model, weights)
             write_results(cfg, do_test(cfg, model), EVALUATION)
         else:
             resolve_schedule(cfg)

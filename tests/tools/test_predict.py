@@ -1,6 +1,7 @@
 """tools/predict.py on photos and on a split, for T-WDet and for S-Cls."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,8 +9,6 @@ import torch
 from detectron2.config import instantiate
 from helpers.running import in_process, run
 from PIL import Image
-
-from wsd_distill.modeling.checkpoints.load import CheckpointError
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +84,15 @@ def test_a_classifier_gives_labels_alone(weights, predict, tmp_path):
     assert line["labels"] == {}
 
 
-def test_weights_of_another_model_are_an_error(weights, predict, tmp_path):
-    with pytest.raises(CheckpointError, match=r'(?s)Missing key\(s\) in state_dict: .*"head.fc6.weight"'):
-        predict("teacher", weights("student"), "--input", tmp_path / "a.png")
+def test_wrong_weights_and_images_are_errors_of_one_line(weights, predict, tmp_path, capsys):
+    for file, message in (
+        (weights("student"), r'Missing key\(s\) in state_dict: .*"head.fc6.weight"'),
+        ("none.pth", "error: checkpoint 'none.pth' does not exist: train the model first"),
+        (weights("teacher"), f"error: {tmp_path}/a.png cannot be read as an image"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            predict("teacher", file, "--input", tmp_path / "a.png")
+        assert caught.value.code == 2 and re.search(message, capsys.readouterr().err.splitlines()[-1])
 
 
 def test_a_split_that_the_config_does_not_have_is_an_error_of_the_arguments(predict, capsys):

@@ -197,6 +197,13 @@ def test_a_mistyped_key_stops_before_anything_is_written(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stage_before_the_one_it_starts_from_is_an_error_that_writes_nothing(teacher, data, tmp_path):
+    weights = [f"distiller.teacher_checkpoint={teacher}/model_final.pth", f"train.init_checkpoint={tmp_path}/none.pth"]
+    done = train("stage2", tmp_path / "out", *weights, data=data, check=False)
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert f"{tmp_path}/none.pth does not exist: run the config that writes it first" in done.stderr.splitlines()[-1]
+
+
 def test_a_teacher_without_a_checkpoint_stops_the_run(data, tmp_path):
     done = train("stage2", tmp_path, "distiller.teacher_checkpoint=none.pth", data=data, check=False)
     assert done.returncode != 0 and "distiller.teacher_checkpoint" in done.stderr
@@ -224,10 +231,8 @@ def test_the_saved_config_trains_and_evaluates_the_same(student, data, tmp_path)
     folder, _ = student
     config = tmp_path / "config.yaml"
     shutil.copy(folder / "config.yaml", config)
-    weights = f"train.init_checkpoint={folder}/model_final.pth"
-    options = ["--config-file", config, f"train.output_dir={tmp_path}/eval", weights]
-    run("tools/train_net.py", "--eval-only", *options, data=data)
-    found, expected = (json.loads(f.read_text()) for f in (tmp_path / "eval/evaluation.json", folder / "results.json"))
+    run("tools/train_net.py", "--eval-only", "--config-file", config, data=data)  # of the run's own weights
+    found, expected = (json.loads((folder / f"{name}.json").read_text()) for name in ("evaluation", "results"))
     assert list(found) == ["val", "test"]
     for split in found:
         assert found[split]["multilabel"] == pytest.approx(expected[split]["multilabel"], nan_ok=True, abs=1e-4)

@@ -57,6 +57,8 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """
     for override in overrides:
         key, separator, value = override.partition("=")
+        if override.startswith("-"):
+            raise ValueError(f"write {override} before the overrides")
         if not separator:
             raise ValueError(f"{override!r} is not an override: write key=value, for example train.epochs=20")
         prefix, _, name = key.rpartition(".")

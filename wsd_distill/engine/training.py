@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -51,6 +52,24 @@ def resolve_schedule(cfg: DictConfig) -> None:
         train.max_iter = max(1, round(train.epochs * epoch))
     if train.checkpointer.period is None:
         train.checkpointer.period = max(1, round(epoch))
+
+
+def choose_weights(cfg: DictConfig, overrides: Sequence[str]) -> str:
+    """Weights to evaluate: the run's own, if it has any and no override sets ``train.init_checkpoint``."""
+    own = Path(cfg.train.output_dir) / "model_final.pth"
+    is_given = any(override.startswith("train.init_checkpoint=") for override in overrides)
+    return str(own) if own.exists() and not is_given else cfg.train.init_checkpoint
+
+
+def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
+    """Check that checkpoints of earlier runs exist; raise FileNotFoundError otherwise. Addresses are not checked."""
+    paths = {} if resume else {"train.init_checkpoint": cfg.train.init_checkpoint}
+    if "distiller" in cfg:
+        paths["distiller.teacher_checkpoint"] = cfg.distiller.teacher_checkpoint
+    for key, path in paths.items():
+        if path and "://" not in path and not Path(path).is_file():
+            hint = f"run the config that writes it first, with the same overrides, or set {key}"
+            raise FileNotFoundError(f"{path} does not exist: {hint}")
 
 
 def do_test(cfg: DictConfig, model: nn.Module) -> dict:

@@ -25,14 +25,15 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
     path = PathManager.get_local_path(checkpoint) if checkpoint else ""
     if not PathManager.isfile(path):
         raise FileNotFoundError(
-            f"checkpoint {checkpoint!r} does not exist: set distiller.teacher_checkpoint to a checkpoint of T-WDet, or "
-            "train.init_checkpoint to that of the model to evaluate"
+            f"checkpoint {checkpoint!r} does not exist: train the model first, or set the file of one that is trained "
+            "(train.init_checkpoint, distiller.teacher_checkpoint or --weights)"
         )
     content = read_weights(path)
     try:
         model.load_state_dict(content.get("model", content))
     except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint} does not fit the model of this config: {error}") from error
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"{checkpoint} does not fit the model of this config: {text}") from error
 
 
 def read_weights(path: str | Path) -> dict:
