@@ -26,7 +26,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
     if not PathManager.isfile(path):
         raise FileNotFoundError(
             f"checkpoint {checkpoint!r} does not exist: set distiller.teacher_checkpoint to a checkpoint of T-WDet, or "
-            "train.init_checkpoint to that of the model to evaluate"
+            "train.init_checkpoint to a checkpoint of the model to evaluate"
         )
     content = read_weights(path)
     try:
