@@ -53,7 +53,7 @@ def load_schedule(load, monkeypatch):
 
 
 def build(model):
-    """Build on the meta device; timm's networks run a test image when they are built, so they need a real device."""
+    """Build on the meta device, or on the CPU for timm's networks, because they run a test image when built."""
     with torch.device("cpu" if "timm" in str(model.backbone._target_) else "meta"):
         return instantiate(model)
 
