@@ -23,7 +23,7 @@ def test_softened_scores_with_temperature_one_equal_fused_scores():
 
 
 def test_softened_scores_by_hand():
-    """Eq. 7: logits of class k are divided by t^c_k, those of proposal r by t^d_r, before each softmax."""
+    """Eq. 7: logits of class k are divided by t^c_k, logits of proposal r by t^d_r, before each softmax."""
     cls_logits = torch.tensor([[2 * math.log(3), 0.0], [0.0, 0.0]])
     det_logits = torch.tensor([[math.log(9), 0.0], [0.0, 0.0]])
     scores = losses.softened_scores(cls_logits, det_logits, torch.tensor([2.0, 1.0]), torch.tensor([2.0, 1.0]))
@@ -119,7 +119,7 @@ def test_soft_label_divergence_is_zero_for_equal_predictions_and_finite_at_0_and
 
 
 def test_hint_loss_by_hand():
-    """Differences 1, 2, 3 and 4 in the four cells of one channel, 0 in those of the other: 30 / 8 / 2."""
+    """Differences 1, 2, 3 and 4 in the four cells of one channel, 0 in the other channel: 30 / 8 / 2."""
     student = torch.randn(1, 2, 2, 2)
     difference = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
     assert losses.hint_loss(student + difference, student).item() == pytest.approx(30 / 16, rel=1e-5)

@@ -21,7 +21,7 @@ from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_wi
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="datasets (default: those of the config)")
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="datasets (default: the datasets of the config)")
     add_config_options(parser, "config whose datasets are registered")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="worker processes, 0 for none")
     arguments, cfg = parse_with_config(parser, "dataset")

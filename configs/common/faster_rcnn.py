@@ -1,7 +1,7 @@
 """Detectron2's Faster R-CNN on one feature map, the only model here that is trained with boxes (Table 5).
 
-Detectron2's defaults, except for what would cost a CPU much time on small images (regions, hidden units) and the
-minimal score of a box: none, as T-WDet needs many boxes rather than certain ones.
+Detectron2's defaults, with two exceptions: fewer regions and hidden units, because the defaults are slow on a CPU, and
+no minimum score, because T-WDet needs many boxes, including uncertain ones.
 """
 
 from detectron2.config import LazyCall as L

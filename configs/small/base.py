@@ -17,8 +17,10 @@ dataloader.train.mapper.fast_decode = False  # published results are with Pillow
 dataloader.train.num_workers = 0  # scenes are small: a worker process costs more time than it saves
 for _method in proposals.methods.values():
     _method.num_proposals = 32
+# EdgeBoxes' scores are about 0.2 here; training from scratch needs them near 1.
+# Selective search has the same factor, untuned.
 for _method in (proposals.methods.edge_boxes, proposals.methods.selective_search):
-    _method.score_scale = 4.0  # EdgeBoxes' scores are about 0.2 here; training from scratch needs them near 1
+    _method.score_scale = 4.0
 
 pixels = dict(pixel_mean=[70.0, 70.0, 70.0], pixel_std=[50.0, 50.0, 50.0], image_format="RGB")
 

@@ -50,7 +50,7 @@ def test_a_step_has_detectron2s_losses_and_trains_every_parameter(detector):
     assert trained == len(gradients)
 
 
-def test_inference_leaves_no_box_out_for_its_score(detector):
+def test_inference_has_no_score_threshold(detector):
     """Unlike Detectron2's 0.05: of K + 1 equally likely classes, all boxes have a score of 1 / (K + 1)."""
     name, cfg = detector
     cfg.model.roi_heads.box_predictor.test_nms_thresh = 1.0
@@ -67,14 +67,14 @@ def test_inference_leaves_no_box_out_for_its_score(detector):
 
 @pytest.fixture
 def splits(tmp_path, restore_catalogs):
-    """Names of a training and a test set of three pictures each: dark, with a bright left half, a box on it."""
+    """Names of a training and a test split of three images each: left half bright, right half dark, one box."""
     for split in ("train", "test"):
         records = []
         for number in range(3):
-            picture = Image.new("RGB", (80, 40))
-            picture.paste((200, 200, 200), (0, 0, 40, 40))
+            image = Image.new("RGB", (80, 40))
+            image.paste((200, 200, 200), (0, 0, 40, 40))
             file = tmp_path / f"{split}{number}.png"
-            picture.save(file)
+            image.save(file)
             box = {"bbox": [10, 20, 30, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": number, "iscrowd": 0}
             record = {
                 "file_name": str(tmp_path / f"{split}{number}.png"),
@@ -88,7 +88,7 @@ def splits(tmp_path, restore_catalogs):
     return {split: f"boxed_{split}" for split in ("train", "test")}
 
 
-def test_boxes_come_from_the_training_split_alone(detector, splits):
+def test_boxes_come_from_the_training_split_only(detector, splits):
     name, cfg = detector
     cfg.dataset.update(splits)
     side, drawn = SIDES[name], []
@@ -116,8 +116,8 @@ def test_no_box_of_the_test_split_reaches_the_model(detector, splits):
     assert all((x["image"].shape, x["height"], x["width"]) == ((3, *[SIDES[name]] * 2), 40, 80) for x in batch)
 
 
-def test_its_recipe_is_a_config_of_a_detector(tmp_path, load_config):
-    """As its saved config is, with the classes of the dataset."""
+def test_the_recipe_is_a_config_for_detector_proposals(tmp_path, load_config):
+    """The recipe works like a saved config, with the classes of the dataset."""
     torch.save({"model": instantiate(load_config("small/faster_rcnn.py").model).state_dict()}, tmp_path / "a.pth")
     boxes, scores = DetectorProposer(CONFIG, str(tmp_path / "a.pth"), device="cpu")(np.zeros((40, 80, 3), np.uint8))
     assert boxes.shape == (100, 4) and scores.shape == (100,)

@@ -1,4 +1,4 @@
-"""Every recipe on the datasets it is for: it loads, and can be built without data on disk."""
+"""Every recipe on its datasets: it can be loaded, and built without data on disk."""
 
 from pathlib import Path
 
@@ -53,12 +53,12 @@ def load_schedule(load, monkeypatch):
 
 
 def build(model):
-    """On no device; timm's networks run a test image when they are built, so they need a real one."""
+    """Build on the meta device, or on the CPU for timm's networks, because they run a test image when built."""
     with torch.device("cpu" if "timm" in str(model.backbone._target_) else "meta"):
         return instantiate(model)
 
 
-def test_all_recipes_are_there():
+def test_all_recipes_exist():
     files = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/*.py") if path.parent.name != "common"}
     wanted = {f"{recipe}/{kind}.py" for recipe in DATASETS for kind in [*KINDS, "base"]}
     assert files == wanted | {f"{recipe}/faster_rcnn.py" for recipe in ("efficientnet_lite0", "small")}
@@ -108,7 +108,7 @@ def assert_finds_what_its_loaders_read(proposer, cfg):
 
 
 @pytest.mark.parametrize("recipe, name", [(recipe, names[0]) for recipe, names in DATASETS.items()])
-def test_a_detector_brings_its_proposals_and_its_score_scale(load, monkeypatch, tmp_path, recipe, name):
+def test_a_detector_sets_proposals_and_score_scale(load, monkeypatch, tmp_path, recipe, name):
     monkeypatch.setenv("DETECTRON2_DATASETS", "data")
     detector = [
         "proposals.method=detector",
@@ -151,14 +151,14 @@ def test_one_store_serves_a_holdout_and_its_source(load, monkeypatch):
     "kind, reading", [("teacher", "all"), ("student", "none"), ("stage1", "train"), ("stage2", "train")]
 )
 def test_which_loaders_read_the_proposals_of_their_split(load, kind, reading):
-    """All of T-WDet's; none of S-Cls's, except in training with distillation."""
+    """T-WDet's loaders read them, S-Cls's only in training with distillation."""
     for recipe, _, name in (case for case in CASES if case[1] == kind):
         cfg = load(recipe, kind, name)
         loaders = {"train": cfg.dataloader.train, **{split: test.loader for split, test in cfg.dataloader.test.items()}}
         for split, loader in loaders.items():
-            wanted = reading in ("all", split)
+            expected = reading in ("all", split)
             found = instantiate(loader.proposals)
-            assert found == (instantiate(cfg.proposals[split]) if wanted else None), (recipe, name, split)
+            assert found == (instantiate(cfg.proposals[split]) if expected else None), (recipe, name, split)
 
 
 @pytest.mark.parametrize("recipe, name", [("vgg16", "coco_2014"), ("small", "digit_scenes")])
@@ -168,7 +168,7 @@ def test_the_number_of_detections_of_an_image_can_be_set(load, recipe, name):
 
 
 @pytest.mark.parametrize("recipe, kind, name", [case for case in CASES if case[1] in ("teacher", "student")])
-def test_boxes_are_evaluated_for_t_wdet_where_the_dataset_has_any(load, recipe, kind, name):
+def test_boxes_are_evaluated_for_t_wdet_if_the_dataset_has_boxes(load, recipe, kind, name):
     cfg = load(recipe, kind, name)
     boxes = kind == "teacher" and name not in ("nus_wide", "pets")
     assert [test.evaluator.boxes for test in cfg.dataloader.test.values()][-1] == boxes
@@ -211,7 +211,7 @@ def test_numbers_of_section_3_3(load_schedule, name):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_what_is_distilled(load, name):
+def test_distillation_settings_of_the_paper(load, name):
     first = load("vgg16", "stage1", name)
     roi = first.distiller.objectives.loss_roi
     assert (roi.nms_thresh, roi.num_proposals, roi.pooler_size) == (0.4, 100, 7)
@@ -255,14 +255,14 @@ def test_one_override_splits_the_batch(load, accumulate, images):
     assert instantiate(cfg.dataloader.train.total_batch_size) == images
 
 
-def test_another_backbone_is_one_override(load):
-    """Its head, its channels and its strides follow."""
+def test_one_override_changes_the_backbone(load):
+    """Head, channels and strides change with the backbone."""
     cfg = load("efficientnet_lite0", "stage1", "voc5", "train.backbone=resnet18")
     model, teacher = build(cfg.model), build(cfg.distiller.teacher)
     assert (model.backbone.output_shape()["stride32"].channels, model.classifier.in_features) == (512, 512)
     assert (teacher.backbone.output_shape()["stride32"].channels, teacher.cls_branch.in_features) == (512, 512)
     assert cfg.train.init_checkpoint == "pretrained://resnet18"
-    cfg = load("efficientnet_lite0", "stage1", "voc5", "model.backbone.name=resnet18")  # of the student alone
+    cfg = load("efficientnet_lite0", "stage1", "voc5", "model.backbone.name=resnet18")  # of the student only
     teacher = build(cfg.distiller.teacher)
     (objective,) = instantiate(cfg.distiller.objectives).values()
     objective.build(model.backbone.output_shape(), teacher.backbone.output_shape())
@@ -271,7 +271,7 @@ def test_another_backbone_is_one_override(load):
 
 @pytest.mark.parametrize("kind", ["fitnets_hint", "attention_transfer"])
 def test_more_feature_maps_change_no_weights(load, kind):
-    """All methods share three maps; weights of a backbone that has one map fit too."""
+    """All methods have three maps; weights of a backbone with one map can be loaded too."""
     cfg, plain = load("efficientnet_lite0", kind, "voc5"), load("efficientnet_lite0", "stage2", "voc5")
     for node in (plain.model, plain.distiller.teacher):
         node.backbone.out_features = ["stride32"]

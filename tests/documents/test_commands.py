@@ -1,4 +1,4 @@
-"""Every command of the documents: its files exist, and the tool and the config take its arguments."""
+"""Every command of the documents: its files exist, and the tool and the config accept its arguments."""
 
 import re
 
@@ -51,7 +51,7 @@ python tools/train_net.py \\
 """
 
 
-def test_a_block_is_read_as_a_shell_reads_it():
+def test_a_block_is_parsed_like_in_a_shell():
     tool, config, seeds = "tools/train_net.py", "configs/small/{}.py", ["train.max_iter=5", "train.seed=1"]
     assert read_commands(BLOCK) == [
         [tool, "--config-file", config.format("teacher"), *seeds],

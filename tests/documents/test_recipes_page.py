@@ -1,4 +1,4 @@
-"""Every override in docs/recipes.md: its config takes it, and it has the effect that the text describes."""
+"""Every override in docs/recipes.md: its config accepts it, and it has the described effect."""
 
 import re
 
@@ -86,8 +86,8 @@ def test_soft_loss_of_stage_2(released):
 def overrides_in(text):
     """Code spans that have only ``key=value`` -> [[(key, value), ...], ...]; the value "..." is left out."""
     spans = [span.split() for span in re.findall(r"`([^`]+)`", text)]
-    whole = [span for span in spans if all(re.fullmatch(r"[a-z_]\w*(\.\w+)*=\S*", word) for word in span)]
-    return [[tuple(word.split("=", 1)) for word in span if not word.endswith("=...")] for span in whole]
+    overrides = [span for span in spans if all(re.fullmatch(r"[a-z_]\w*(\.\w+)*=\S*", word) for word in span)]
+    return [[tuple(word.split("=", 1)) for word in span if not word.endswith("=...")] for span in overrides]
 
 
 DATASETS = {"vgg16": "coco_2014", "efficientnet_lite0": "voc5", "small": "digit_scenes"}  # recipe -> dataset
@@ -95,7 +95,7 @@ METHODS = [line.strip("|").split("|") for line in TEXT.split("| method |")[1].sp
 
 
 def overrides_of_methods():
-    """(recipe, config) -> overrides of the methods' table; recipes before a code span are those that it is for."""
+    """(recipe, config) -> overrides of the methods' table; recipe names before a code span restrict it to them."""
     found = {}
     for *_, kinds, cell in METHODS:
         parts = cell.split("`")
@@ -108,8 +108,8 @@ def overrides_of_methods():
     return [(*key, overrides) for key, overrides in found.items()]
 
 
-def arrived(cfg, key):
-    """The value where it is used: in the objective, or in the config for all other keys."""
+def used_value(cfg, key):
+    """Return the value that is used: of the objective, or of the config for all other keys."""
     *path, objective, option = key.split(".")
     if path != ["distiller", "objectives"]:
         return OmegaConf.select(cfg, key)
@@ -120,7 +120,7 @@ def arrived(cfg, key):
 
 
 @pytest.mark.parametrize("recipe, kind, overrides", overrides_of_methods())
-def test_every_override_of_the_methods_arrives(load_config, recipe, kind, overrides):
+def test_every_override_of_the_methods_has_an_effect(load_config, recipe, kind, overrides):
     """An override that equals the config shows where to set another value: then another value is tried."""
     cfg = load_config(f"{recipe}/{kind}.py", f"dataset.name={DATASETS[recipe]}")
     for key, value in overrides:
@@ -128,10 +128,10 @@ def test_every_override_of_the_methods_arrives(load_config, recipe, kind, overri
         apply_overrides(cfg, [f"{key}={value}"])
         if OmegaConf.select(cfg, key) == before:
             apply_overrides(cfg, [f"{key}={2 * before}"])
-        assert arrived(cfg, key) == OmegaConf.select(cfg, key) != before
+        assert used_value(cfg, key) == OmegaConf.select(cfg, key) != before
 
 
-def test_the_methods_table_is_read_whole():
+def test_all_rows_of_the_methods_table_are_read():
     assert len(METHODS) == 8 and all(overrides_in(cell) for *_, cell in METHODS)
 
 

@@ -1,4 +1,4 @@
-"""The bar chart of README.md: its data are those of docs/results.md, and it can be drawn."""
+"""The bar chart of README.md: its data equal docs/results.md, and it can be drawn."""
 
 import json
 import re
@@ -19,7 +19,7 @@ ROWS = {  # name in the chart -> rows of the tables
 }
 
 
-def test_data_are_those_of_the_tables():
+def test_data_equal_the_tables():
     text = (ROOT / "docs" / "results.md").read_text()
     assert [method["name"] for method in RESULTS["methods"]] == list(ROWS)
     for method in RESULTS["methods"]:

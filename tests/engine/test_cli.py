@@ -34,7 +34,7 @@ def tool(monkeypatch, restore_catalogs, tmp_path):
     return run
 
 
-def test_a_config_registers_its_data_sets_which_are_those_that_are_meant(tool, monkeypatch):
+def test_datasets_of_the_config_are_registered_and_the_default(tool, monkeypatch):
     load = {name: [f"dict of {name}"] for name in SPLITS}
     monkeypatch.setattr(DatasetCatalog, "get", load.__getitem__)
     words, cfg, dicts = tool("--config-file", CONFIG, *OWN, "dataloader.train.num_workers=5")
@@ -45,7 +45,7 @@ def test_a_config_registers_its_data_sets_which_are_those_that_are_meant(tool, m
     "order",
     [["--dataset", *NAMES, *OWN, "--config-file", CONFIG], ["--config-file", CONFIG, *OWN, "--dataset", *NAMES]],
 )
-def test_names_that_are_given_go_first_and_take_no_override_with_them(tool, order):
+def test_given_names_replace_the_default_in_any_order_of_arguments(tool, order):
     words, _, chosen = tool(*order)
     assert (words, chosen) == (NAMES, ["pets_val", "pets_test"])
 
@@ -79,7 +79,7 @@ def test_a_word_with_a_slash_before_its_equals_sign_is_a_file(tool, capsys):
         (["--dataset", "pets", "a=1"], "a=1: an override needs --config-file"),
     ],
 )
-def test_what_a_user_got_wrong_is_one_line(tool, capsys, words, message):
+def test_user_errors_are_one_line(tool, capsys, words, message):
     with pytest.raises(SystemExit) as caught:
         tool(*words)
     *_, last = capsys.readouterr().err.splitlines()

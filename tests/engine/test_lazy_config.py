@@ -1,4 +1,4 @@
-"""Overrides, and the dataset that a config is for."""
+"""Overrides, and the dataset of a config."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_sets_nested_keys_of_every_kind(load_config):
         ("model.num_clases=3", "num_classes"),
     ],
 )
-def test_a_mistyped_key_is_an_error_that_names_the_nearest(load_config, typo, meant):
+def test_a_mistyped_key_is_an_error_that_names_similar_ones(load_config, typo, meant):
     with pytest.raises(KeyError, match=f"no key '{typo.split('=')[0]}'; did you mean .*{meant}"):
         load_config(NAME, typo)
 
@@ -51,12 +51,12 @@ def test_not_key_value(load_config):
 
 
 @pytest.mark.parametrize("value", ["1,2", "lr=0.1", "[1,2"])
-def test_a_value_that_cannot_be_read_is_no_unknown_key(load_config, value):
+def test_a_value_that_cannot_be_parsed_is_an_error(load_config, value):
     with pytest.raises(ValueError, match="the value of 'train.output_dir=.* cannot be parsed. Quote"):
         load_config(NAME, f"train.output_dir={value}")
 
 
-def test_quoted_text_is_taken_as_it_is(load_config):
+def test_quoted_text_is_unchanged(load_config):
     assert load_config(NAME, 'train.output_dir="a=b, c"').train.output_dir == "a=b, c"
 
 
@@ -74,7 +74,7 @@ def test_an_override_below_an_interpolation_changes_what_it_refers_to(load_confi
     cfg = load_config("small/teacher.py", "model.proposer.num_proposals=5", "image_proposals.proposer.sides=[320]")
     assert cfg.image_proposals.num_proposals == 5
     assert cfg.proposals.methods.edge_boxes.generator.sides == [320]
-    assert instantiate(cfg.image_proposals.proposer).max_boxes == 64  # the dataset's own, still
+    assert instantiate(cfg.image_proposals.proposer).max_boxes == 64  # still the dataset's own value
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -89,13 +89,13 @@ def test_an_unknown_generator_is_an_error_that_lists_the_known_ones(load_config)
         load_config("small/teacher.py", "proposals.method=edge")
 
 
-def test_settings_of_the_dataset_give_way_to_overrides(load_config):
+def test_overrides_replace_settings_of_the_dataset(load_config):
     cfg = load_config(NAME, "dataset.flip_prob=0.5", "dataset.val=digit_scenes_test")
     assert (cfg.dataset.flip_prob, cfg.dataset.val, cfg.dataset.num_classes) == (0.5, "digit_scenes_test", 10)
     assert instantiate(cfg.dataloader.train.mapper).flip_prob == 0.5
 
 
-def test_an_unknown_dataset_names_near_ones(load_config):
+def test_an_unknown_dataset_is_an_error_that_names_similar_ones(load_config):
     with pytest.raises(KeyError, match="dataset.name=coco_2041: no such dataset; did you mean coco_201"):
         load_config("vgg16/student.py", "dataset.name=coco_2041")
     with pytest.raises(ValueError, match="set dataset.name to one of coco3k, coco_2014, .*, or to a name for your own"):
@@ -103,7 +103,7 @@ def test_an_unknown_dataset_names_near_ones(load_config):
 
 
 @pytest.mark.parametrize("name", ["digit_scenes", "coco_2014", "coco3k"])
-def test_own_files_do_not_take_the_name_of_a_built_in_dataset(load_config, tmp_path, name):
+def test_own_files_cannot_use_the_name_of_a_built_in_dataset(load_config, tmp_path, name):
     (tmp_path / "a.csv").write_text("file,labels\n0.png,cat\n")
     with pytest.raises(ValueError, match=f"dataset.name={name} is taken by another dataset: choose another"):
         load_config("small/student.py", *own_images(tmp_path / "a.csv", name=name))
@@ -138,7 +138,7 @@ def test_own_images_by_overrides_alone(own, load_config):
     assert instantiate(cfg.proposals.val).endswith("proposals/pets_val_edge_boxes.arrow")
 
 
-def test_a_file_that_is_missing_is_named(load_config, restore_catalogs):
+def test_a_missing_file_is_an_error_that_names_it(load_config, restore_catalogs):
     with pytest.raises(ValueError, match="dataset.name=pets: set dataset.files.val, dataset.files.test"):
         load_config(OWN_RECIPE, "dataset.name=pets", "dataset.files.train=train.csv")
 
@@ -169,27 +169,27 @@ def saved(load_config, tmp_path):
     return save
 
 
-def test_a_saved_config_registers_the_same(own, saved):
+def test_a_saved_config_registers_its_dataset(own, saved):
     cfg = load_file(saved(OWN_RECIPE, *own))
     assert instantiate(cfg.dataloader.test.val.loader.mapper).num_classes == 3
 
 
 def test_a_saved_config_has_epochs_not_iterations(saved):
-    """Another batch or another number of epochs thus changes the iterations, as for the recipe."""
+    """Another batch size or number of epochs then changes the iterations, as in the recipe."""
     cfg = load_file(saved(NAME), ["train.epochs=3"])
     assert (cfg.train.max_iter, cfg.train.checkpointer.period, cfg.train.epochs) == (None, None, 3)
     cfg = load_file(saved(NAME, "train.max_iter=70"))
     assert (cfg.train.max_iter, cfg.train.epochs) == (70, 12)
 
 
-def test_a_saved_config_belongs_to_its_dataset(saved):
+def test_a_saved_config_cannot_be_used_for_another_dataset(saved):
     path = saved(NAME)
     assert load_file(path, ["dataset.name=digit_scenes"]).dataset.train == "digit_scenes_train"
     with pytest.raises(ValueError, match="was saved by a run on dataset digit_scenes: for voc5 use its recipe"):
         load_file(path, ["dataset.name=voc5"])
 
 
-def test_voc5_is_found_where_detectron2_looks(tmp_path, monkeypatch, load_config):
+def test_voc5_is_found_in_detectron2s_folder(tmp_path, monkeypatch, load_config):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     (tmp_path / "voc5").mkdir()
     names = ["bus", "car", "cat", "person", "train"]

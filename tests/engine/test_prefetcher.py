@@ -14,7 +14,7 @@ def test_every_batch_once_and_in_order_then_the_end():
         next(batches)
 
 
-def test_the_next_batch_is_read_while_this_one_is_in_use():
+def test_the_next_batch_is_read_while_the_current_one_is_used():
     started = [threading.Event() for _ in range(4)]
 
     def loader():
@@ -25,7 +25,7 @@ def test_the_next_batch_is_read_while_this_one_is_in_use():
     batches = Prefetcher(loader())
     for i in range(3):
         assert next(batches) == i
-        assert started[i + 1].wait(10)  # without anybody's asking
+        assert started[i + 1].wait(10)  # before it is requested
 
 
 def test_no_more_than_one_batch_is_read_ahead():
@@ -36,7 +36,7 @@ def test_no_more_than_one_batch_is_read_ahead():
     assert read == [0, 1]
 
 
-def test_an_error_comes_with_its_traceback_where_its_batch_is_asked_for():
+def test_an_error_is_raised_with_its_traceback_when_its_batch_is_requested():
     def broken_loader():
         yield "a"
         yield "b"
@@ -50,7 +50,7 @@ def test_an_error_comes_with_its_traceback_where_its_batch_is_asked_for():
         assert "broken_loader" in [entry.name for entry in caught.traceback]
 
 
-def test_after_a_pause_nothing_is_being_read_and_nothing_is_lost():
+def test_a_pause_stops_reading_and_loses_no_batch():
     reading = []
 
     def loader():

@@ -1,4 +1,4 @@
-"""The learning rate follows a validation loss that is made by hand."""
+"""The learning rate follows a given sequence of validation losses."""
 
 import math
 
@@ -10,13 +10,13 @@ from torch import nn
 from wsd_distill.engine import ReduceLROnPlateauHook, Trainer
 
 LOSSES = [1.0, 0.5, 0.6, 0.5, 0.5, 0.49, 0.7, 0.7, 0.7, 0.7]
-# With patience 1: 0.5 is the best, 0.6 and the equal 0.5 are no better, so the rate falls after the fourth; then 0.5 is
-# no better, 0.49 is, and the second 0.7 is one too many, as is the second after it.
+# With patience 1: 0.5 is the best loss; 0.6 and the equal 0.5 are not better, so the rate falls after the fourth. Then
+# 0.5 is not better, 0.49 is; the rate falls at the second 0.7 and at the second one after it.
 RATES = [1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001]
 
 
-class Told(nn.Module):
-    """At each validation the probability whose cross-entropy with the label 1 is the next of ``losses``."""
+class GivenLosses(nn.Module):
+    """Predict, at each validation, the probability whose cross-entropy with label 1 is the next of ``losses``."""
 
     def __init__(self, losses):
         super().__init__()
@@ -31,7 +31,7 @@ class Told(nn.Module):
 
 
 def make_trainer(losses, **options):
-    model = Told(losses)
+    model = GivenLosses(losses)
     groups = [{"params": [model.weight]}, {"params": [nn.Parameter(torch.ones(1))], "lr": 20.0}]
     trainer = Trainer(model, [[]] * 100, torch.optim.SGD(groups, lr=1.0))
     hook = ReduceLROnPlateauHook([[{"labels": torch.ones(1)}] * 3], **{"period": 1, **options})
@@ -40,7 +40,7 @@ def make_trainer(losses, **options):
 
 
 def run(trainer, start, stop):
-    """Learning rates of the first group after each iteration."""
+    """Return the learning rate of the first group after each iteration."""
     rates = []
     after_step = trainer.after_step
     trainer.after_step = lambda: (after_step(), rates.append(trainer.optimizer.param_groups[0]["lr"]))
@@ -81,13 +81,13 @@ def test_validation_at_each_period_only():
     assert len(trainer.model.losses) == len(LOSSES) - 4
 
 
-def test_a_period_that_is_none():
+def test_a_period_of_zero_is_an_error():
     with pytest.raises(ValueError, match="lr_multiplier.period is 0: set it to the iterations of an epoch"):
         ReduceLROnPlateauHook([], period=0)
 
 
-def test_the_loss_is_that_of_the_images_of_all_ranks(monkeypatch):
-    """Three images here of a loss of 1, one on another rank of a loss of 5."""
+def test_the_loss_is_the_mean_over_images_of_all_ranks(monkeypatch):
+    """This rank has three images with loss 1, another rank has one image with loss 5."""
     trainer = make_trainer([1.0])
     monkeypatch.setattr(comm, "all_gather", lambda mine: [mine, (5.0, 1)] if isinstance(mine, tuple) else [mine])
     run(trainer, 0, 1)

@@ -41,6 +41,6 @@ def test_iterations_of_the_epochs(schedule, overrides, expected):
     assert schedule(*overrides) == expected
 
 
-def test_no_dataset_is_read_for_a_schedule_that_is_set(load_config, monkeypatch):
+def test_a_given_schedule_reads_no_dataset(load_config, monkeypatch):
     monkeypatch.setattr("wsd_distill.engine.training.get_dataset_dicts", lambda name: 1 / 0)
     resolve_schedule(load_config("small/student.py", "train.max_iter=10", "train.checkpointer.period=5"))

@@ -1,4 +1,4 @@
-"""The training loop, and that images give the same gradient in whatever portions they come."""
+"""The training loop: gradients do not depend on how a batch is split into micro-batches and ranks."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ KINDS = ["teacher", "distiller", "stage1"]
 
 
 def build(kind, folder):
-    """A model without BatchNorm and dropout, the same at every call."""
+    """Build a model without BatchNorm and dropout, with the same weights at every call."""
     torch.manual_seed(0)
     if kind == "teacher":
         return make_teacher()
@@ -45,7 +45,7 @@ def batch_for(kind):
 
 
 def gradients(kind, folder, micro_batches, wrap=lambda model: model):
-    """Gradients of one step whose micro-batches are given, by name of the parameter."""
+    """Return the gradients of one step on the given micro-batches, by parameter name."""
     model = build(kind, folder)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     trainer = Trainer(wrap(model), micro_batches, optimizer, accumulate=len(micro_batches))
@@ -62,33 +62,33 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_of_four_is_four_accumulated_batches_of_one(kind, tmp_path):
+def test_a_batch_of_four_equals_four_accumulated_batches_of_one(kind, tmp_path):
     batch = batch_for(kind)
     assert_same(gradients(kind, tmp_path, [batch]), gradients(kind, tmp_path, [[x] for x in batch]))
 
 
 def test_accumulating_steps_once_for_all_micro_batches(tmp_path):
-    """Weights after two steps of batches of four; a step at any micro-batch would move the gradients of the next."""
+    """Compare weights after two steps: a step after each micro-batch would change the gradients of the next one."""
     batch, weights = batch_for("teacher"), []
-    for portions in ([batch], [[x] for x in batch]):
+    for micro_batches in ([batch], [[x] for x in batch]):
         model = build("teacher", tmp_path)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
-        Trainer(model, portions * 2, optimizer, accumulate=len(portions)).train(0, 2)
+        Trainer(model, micro_batches * 2, optimizer, accumulate=len(micro_batches)).train(0, 2)
         weights.append(dict(model.named_parameters()))
     assert (weights[0]["backbone.conv1.0.weight"] - next(build("teacher", tmp_path).parameters())).abs().max() > 1e-3
     for name, weight in weights[0].items():
         torch.testing.assert_close(weight, weights[1][name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_of_four_is_two_ranks_of_two(tmp_path):
-    """Two real processes over gloo, each of them this file run as a program; once accumulating on top."""
+def test_a_batch_of_four_equals_two_ranks_of_two(tmp_path):
+    """Two processes over gloo, each runs this file as a program; once with and once without accumulation."""
     run_two_ranks(__file__, tmp_path)
     for kind in KINDS:
         expected = gradients(kind, tmp_path, [batch_for(kind)])
         for case in ("plain", "accumulated"):
             for rank in (0, 1):
                 assert_same(torch.load(tmp_path / f"{kind}-{case}-{rank}.pt", weights_only=True), expected)
-    for rank in (0, 1):  # the loss of rank 1 alone was no number: both stopped, with their weights as they were
+    for rank in (0, 1):  # only the loss of rank 1 was NaN: both stopped with unchanged weights
         assert (tmp_path / f"poisoned-{rank}.txt").read_text() == "loss_bad became [nan]; weight 1.0"
 
 
@@ -98,8 +98,8 @@ def rank_main(folder: str, rank: int) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for kind in KINDS:
         mine = batch_for(kind)[2 * rank : 2 * rank + 2]
-        for case, portions in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
-            torch.save(gradients(kind, folder, portions, create_ddp_model), f"{folder}/{kind}-{case}-{rank}.pt")
+        for case, micro_batches in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
+            torch.save(gradients(kind, folder, micro_batches, create_ddp_model), f"{folder}/{kind}-{case}-{rank}.pt")
     model = OneWeight(poisoned)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     try:
@@ -111,7 +111,7 @@ def rank_main(folder: str, rank: int) -> None:
 
 
 def poisoned(weight, batch):
-    """A loss that is no number where the batch is [1]."""
+    """Return a loss that is NaN for the batch [1]."""
     return {"loss_good": weight, "loss_bad": weight * (float("nan") if batch == [1] else 1)}
 
 
@@ -131,13 +131,13 @@ def test_losses_are_summed_logged_and_clipped():
     model = OneWeight(linear)
     trainer = Trainer(model, [[], []], torch.optim.SGD(model.parameters(), lr=1.0), clip_norm=0.5)
     trainer.train(0, 1)
-    assert model.weight.item() == pytest.approx(0.5)  # a gradient of 7 cut to 0.5
+    assert model.weight.item() == pytest.approx(0.5)  # a gradient of 7 clipped to 0.5
     latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
     assert (latest["loss_a"], latest["loss_b"], latest["total_loss"]) == (3, 4, 7)
 
 
 class Wrapped(nn.Module):
-    """As DistributedDataParallel holds a model."""
+    """Stand-in for DistributedDataParallel: the model is its ``module``."""
 
     def __init__(self, module):
         super().__init__()
@@ -147,7 +147,7 @@ class Wrapped(nn.Module):
         return self.module(batch)
 
 
-def test_several_processes_name_the_parameters_that_no_loss_reaches():
+def test_unused_parameters_are_an_error_with_several_processes():
     message = (
         "no loss depends on student.deep.0.weight, student.deep.0.bias, but several processes share the gradients of "
         "all parameters: add to distiller.frozen deep.0$"
@@ -158,20 +158,20 @@ def test_several_processes_name_the_parameters_that_no_loss_reaches():
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     with pytest.raises(RuntimeError, match=message):
         Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
-    assert model.weight.item() == 1  # no step was made with gradients of one process
-    Trainer(model, [[]], optimizer).train(0, 1)  # alone, a process needs no other's gradients
+    assert model.weight.item() == 1  # no step with the gradients of one process
+    Trainer(model, [[]], optimizer).train(0, 1)  # a single process shares no gradients
     assert model.weight.item() == -6
     model.student.requires_grad_(False)
     Trainer(Wrapped(model), [[]], optimizer).train(0, 1)
 
 
 def noisy(weight, batch):
-    """A loss with dropout (PyTorch's random numbers) of the mean of a batch."""
+    """Return the mean of a batch after dropout, which uses PyTorch's random numbers."""
     return {"loss": (nn.functional.dropout(weight.expand(4), 0.5) * torch.tensor(batch).mean()).sum()}
 
 
 def augmented():
-    """Endless batches that depend on NumPy's random numbers, as the mapper's do."""
+    """Yield endless batches that depend on NumPy's random numbers, like augmented images."""
     while True:
         time.sleep(0.002)
         yield np.random.rand(3)
@@ -183,7 +183,7 @@ def seeded(run):
     return run(OneWeight(noisy))
 
 
-def test_a_seeded_run_is_that_of_a_loop_that_reads_nothing_ahead():
+def test_a_seeded_run_equals_a_loop_without_prefetching():
     def plain(model):
         losses, optimizer = [], torch.optim.SGD(model.parameters(), lr=0.1)
         for batch in itertools.islice(augmented(), 20):
@@ -203,7 +203,7 @@ def test_a_seeded_run_is_that_of_a_loop_that_reads_nothing_ahead():
     assert seeded(ours) == seeded(ours) == expected
 
 
-def test_training_on_takes_the_batch_that_was_read_and_a_new_loader_its_first():
+def test_continued_training_uses_the_prefetched_batch_unless_the_loader_is_new():
     seen = []
 
     def keep(weight, batch):
@@ -220,7 +220,7 @@ def test_training_on_takes_the_batch_that_was_read_and_a_new_loader_its_first():
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_nothing_is_read_any_more_after_an_error(error):
+def test_reading_stops_after_an_error(error):
     reading = []
 
     def loader():
@@ -246,17 +246,17 @@ def test_amp_without_a_gpu_is_an_error():
         Trainer(OneWeight(linear), [], None, amp=True)
 
 
-def test_distill_trainer_asks_the_gate_first_and_keeps_the_temperatures(tmp_path):
-    asked = []
+def test_distill_trainer_checks_the_teacher_first_and_saves_the_temperatures(tmp_path):
+    checked = []
 
     def trainer(batches):
         distiller = build("distiller", tmp_path)
         optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1, momentum=0.9)
-        return DistillTrainer(distiller, batches, optimizer, teacher_check=asked.append)
+        return DistillTrainer(distiller, batches, optimizer, teacher_check=checked.append)
 
     first = trainer([batch_for("distiller")] * 3)
     first.train(0, 3)
-    assert asked == [first.unwrapped_model.teacher]
+    assert checked == [first.unwrapped_model.teacher]
     assert "temperature/t_cls" in first.storage.latest()
     second = trainer([])
     second.load_state_dict(first.state_dict())
@@ -269,15 +269,15 @@ def test_distill_trainer_asks_the_gate_first_and_keeps_the_temperatures(tmp_path
     assert second.optimizer.state_dict()["state"].keys() == first.optimizer.state_dict()["state"].keys()
 
 
-def test_a_poor_teacher_stops_before_the_first_step(tmp_path):
-    def refuse(teacher):
-        raise RuntimeError("poor")
+def test_a_weak_teacher_stops_before_the_first_step(tmp_path):
+    def fail_check(teacher):
+        raise RuntimeError("weak")
 
     distiller = build("distiller", tmp_path)
     optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
     before = [p.clone() for p in distiller.parameters()]
-    with pytest.raises(RuntimeError, match="poor"):
-        DistillTrainer(distiller, [batch_for("distiller")], optimizer, teacher_check=refuse).train(0, 1)
+    with pytest.raises(RuntimeError, match="weak"):
+        DistillTrainer(distiller, [batch_for("distiller")], optimizer, teacher_check=fail_check).train(0, 1)
     assert all(torch.equal(a, b) for a, b in zip(before, distiller.parameters()))
 
 

@@ -37,7 +37,7 @@ def evaluate(name, case):
 
 
 def ranked(scores, labels):
-    """Labels sorted by falling score, ties in the order of the rows, without those of -1."""
+    """Labels sorted by falling score, ties in the order of the rows, without ignored labels (-1)."""
     pairs = [(-score, row, label) for row, (score, label) in enumerate(zip(scores, labels)) if label >= 0]
     return [label for _, _, label in sorted(pairs)]
 

@@ -1,4 +1,4 @@
-"""Code blocks of the documents: commands as a shell reads them, and the files of docs/extending.md."""
+"""Code blocks of the documents: commands, parsed like in a shell, and the files of docs/extending.md."""
 
 import wsd_distill  # noqa: F401  (before Detectron2)
 

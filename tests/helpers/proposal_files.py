@@ -1,4 +1,4 @@
-"""Three images with hand-made proposals, which every format has to carry."""
+"""Three images with hand-made proposals, which every format must preserve."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Folders like those of tools/train_net.py, with results that can be computed by hand."""
+"""Folders as written by tools/train_net.py, with results that can be computed by hand."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Runs tools as a user does, and other processes that tests look at."""
+"""Run tools as a user does; start and watch other processes."""
 
 import os
 import runpy
@@ -17,9 +17,9 @@ ENVIRONMENT = {
 
 
 def run(*arguments, data, check=True, cwd=TESTS.parent):
-    """``python <arguments>`` with the datasets in ``data`` and a digit_scenes of a few images.
+    """Run ``python <arguments>`` with the datasets in ``data`` and only a few images of digit_scenes.
 
-    Unless ``check`` is False it has to succeed.
+    Unless ``check`` is False, the command must succeed.
     """
     environment = {**os.environ, **ENVIRONMENT, "DETECTRON2_DATASETS": str(data)}
     command = [sys.executable, "-m", "helpers.small_scenes", *map(str, arguments)]
@@ -29,7 +29,7 @@ def run(*arguments, data, check=True, cwd=TESTS.parent):
 
 
 def in_process(tool, *arguments):
-    """The same in this process: quicker, with the datasets that the test registers and the errors that it expects."""
+    """Run a tool in this process: faster, uses datasets that the test has registered, and raises errors in the test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(TESTS.parent)
         patch.setattr(sys, "argv", [tool, *map(str, arguments)])
@@ -37,7 +37,7 @@ def in_process(tool, *arguments):
 
 
 def run_two_ranks(program, folder):
-    """``python <program> <folder> <rank>`` for the ranks 0 and 1 at once; both have to succeed."""
+    """Run ``python <program> <folder> <rank>`` for ranks 0 and 1 in parallel; both must succeed."""
     command = [sys.executable, program, str(folder)]
     ranks = [subprocess.Popen([*command, str(rank)], env={**os.environ, **ENVIRONMENT}) for rank in (0, 1)]
     try:
@@ -49,7 +49,7 @@ def run_two_ranks(program, folder):
 
 
 def is_running(process_id):
-    """And not merely a zombie that nobody has asked how it ended."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

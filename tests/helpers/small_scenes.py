@@ -1,4 +1,4 @@
-"""Runs a tool with a digit_scenes of a few images, and without patience for another's lock.
+"""Run a tool with a few images of digit_scenes and without waiting for locks.
 
 python -m helpers.small_scenes tools/train_net.py ...
 """

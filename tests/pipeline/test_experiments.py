@@ -1,7 +1,7 @@
 from wsd_distill.pipeline.experiments import COMPARISON, PUBLISHED, TRAININGS, label_trainings
 
 
-def test_rows_are_the_papers_then_the_unpublished_and_trainings_exist():
+def test_rows_are_published_then_unpublished_and_trainings_exist():
     for parts in PUBLISHED.values():
         for part in parts:
             assert set(part.trainings.values()) <= set(TRAININGS) and part.trainings == parts[0].trainings

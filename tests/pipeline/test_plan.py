@@ -93,7 +93,7 @@ def test_dependencies_and_initial_checkpoint(folder, name, expected, start):
     assert overrides(run)["train.seed"] == "0" and overrides(run)["train.output_dir"] == f'"{run.folder}"'
 
 
-def test_epochs_are_those_of_stage_2_of_stage_1_or_of_both(folder):
+def test_epochs_of_stage_2_of_stage_1_or_of_both(folder):
     """8 and 12, whatever the configs of the other methods have."""
     runs = missing_runs(folder, [1, 4])
     planned = {name: runs[f"seed0/{name}"] for name in TRAININGS if f"seed0/{name}" in runs}
@@ -108,7 +108,7 @@ def test_epochs_are_those_of_stage_2_of_stage_1_or_of_both(folder):
     assert {name for name, value in epochs.items() if value is None} >= {"teacher", "stage1", "stage2", "class_aware"}
 
 
-def test_class_aware_alone_starts_as_the_student_does(folder):
+def test_class_aware_alone_starts_like_the_student(folder):
     run = missing_runs(folder, [4], dataset="voc5")["seed0/class_aware"]
     assert overrides(run)["train.init_checkpoint"] == '"pretrained://efficientnet_lite0"'
     assert config_file(run) == folder / "configs/efficientnet_lite0/stage2.py"

@@ -95,7 +95,7 @@ def test_errors_are_one_line_that_names_the_file(tool, test_split, save, tmp_pat
         assert caught.value.code.startswith("evaluate_scores.py: ")
 
 
-def test_an_unknown_protocol_is_refused(tool, test_split, capsys):
+def test_an_unknown_protocol_is_an_error(tool, test_split, capsys):
     with pytest.raises(SystemExit):
         tool(test_split, "--protocol", "coco")
     assert "invalid choice: 'coco'" in capsys.readouterr().err

@@ -115,22 +115,22 @@ def test_a_missing_list_is_an_error_of_the_arguments(own, tmp_path, capsys):
         (["dataset.train=pets_val", "--overwrite", "OWN"], ["test", "val"]),
     ],
 )
-def test_overrides_stand_anywhere(own, arguments, splits):
+def test_overrides_are_accepted_at_any_position(own, arguments, splits):
     assert own(*arguments) == [f"pets_{split}_edge_boxes.arrow" for split in splits]
 
 
 @pytest.fixture
 def parse(monkeypatch, restore_catalogs):
-    """A function: arguments -> names of the datasets and the proposer; no dataset is loaded, nothing is made."""
+    """A function: arguments -> names of the datasets and the proposer; nothing is loaded or computed."""
 
     def run(*arguments):
-        asked = []
+        calls = []
         monkeypatch.setattr(DatasetCatalog, "get", lambda name: [])
         monkeypatch.setattr(
-            generate, "generate", lambda dicts, name, proposer, *_, **__: asked.append((name, proposer))
+            generate, "generate", lambda dicts, name, proposer, *_, **__: calls.append((name, proposer))
         )
         in_process(*GENERATE, *arguments)
-        names, proposers = zip(*asked)
+        names, proposers = zip(*calls)
         return list(names), proposers[0]
 
     return run
@@ -163,6 +163,6 @@ def test_a_proposer_other_than_the_method_of_the_stores_is_an_error(own, tmp_pat
     assert not (tmp_path / "proposals").exists()
 
 
-def test_the_detectors_own_recipe_takes_the_tool_too(parse):
+def test_the_recipe_of_the_detector_is_accepted(parse):
     names, proposer = parse("--config-file", CONFIGS / "small/faster_rcnn.py")
     assert sorted(names) == sorted(STORES["small", "digit_scenes"]) and proposer == DIGITS

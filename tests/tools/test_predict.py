@@ -13,7 +13,7 @@ from PIL import Image
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The dataset and its store, made by the config's own proposer."""
+    """The dataset and its proposal store, generated with the proposer of the config."""
     folder = tmp_path_factory.mktemp("datasets")
     config = ["--config-file", "configs/small/teacher.py"]
     run("tools/generate_proposals.py", *config, "--num-workers", 0, data=folder)
@@ -22,7 +22,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def weights(load_config, tmp_path):
-    """A function: name of a config -> checkpoint of a model that nobody has trained."""
+    """A function: name of a config -> checkpoint of an untrained model."""
 
     def save(name):
         model = instantiate(load_config(f"small/{name}.py").model)
@@ -52,7 +52,7 @@ def lines(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_photos_give_what_the_split_gives_with_the_proposals_of_its_store(data, weights, predict, tmp_path):
+def test_photos_and_split_have_equal_results_with_the_stores_proposals(data, weights, predict, tmp_path):
     split = tmp_path / "split.jsonl"
     options = ["--threshold", "0", "--boxes-per-label", "2"]
     path = weights("teacher")
@@ -74,7 +74,7 @@ def test_photos_give_what_the_split_gives_with_the_proposals_of_its_store(data, 
         assert drawn.shape == photo.shape and (drawn != photo).any(axis=2).sum() > 100
 
 
-def test_a_classifier_gives_labels_alone(weights, predict, tmp_path):
+def test_a_classifier_outputs_labels_only(weights, predict, tmp_path):
     Image.fromarray(np.zeros((60, 90, 3), np.uint8)).save(tmp_path / "black.png")
     options = ["--input", tmp_path / "black.png", "--figures", tmp_path / "drawn", "--threshold"]
     (line,) = predict("student", weights("student"), *options, "0")

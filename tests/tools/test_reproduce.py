@@ -75,7 +75,7 @@ def test_a_detector_is_a_setting_of_table_5_only(reproduce):
             reproduce(*table_5, *more, "--print-only")
 
 
-def test_own_images_and_the_paper_s_name_of_a_dataset(reproduce, tmp_path, capsys):
+def test_own_images_and_the_papers_name_of_a_dataset(reproduce, tmp_path, capsys):
     opts = own_images("train.csv")[1:]
     reproduce("--dataset", "pets", "--tables", "3", "--seeds", "1", "--recipe", "small", "--opts", *opts)
     assert (

@@ -41,20 +41,20 @@ def data(tmp_path_factory):
 
 
 def read(output, split="test", file="results.json"):
-    """mAP as a run reports it, and its scores and labels, (N, K) each."""
+    """Return the reported mAP of a run, and its scores and labels, (N, K) each."""
     results = json.loads((output / file).read_text())
     with np.load(output / "inference" / split / "scores.npz") as content:
         return results[split]["multilabel"]["mAP"], content["scores"], content["labels"]
 
 
 def mean_average_precision(scores, labels):
-    """In percent, by scikit-learn, of the classes that the few scenes hold."""
+    """Compute mAP in percent with scikit-learn, over the classes that occur in the scenes."""
     held = labels.any(axis=0)
     return 100 * average_precision_score(labels[:, held], scores[:, held], average="macro")
 
 
 def labels_on_disk(data, split="test"):
-    """(N, K) of the scenes in the order of their ids, from the dataset's own file."""
+    """Return (N, K) labels of the scenes, sorted by id, from the dataset's own file."""
     content = json.loads((data / "digit_scenes_v2" / f"instances_{split}.json").read_text())
     labels = np.zeros((len(content["images"]), 10), int)
     for annotation in content["annotations"]:
@@ -64,7 +64,7 @@ def labels_on_disk(data, split="test"):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folder of one seed, as tools/reproduce.py has it."""
+    """Folder of one seed, in the layout of tools/reproduce.py."""
     return tmp_path_factory.mktemp("runs") / "seed0"
 
 
@@ -87,7 +87,7 @@ def stages(teacher, data, runs):
 
 @pytest.fixture(scope="module")
 def student(data, runs):
-    """Ten iterations of S-Cls and, resumed, five more: the folder, and what the second start said."""
+    """Ten iterations of S-Cls and, resumed, five more: the folder, and the output of the second run."""
     train("student", runs / "student", "train.max_iter=10", data=data)
     return runs / "student", train("student", runs / "student", "train.max_iter=15", data=data, flags=["--resume"])
 
@@ -121,7 +121,7 @@ def test_views_are_averaged_by_an_override_of_one_splits_mapper(teacher, data, t
     assert np.abs(val[0] - val[1]).max() < 1e-5 and np.abs(test[0] - test[1]).max() > 1e-4
 
 
-def test_both_stages_and_what_their_checkpoints_hold(stages, data, tmp_path):
+def test_both_stages_and_the_content_of_their_checkpoints(stages, data, tmp_path):
     first, second = stages
     assert losses(first, "loss_roi") and losses(second, "loss_hard") and losses(second, "loss_class_aware")
     states = [torch.load(f / "model_final.pth", map_location="cpu", weights_only=True) for f in (first, second)]
@@ -135,13 +135,13 @@ def test_both_stages_and_what_their_checkpoints_hold(stages, data, tmp_path):
     assert all({key.split(".")[0] for key in state["model"]} == student for state in states)
     assert "loss_class_aware.temperatures.log_t_cls" in states[1]["trainer"]["objectives"]
 
-    # the file of stage 2 is one of a plain S-Cls, with the same figures
+    # the checkpoint of stage 2 can be evaluated as a plain S-Cls, with the same results
     output = tmp_path / "eval"
     train("student", output, f"train.init_checkpoint={second}/model_final.pth", data=data, flags=["--eval-only"])
     assert read(output, file="evaluation.json")[0] == pytest.approx(read(second)[0], abs=1e-3)
 
 
-def test_resume_goes_on_where_it_was(student):
+def test_resume_continues_at_the_last_iteration(student):
     output, done = student
     assert "Starting training from iteration 10" in done.stdout
     iterations = [json.loads(line)["iteration"] for line in (output / "metrics.json").read_text().splitlines()]
@@ -170,7 +170,7 @@ def test_two_processes_over_gloo(teacher, data, tmp_path):
 
 
 def test_the_end_of_make_demo(teacher, stages, student, data, runs):
-    """Table, speed, picture and page of runs that are there."""
+    """Table, speed, figure and page of finished runs."""
     shutil.copytree(student[0], runs / "student_long")
     output, page = runs.parent, runs.parent / "page"
     options = ["--dataset", "digit_scenes", "--seeds", 1, "--output", output, "--print-only", "--report", page]
@@ -184,8 +184,8 @@ def test_the_end_of_make_demo(teacher, stages, student, data, runs):
     assert [row[:2] for row in rows[2:]] == [[name, f"{read(f)[0]:.1f}"] for name, f in zip(names, folders)]
     assert all(float(row[-1]) > 0 for row in rows[2:])
     assert f"S-Cls (w/) minus S-Cls (w/o): {read(stages[1])[0] - read(student[0])[0]:.1f} mAP" in table
-    with Image.open(output / "scenes.png") as picture:
-        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000
+    with Image.open(output / "scenes.png") as figure:
+        assert figure.width > 1000 and len(figure.convert("RGB").getcolors(1 << 24)) > 1000
     html = (page / "index.html").read_text()
     assert html.count("data:image/png;base64,") == 1
     assert all(name in html for name in (*names, "S-Cls (w/), stage 1")) and "not finished" not in html
@@ -209,7 +209,7 @@ def test_a_teacher_without_a_checkpoint_stops_the_run(data, tmp_path):
     assert done.returncode != 0 and "distiller.teacher_checkpoint" in done.stderr
 
 
-def test_a_schedule_that_looks_at_the_validation_loss(data, tmp_path):
+def test_a_schedule_that_depends_on_the_validation_loss(data, tmp_path):
     config = tmp_path / "plateau.py"
     config.write_text(
         "from detectron2.config import LazyConfig\n"
@@ -250,7 +250,7 @@ def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, t
 
 
 @pytest.mark.parametrize("flags", [[], ["--eval-only"]])
-def test_a_folder_takes_one_process_at_a_time(data, tmp_path, flags):
+def test_a_folder_is_used_by_one_process_at_a_time(data, tmp_path, flags):
     with file_lock(tmp_path / "lock"):
         done = train("student", tmp_path, data=data, check=False, flags=flags)
     assert f"another process is using {tmp_path}: wait for it or stop it" in done.stderr
@@ -275,6 +275,6 @@ def test_only_a_complete_run_has_results(data, tmp_path):
     assert not results.exists()
 
 
-def test_what_is_undefined_is_null():
+def test_undefined_metrics_are_null():
     found = {"test": {"multilabel": {"mAP": 50.0, "AP-cat": float("nan"), "n": 3}}, "val": {}}
     assert nan_to_none(found) == {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}}

@@ -51,7 +51,7 @@ class TeacherCache:
         folder: created if missing; belongs to one teacher.
         dataset: registered name of the training dataset.
         proposals: file of its proposal store.
-        mapper: MultiLabelMapper with ``tta=True`` and a single size, that of the teacher.
+        mapper: MultiLabelMapper with ``tta=True`` and a single size, the teacher's.
         batch_size: images per batch of the teacher, each with all its views.
         num_workers: workers of the loader.
     """

@@ -78,7 +78,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def _resolve_dataset(cfg: DictConfig) -> None:
-    """Register ``cfg.dataset`` and set those of its fields that are None from the registration of ``dataset.name``."""
+    """Register ``cfg.dataset``; fields that are None are set from the registration of ``dataset.name``."""
     node = cfg.dataset
     for call in node.register:
         instantiate(call)

@@ -20,7 +20,7 @@ TP, FP, IGNORED = 1, 0, -1
 def coco_average_precisions(found: Detections, objects: GroundTruth) -> np.ndarray:
     """Compute (10,) AP at IoU 0.50, 0.55 .. 0.95, all areas, without rounding scores.
 
-    The result is that of COCOeval, with less memory: boxes in images without objects are false positives and are not
+    The result equals COCOeval, with less memory: boxes in images without objects are false positives and are not
     passed to pycocotools, and NumPy computes the precision-recall curve.
 
     Args:

@@ -71,7 +71,7 @@ class MultiLabelClassifier(NormalizedImageModel):
         Args:
             batched_inputs: one dict per image with ``image`` (3, H, W) uint8 and, in training, ``labels`` (K,). At test
                 time optionally ``views``, the same number for each image: dicts with an ``image``; their predictions
-                are averaged and replace that of ``image``.
+                are averaged and replace the prediction for ``image``.
 
         Returns:
             In training ``{"loss_hard": scalar}`` (Eq. 10). Otherwise for each image a dict with ``image_scores`` (K,),

@@ -75,7 +75,7 @@ class NormalizedImageModel(nn.Module):
             x: ``image`` (3, H, W) in 0..255 and, optionally, ``proposals`` in its pixels. ``views`` stay as they are.
 
         Returns:
-            The resized input; ``height`` and ``width`` default to those of the given image.
+            The resized input; ``height`` and ``width`` default to the size of the given image.
         """
         height, width = x["image"].shape[-2:]
         side = self.input_size

@@ -142,7 +142,7 @@ class WSDDN(NormalizedImageModel):
                 ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training also ``labels`` (K,). At
                 test time optionally ``height`` and ``width`` of the original image, to which boxes are scaled, and
                 ``views``, the same number for each image: dicts with an ``image`` and the same R ``proposals``; their
-                S is averaged and replaces that of ``image``.
+                S is averaged and replaces the S of ``image``.
 
         Returns:
             In training ``{"loss_image": scalar}``. Otherwise for each image a dict with ``image_scores`` (K,), p, and

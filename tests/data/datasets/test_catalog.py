@@ -31,7 +31,7 @@ def test_smallest_hashes_are_held_out_in_any_order_of_the_files(parts):
     assert ids("pets_holdout") == sorted(by_hash[:3], reverse=True)
 
 
-def test_what_is_known_of_the_parts(parts):
+def test_metadata_of_the_parts(parts):
     for name, images in (("pets_fit", 7), ("pets_holdout", 3)):
         metadata = MetadataCatalog.get(name)
         assert (metadata.thing_classes, metadata.expected_images) == (["cat", "dog"], images)
@@ -51,7 +51,7 @@ def test_all_parts_share_one_store(parts, tmp_path):
         assert [record["proposal_boxes"][0, 2] - 10 for record in batch] == ids(name)
 
 
-def test_nothing_would_be_left(parts):
+def test_holding_out_all_images_raises(parts):
     register("other", lambda: DatasetCatalog.get("pets"), {}, classes=["cat", "dog"])
     fit, _ = register_holdout("other", 10)
     with pytest.raises(ValueError, match="other has 10 images, cannot hold out 10: hold out fewer"):

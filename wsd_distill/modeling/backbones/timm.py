@@ -82,7 +82,7 @@ def _find_sequence(net: nn.Module) -> ModuleSequence:
         if step in shapes and tuple(x.shape[1:]) != expected[step]:
             raise ValueError(f"{step} outputs {tuple(x.shape[1:])}, expected {expected[step]}")
     if not torch.allclose(x, net(image), rtol=1e-4):
-        raise ValueError("the output differs from that of the network")
+        raise ValueError("the output differs from the network's output")
     net.train()
     return ModuleSequence(net, steps, maps, output_size=x.shape[1])
 

@@ -21,7 +21,7 @@ class MissingWeightsError(FileNotFoundError):
 
 
 def _efficientnet_lite0() -> dict:
-    """Convert the package's weights: those of timm's network, in the same order under other names.
+    """Convert the package's weights: equal to timm's, in the same order under other names.
 
     The normalization is timm's, as measured: with it the variances after the first convolution match the file's
     BatchNorm; with ImageNet's mean and standard deviation they are four times as large.
