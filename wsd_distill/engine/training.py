@@ -63,9 +63,9 @@ def choose_weights(cfg: DictConfig, overrides: Sequence[str]) -> str:
 
 def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
     """Check that checkpoints of earlier runs exist; raise FileNotFoundError otherwise. Addresses are not checked."""
-    paths = {} if resume else {"train.init_checkpoint": cfg.train.init_checkpoint}
-    if "distiller" in cfg:
-        paths["distiller.teacher_checkpoint"] = cfg.distiller.teacher_checkpoint
+    paths = {"distiller.teacher_checkpoint": cfg.distiller.teacher_checkpoint} if "distiller" in cfg else {}
+    if not resume:
+        paths["train.init_checkpoint"] = cfg.train.init_checkpoint
     for key, path in paths.items():
         if path and "://" not in path and not Path(path).is_file():
             hint = f"run the config that writes it first, with the same overrides, or set {key}"
