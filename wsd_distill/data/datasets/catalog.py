@@ -24,10 +24,13 @@ class DatasetInfo:
     """Splits and settings that a recipe takes from a dataset.
 
     Attributes:
-        train, val, test: registered names. ``val`` is ``test`` if a dataset has two splits only.
+        train: registered name of the training split.
+        val: registered name of the validation split; equal to ``test`` if a dataset has two splits only.
+        test: registered name of the test split.
         flip_prob: probability of a horizontal flip in training; 0 if mirrored images change their class.
         boxes: whether annotations have boxes, so that detections can be evaluated.
-        t_teacher, t_student: temperatures of the soft labels in the paper (Section 4.2).
+        t_teacher: temperature of the teacher's soft labels in the paper (Section 4.2).
+        t_student: temperature of the student's logits in the paper.
         edge_boxes: parameters of EdgeBoxes that differ from the defaults.
         recipe: default folder in ``configs`` for tools/reproduce.py.
     """
