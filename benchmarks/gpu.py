@@ -178,6 +178,8 @@ def run_part(part: str, deadline: float, options: argparse.Namespace) -> None:
                 return
             write(f"| {' | '.join(map(str, row))} |", options)
         write("\nStopped: time limit.", options)
+    except subprocess.TimeoutExpired:  # the deadline ended a training
+        write("\nStopped: time limit.", options)
     except Exception as error:
         traceback.print_exc()
         write(f"\n{type(error).__name__}: {error}", options)
