@@ -1,10 +1,11 @@
 import fcntl
+import os
 import subprocess
 import sys
 
 import pytest
 
-from wsd_distill.io import atomic_write, file_lock
+from wsd_distill.io import atomic_write, check_file, file_lock, read_limit
 
 
 def test_atomic_write_replaces_the_file_at_the_end(tmp_path):
@@ -66,3 +67,25 @@ def test_lock_is_released_while_workers_are_running(tmp_path, no_lock_timeout):
     finally:
         worker.kill()
         worker.wait()
+
+
+def test_check_file_accepts_a_file_and_names_anything_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    with pytest.raises(FileNotFoundError, match="a.json"):
+        check_file(path)
+    path.write_text("12345")
+    check_file(path)
+    os.mkfifo(tmp_path / "fifo")
+    for other, kind in ((tmp_path, "a folder"), (tmp_path / "fifo", "a pipe"), ("/dev/zero", "device")):
+        with pytest.raises(ValueError, match=f"{other} is .*{kind}"):
+            check_file(other)
+    monkeypatch.setenv("WSD_MAX_FILE_GB", "4e-9")
+    with pytest.raises(ValueError, match="a.json .* limit of 4e-09: set the environment variable WSD_MAX_FILE_GB"):
+        check_file(path)
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "nan", "0"])
+def test_wrong_limit_names_the_variable(monkeypatch, text):
+    monkeypatch.setenv("WSD_MAX_FILE_GB", text)
+    with pytest.raises(ValueError, match=f"WSD_MAX_FILE_GB is '{text}'"):
+        read_limit("WSD_MAX_FILE_GB", 16)

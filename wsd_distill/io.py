@@ -1,9 +1,10 @@
-"""Atomic file writes, locks between processes, and the root folder of the datasets."""
+"""Files: checks before reading, atomic writes, locks between processes, and the root folder of the datasets."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,41 @@ LOCK_TIMEOUT = 10.0  # seconds; PyTorch's workers check every 5 s whether their 
 def datasets_root() -> str:
     """Return ``$DETECTRON2_DATASETS``, by default ``datasets``, as Detectron2 does."""
     return os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+
+
+def read_limit(name: str, default: float) -> float:
+    """Return the limit that the environment variable ``name`` sets, by default ``default``.
+
+    Raises:
+        ValueError: the variable is not a number above 0.
+    """
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise ValueError(f"the environment variable {name} is {text!r}: set it to a number above 0, or unset it")
+    return value
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Check that ``path`` is a regular file of a size that can be read, without opening it.
+
+    Opening a FIFO would wait forever, and a device has no end.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, FIFO, socket or device, or has more than ``$WSD_MAX_FILE_GB`` (16) gigabytes.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, socket or device"
+        raise ValueError(f"{os.fspath(path)} is {kind}, not a file: give the path of a file")
+    limit = read_limit("WSD_MAX_FILE_GB", 16)
+    if found.st_size > limit * 1e9:
+        text = f"{os.fspath(path)} has {found.st_size / 1e9:.1f} GB, more than the limit of {limit:g}"
+        raise ValueError(f"{text}: set the environment variable WSD_MAX_FILE_GB if it is right")
 
 
 @contextmanager

@@ -12,27 +12,8 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
+from ...pickles import load_pickle
 from .proposal_file import ProposalFile, Proposals, Rows
-
-_ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
-    ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
-    ("numpy.core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("detectron2.structures.boxes", "BoxMode"): int,
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),  # bytes of an array, before protocol 3
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickler that allows builtin values, NumPy arrays and BoxMode only."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        key = module.replace("numpy._core.", "numpy.core."), name  # renamed in NumPy 2
-        if key in _ALLOWED_GLOBALS:
-            return _ALLOWED_GLOBALS[key]
-        raise pickle.UnpicklingError(f"it imports '{module}.{name}', and only arrays are allowed")
 
 
 def read(path: str) -> ProposalFile:
@@ -41,11 +22,7 @@ def read(path: str) -> ProposalFile:
     Raises:
         ValueError: not a proposal pickle, or a pickle that imports anything but arrays.
     """
-    with open(path, "rb") as file:
-        try:
-            content = _ArrayUnpickler(file, encoding="latin1").load()  # latin1: strings and arrays of Python 2
-        except Exception as error:  # an invalid file can raise anything
-            raise ValueError(f"{path} is truncated or not a pickle of arrays: {error}") from error
+    content = load_pickle(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} contains a {type(content).__name__}, expected a dict of proposals")
     ids = _column(path, content, "ids", "indexes")
