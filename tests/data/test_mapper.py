@@ -114,10 +114,19 @@ def test_teacher_size_is_drawn_independently(photo):
     assert drawn == {(8, 20), (8, 40), (12, 20), (12, 40)}
 
 
-def test_too_few_proposals_are_padded_by_repeating_from_the_top(photo):
+def test_an_image_keeps_its_number_of_proposals_if_they_are_few(photo):
     out = make_mapper(num_proposals=5)({**photo, **propose([0, 0, 40, 20], [0, 0, 20, 10])})["proposals"]
-    assert out.proposal_boxes.tensor[:, 2].tolist() == [10, 5, 10, 5, 10]
-    torch.testing.assert_close(out.scores, torch.tensor([0.9, 0.5, 0.9, 0.5, 0.9]))
+    assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10], [0, 0, 5, 5]]
+    torch.testing.assert_close(out.scores, torch.tensor([0.9, 0.5]))
+
+
+@pytest.mark.parametrize("key", ["proposal_boxes", "proposal_objectness_logits"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_proposals_that_are_not_finite_raise(photo, key, value):
+    photo.update(propose([0, 0, 40, 20], [0, 0, 20, 10]))
+    photo[key][-1] = value
+    with pytest.raises(ValueError, match="photo.png: its proposals have NaN or infinity; create the proposal store"):
+        make_mapper()(photo)
 
 
 def test_too_many_proposals_are_reduced_to_the_best(photo):
@@ -127,8 +136,8 @@ def test_too_many_proposals_are_reduced_to_the_best(photo):
 
 def test_no_proposals_give_the_whole_image_with_score_one(photo):
     out = make_mapper(num_proposals=2)({**photo, **propose()})["proposals"]
-    assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]] * 2
-    assert out.scores.tolist() == [1, 1]
+    assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]]
+    assert out.scores.tolist() == [1]
 
 
 def test_proposals_are_clipped_to_the_image(photo):

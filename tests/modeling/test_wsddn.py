@@ -9,10 +9,11 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, BoxMode, Instances
 from helpers.builders import K, make_batch, make_teacher, make_view
+from scipy.special import softmax
 from torchvision.ops import batched_nms
 
 from wsd_distill.config import add_wsd_distill_config
-from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.mapper import MultiLabelMapper, top_proposals
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
@@ -212,3 +213,45 @@ def test_an_image_of_another_size_is_resized_with_its_proposals():
     assert model.resize_to_input(resized) is resized
     (result,) = model.eval()([record])
     assert result["instances"].image_size == (32, 32)  # boxes are in pixels of the given image
+
+
+BOXES, PRIOR = torch.tensor([[0.0, 0, 0.5, 0.5], [0.2, 0.2, 0.8, 0.9], [0, 0, 1, 1]]), torch.tensor([0.9, 0.5, 0.2])
+
+
+def compute_outputs(teacher, boxes, prior):
+    """Outputs for an image of noise with the given proposals."""
+    view = make_view(torch.Generator().manual_seed(1), 32, boxes, prior)
+    with torch.no_grad():
+        return teacher.eval().compute_outputs([view])
+
+
+def test_an_image_with_few_boxes_keeps_its_objectness():
+    """S' is that of a softmax over its three boxes, not over 32 with copies, which would divide it by 11."""
+    kept = top_proposals(BOXES.numpy(), PRIOR.numpy(), 32, (32, 32), "an image")
+    output = compute_outputs(make_teacher(), *map(torch.as_tensor, kept))
+    c, d = output.cls_logits[0].double().numpy(), output.det_logits[0].double().numpy()
+    expected = (softmax(c, 1) * softmax(d, 0)).sum(1)
+    assert output.objectness[0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    assert output.objectness[0].sum().item() == pytest.approx(output.image_scores.sum().item(), rel=1e-6)
+
+
+def test_image_scores_are_the_same_for_boxes_that_are_all_repeated_equally():
+    """p is a mean over boxes within the softmax, s' is shared by the copies."""
+    teacher = make_teacher()
+    once = compute_outputs(teacher, BOXES, PRIOR)
+    often = compute_outputs(teacher, BOXES.repeat(4, 1), PRIOR.repeat(4))
+    torch.testing.assert_close(often.image_scores, once.image_scores)
+    torch.testing.assert_close(often.objectness[0].reshape(4, 3).sum(0), once.objectness[0])
+
+
+def test_images_with_different_numbers_of_proposals_share_a_batch():
+    """Scores averaged over views; training and detection run."""
+    teacher, batch = make_teacher(), inputs(4)
+    assert [len(x["proposals"]) for x in batch] == [4, 5, 6, 7]
+    with torch.no_grad():
+        together = teacher.eval().compute_outputs(batch)
+        views = [{**x, "views": [x, x]} for x in batch]
+        for averaged, scores in zip(teacher.average_scores(views), together.scores):
+            torch.testing.assert_close(averaged, scores)
+        assert [len(r["instances"]) > 0 for r in teacher(views)] == [True] * 4
+    assert torch.isfinite(teacher.train()(batch)["loss_image"])

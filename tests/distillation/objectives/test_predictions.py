@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,18 +82,41 @@ def test_different_temperatures_by_scipy(outputs, distance):
 def test_soft_labels_by_scipy(outputs, t_teacher, t_student):
     student, teacher = outputs
     q, p = softened(teacher, t_teacher, np.full(7, t_teacher)), expit(double(student.logits) / t_student)
-    expected = -(xlogy(q, p) + xlogy(1 - q, 1 - p)).sum() / 4 * t_student**2 * 0.5
+    expected = -(xlogy(q, p) + xlogy(1 - q, 1 - p)).sum() / 4 * t_teacher * t_student * 0.5
     objective = SoftLabels(t_teacher=t_teacher, t_student=t_student, weight=0.5)
     assert objective(student, teacher).item() == pytest.approx(expected, rel=1e-5)
     assert list(objective.parameters()) == [] and objective.teacher_features == []
 
 
-def test_soft_label_gradient_is_independent_of_high_temperatures(outputs):
-    """For sigmoid(m / t) and sigmoid(x / t), the gradient of t^2 times the loss is (m - x) / 4 for large t."""
-    m, x = torch.tensor([[1.0, -2.0, 0.5]], requires_grad=True), torch.tensor([[0.0, 1.0, -1.0]])
-    for t in (50.0, 200.0):
-        (gradient,) = torch.autograd.grad(t**2 * losses.soft_label_loss((x / t).sigmoid(), m, t), m)
-        torch.testing.assert_close(gradient, (m.detach() - x) / 4, rtol=1e-2, atol=0)
+PAIRS = [(1, 1), (1, 5), (2, 5), (5, 1), (3, 3), (0.5, 10)]  # the paper's are (1, 5) and (2, 5)
+
+
+def soft_label_gradient(cls_logits, det_logits, t_teacher, t_student):
+    """Gradient of SoftLabels for the logits m = 0 of one image."""
+    m = torch.zeros(1, cls_logits.shape[1], requires_grad=True)
+    student, teacher = SimpleNamespace(logits=m), SimpleNamespace(cls_logits=[cls_logits], det_logits=[det_logits])
+    SoftLabels(t_teacher=t_teacher, t_student=t_student)(student, teacher).backward()
+    return m.grad[0]
+
+
+@pytest.mark.parametrize("t_teacher, t_student", PAIRS)
+def test_the_teachers_part_of_the_gradient_is_independent_of_both_temperatures(t_teacher, t_student):
+    """For small logits it is -(mean_R c_k - mean_RK c) / K, whatever the temperatures."""
+    c, d = 0.02 * torch.randn(6, 4), 0.02 * torch.randn(6, 4)
+    zeros = torch.zeros(6, 4)
+    change = soft_label_gradient(c, d, t_teacher, t_student) - soft_label_gradient(zeros, zeros, t_teacher, t_student)
+    torch.testing.assert_close(change, -(c.mean(0) - c.mean()) / 4, rtol=0.05, atol=1e-4)
+
+
+@pytest.mark.parametrize("t_student", [1, 2, 5, 20])
+def test_a_certain_teacher_at_temperature_one_has_the_gradient_of_hard_labels(t_student):
+    """Proposal 0 is of class 0, proposal 1 of class 2: p'^T is (1, 0, 1, 0)."""
+    logits = torch.tensor([[100.0, 0, 0, 0], [0, 0, 100.0, 0]])
+    labels, m = torch.tensor([[1.0, 0, 1, 0]]), torch.zeros(1, 4, requires_grad=True)
+    losses.hard_label_loss(m, labels).backward()
+    gradient = soft_label_gradient(logits, logits, 1, t_student)
+    torch.testing.assert_close(gradient, m.grad[0])
+    assert gradient.tolist() == pytest.approx([-0.5, 0.5, -0.5, 0.5])
 
 
 @pytest.mark.parametrize("objective", [HardLabels(), SoftLabels(t_teacher=1, t_student=5)], ids=["hard", "soft_labels"])

@@ -114,9 +114,12 @@ class ClassAware(Objective):
 class SoftLabels(Objective):
     """Soft-label distillation (Hinton, Vinyals and Dean, 2015), Section 2; a baseline of the paper.
 
-    Soft targets are Eq. 6 with fixed temperatures. The loss is multiplied by ``t_student ** 2``, as in that section:
-    softening both models by t divides the gradient of the student's logits by about t^2. If only the student is
-    softened, the gradient is divided by t alone, and soft targets weigh up to ``t_student`` times more.
+    Soft targets are Eq. 6 with fixed temperatures. The section multiplies the loss by T^2, because softening both
+    models by T divides the gradient by about T^2. Here each has its own temperature, and the factor is
+    ``t_teacher * t_student``. The gradient is dL/dm_k = (sigmoid(m_k / t_student) - q_k) / t_student, and for small
+    logits q_k = 1/K + (mean_R c_k - mean_RK c) / (K * t_teacher) up to second order (the logits d of the proposals
+    enter by products only), so that the teacher's part of the gradient scales as 1 / (t_teacher * t_student). With
+    t_teacher = 1 the factor leaves sigmoid(m_k / t_student) - q_k, the size of the hard loss's gradient.
 
     Args:
         t_teacher: t^c and t^d of Eq. 7, for all classes and proposals.
@@ -136,4 +139,5 @@ class SoftLabels(Objective):
                 for c, d in zip(teacher.cls_logits, teacher.det_logits)
             ]
         )
-        return self.weight * self.t_student**2 * losses.soft_label_loss(target, student.logits, self.t_student)
+        loss = losses.soft_label_loss(target, student.logits, self.t_student)
+        return self.weight * self.t_teacher * self.t_student * loss
