@@ -39,7 +39,7 @@ class MultiLabelMapper:
         sizes: sizes of the square in pixels.
         image_format: channel order, "RGB" or "BGR".
         flip_prob: probability of a horizontal flip.
-        num_proposals: proposals per image: the best ones, padded by repeating from the top.
+        num_proposals: maximum number of proposals per image: the best ones. An image with fewer has R_n of them.
         teacher_sizes: as ``sizes``, for the teacher's view; None for no such view.
         teacher_cached: leave out the pixels of the teacher's view, because its outputs are read from a cache.
         fast_decode: decode JPEGs at a reduced size that is not below the view's, and resize with PyTorch. False gives
@@ -48,7 +48,7 @@ class MultiLabelMapper:
 
     Raises:
         ValueError: names the file; it cannot be read (ImageError) or its size differs from the dataset dict's, a label
-            is out of range, or ``teacher_sizes`` is set and there are no proposals.
+            is out of range, proposals are not finite, or ``teacher_sizes`` is set and there are no proposals.
     """
 
     is_train: bool
@@ -142,7 +142,7 @@ class MultiLabelMapper:
 def top_proposals(
     boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], image_name: str
 ) -> Proposals:
-    """Select the best proposals of an image, padded by repeating from the top.
+    """Select the best proposals of an image, at most ``num_proposals``.
 
     An image without proposals gets the whole image with score 1, and the first such image is logged.
 
@@ -153,12 +153,16 @@ def top_proposals(
         image_name: for the log.
 
     Returns:
-        Boxes (num_proposals, 4) and scores (num_proposals,).
+        Boxes (R, 4) and scores (R,), where 1 <= R <= num_proposals.
+
+    Raises:
+        ValueError: boxes or scores are not finite.
     """
     if len(boxes) == 0:
         text = "%s has no proposals and gets the whole image with score 1 (logged for the first such image only)"
         log_first_n(logging.WARNING, text % image_name)
         boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
         scores = np.ones(1, dtype=np.float32)
-    chosen = np.arange(num_proposals) % len(boxes)
-    return boxes[chosen], scores[chosen]
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError(f"{image_name}: its proposals have NaN or infinity; create the proposal store again")
+    return boxes[:num_proposals].copy(), scores[:num_proposals].copy()

@@ -50,7 +50,7 @@ class View(TypedDict, total=False):
     """An image as one model receives it, a square of ``size`` pixels."""
 
     image: Tensor  # (3, size, size) uint8; absent from the teacher's view if its outputs are cached
-    proposals: Instances  # proposal_boxes (R, 4) in pixels of the view, scores (R,)
+    proposals: Instances  # proposal_boxes (R, 4) in pixels of the view, scores (R,); R differs between images
     flip: bool  # mirrored horizontally
     image_id: Any  # in ``teacher``
 

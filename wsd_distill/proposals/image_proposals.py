@@ -26,7 +26,7 @@ class ImageProposals:
 
     Args:
         proposer: a :class:`Proposer`, or another function with its arguments and results.
-        num_proposals: as in the mapper, padding included.
+        num_proposals: as in the mapper.
         image_format: channel order of the inputs, "RGB" or "BGR".
     """
 
@@ -57,7 +57,7 @@ class ImageProposals:
             x: ``image`` (3, H, W) in 0..255 and, where known, ``height``, ``width`` and ``file_name``.
 
         Returns:
-            Instances with ``proposal_boxes`` (num_proposals, 4) and ``scores`` (num_proposals,).
+            Instances with ``proposal_boxes`` (R, 4) and ``scores`` (R,), where 1 <= R <= num_proposals.
 
         Raises:
             ImageError: the file cannot be read.

@@ -55,7 +55,7 @@ class RoIAwareTransfer(LayerObjective):
         layers: pairs of feature maps to match; their losses are summed.
         pooler_size: height and width of the pooled features.
         nms_thresh: IoU threshold of the NMS.
-        num_proposals: |R'_n|, proposals per image; padded by repeating from the top if fewer remain.
+        num_proposals: |R'_n|, maximum number of proposals per image.
         weight: factor of the loss.
         weighted: weight proposals by s'; False uses 1 (a row of Table 4). s' is small and enters squared, so that the
             unweighted loss is much larger: lower ``weight`` or the learning rate with it.
@@ -105,9 +105,8 @@ class RoIAwareTransfer(LayerObjective):
         return self.weight * cast(Tensor, sum(terms))
 
     def _select_proposals(self, boxes: Tensor, objectness: Tensor) -> Tensor:
-        """Return R'_n: (num_proposals,) indices by falling objectness, repeated from the top if too few remain."""
-        kept = nms(boxes, objectness, self.nms_thresh)[: self.num_proposals]
-        return kept[torch.arange(self.num_proposals, device=kept.device) % len(kept)]
+        """Return R'_n: at most ``num_proposals`` indices by falling objectness."""
+        return nms(boxes, objectness, self.nms_thresh)[: self.num_proposals]
 
 
 class FitNetsHint(LayerObjective):
