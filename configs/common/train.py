@@ -3,7 +3,6 @@
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
-from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import CosineParamScheduler, LinearParamScheduler
 
 from wsd_distill.engine import ReduceLROnPlateauHook, Trainer, param_groups
@@ -30,8 +29,20 @@ trainer = L(Trainer)(
     model=None, data_loader=None, optimizer=None, accumulate=1, amp=torch.cuda.is_available(), clip_norm=None
 )
 
+_new_layers = ["cls_branch", "det_branch", "classifier"]
+
+# temperature_lr: within some hundred steps, temperatures reach the optimum of a toy problem at these rates.
 adamw = L(torch.optim.AdamW)(
-    params=L(get_default_optimizer_params)(model=None, weight_decay_norm=0.0, weight_decay_bias=0.0),
+    params=L(param_groups)(
+        model=None,
+        base_lr="${..lr}",
+        new_layers=_new_layers,
+        new_lr_factor=1.0,
+        bias_lr_factor=1.0,
+        weight_decay_bias=0.0,
+        weight_decay_norm=0.0,
+        temperature_lr=0.01,
+    ),
     lr=1e-3,
     weight_decay=1e-4,
 )
@@ -41,10 +52,12 @@ sgd = L(torch.optim.SGD)(
     params=L(param_groups)(
         model=None,
         base_lr="${..lr}",
-        new_layers=["cls_branch", "det_branch", "classifier"],
+        new_layers=_new_layers,
         new_lr_factor=1.0,
         bias_lr_factor=1.0,
         weight_decay_bias=None,
+        weight_decay_norm=None,
+        temperature_lr=0.1,
     ),
     lr=1e-4,
     momentum=0.9,

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
-from helpers.builders import make_student, make_teacher
+from helpers.builders import K, make_student, make_teacher
 
+from wsd_distill import losses
+from wsd_distill.distillation import ClassAware
 from wsd_distill.engine import param_groups
 
 
@@ -40,7 +44,7 @@ def test_frozen_parameters_are_left_out():
 
 def test_new_layers_that_the_model_does_not_have():
     with pytest.raises(ValueError, match="MultiLabelClassifier has none of the new layers .'cls_branch'"):
-        sgd(make_student(), new_layers=["cls_branch"])
+        sgd(make_student(), new_layers=["cls_branch"], new_lr_factor=10)
 
 
 def test_the_config_follows_the_learning_rate():
@@ -52,3 +56,47 @@ def test_the_config_follows_the_learning_rate():
         assert found["backbone.conv1.0.weight"] == (0.01, 0.0005)
         assert found[f"{layer}.weight"] == (pytest.approx(0.1), 0.0005)
         assert found[f"{layer}.bias"] == (pytest.approx(0.2), 0)
+
+
+def load_optimizer(name):
+    return LazyConfig.load_rel("../../configs/common/train.py")[name]
+
+
+@pytest.mark.parametrize("name, rate", [("adamw", 0.01), ("sgd", 0.1)])
+def test_temperatures_have_their_own_rate_and_no_decay(name, rate):
+    cfg = load_optimizer(name)
+    cfg.params.model = model = torch.nn.ModuleDict(
+        {"student": make_student("BN"), "loss": ClassAware(num_classes=K, num_proposals=7)}
+    )
+    found = by_name(model, instantiate(cfg))
+    temperatures = {key: value for key, value in found.items() if "temperatures" in key}
+    assert list(temperatures.values()) == [(rate, 0)] * 3
+    assert found["student.backbone.conv1.0.weight"] == (cfg.lr, cfg.weight_decay)
+    assert found["student.backbone.conv1.0.norm.weight"] == (cfg.lr, 0 if name == "adamw" else cfg.weight_decay)
+    cfg.lr, cfg.params.temperature_lr = 0.5, 0.02
+    assert {lr for lr, _ in by_name(model, instantiate(cfg)).values()} == {0.5, 0.02}
+
+
+def learn_temperatures(cfg, steps, t_cls=0.5, t_det=2.0, t_student=3.0, classes=4, proposals=6):
+    """Learn on batches of 16 random images, on which both predictions are equal at the given temperatures."""
+    cfg.params.model = torch.nn.ModuleDict({"loss": ClassAware(num_classes=classes, num_proposals=proposals)})
+    objective, optimizer = cfg.params.model["loss"], instantiate(cfg)
+    for _ in range(steps):
+        c, d = 3 * torch.randn(2, 16, proposals, classes)
+        best = t_cls * torch.ones(classes), t_det * torch.ones(proposals)
+        p = torch.stack([losses.softened_scores(*logits, *best).sum(0) for logits in zip(c, d)])
+        optimizer.zero_grad()
+        student = SimpleNamespace(logits=t_student * torch.logit(p, eps=1e-6))
+        objective(student, SimpleNamespace(cls_logits=c, det_logits=d)).backward()
+        optimizer.step()
+    t = objective.temperatures
+    return torch.cat([t.t_cls / t_cls, t.t_det / t_det, t.t_student / t_student])
+
+
+@pytest.mark.parametrize("name, rate", [("adamw", 3e-4), ("sgd", 1e-4)])
+def test_temperatures_reach_the_optimum_of_a_toy_problem_in_600_steps(name, rate):
+    """From 1 to 0.5, 2 and 3, up to 10 %; at the rate of pretrained weights they would stay near 1."""
+    cfg = load_optimizer(name)
+    assert learn_temperatures(cfg, 600).log().abs().max() < 0.1
+    cfg.params.temperature_lr = rate
+    assert learn_temperatures(cfg, 600).log().abs().max() > 0.6
