@@ -179,7 +179,7 @@ def test_ground_truth_boxes_do_not_reach_the_output(photo):
             assert torch.equal(ours["proposals"].scores, theirs["proposals"].scores)
         image_keys = {"file_name", "image_id", "height", "width", "labels"}
         assert set(out) == image_keys | {"flip", "image", "proposals", "teacher"}
-        assert set(out["teacher"]) == {"image_id", "flip", "image", "proposals"}
+        assert set(out["teacher"]) == {"image_id", "image_digest", "flip", "image", "proposals"}
         assert out["labels"].tolist() == [1, 0, 1]
 
 
@@ -244,7 +244,7 @@ def test_cached_teacher_has_no_pixels_but_the_same_boxes_and_random_numbers(phot
         np.random.seed(seed)
         cached = make_mapper(**options, teacher_cached=True)(photo)
         teacher = cached["teacher"]
-        assert set(teacher) == {"image_id", "flip", "proposals"} and teacher["image_id"] == "a"
+        assert set(teacher) == {"image_id", "image_digest", "flip", "proposals"} and teacher["image_id"] == "a"
         assert teacher["flip"] == plain["flip"] and torch.equal(cached["image"], plain["image"])
         assert torch.equal(
             teacher["proposals"].proposal_boxes.tensor, plain["teacher"]["proposals"].proposal_boxes.tensor

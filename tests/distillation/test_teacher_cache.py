@@ -1,5 +1,6 @@
 import errno
 import os
+import random
 import shutil
 from types import SimpleNamespace
 
@@ -14,7 +15,15 @@ from PIL import Image
 from wsd_distill.data.build import build_train_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
-from wsd_distill.distillation import ClassAware, Distiller, Objectives, RoIAwareTransfer, StaleCacheError, TeacherCache
+from wsd_distill.distillation import (
+    ClassAware,
+    DamagedCacheError,
+    Distiller,
+    Objectives,
+    RoIAwareTransfer,
+    StaleCacheError,
+    TeacherCache,
+)
 
 IMAGES, SIZE = 6, 32
 
@@ -22,9 +31,10 @@ IMAGES, SIZE = 6, 32
 def write_proposals(path, seed=0):
     rng = np.random.default_rng(seed)
     with ProposalStoreWriter(str(path), StoreMetadata("cached", "test")) as writer:
-        for i in sorted(map(str, range(IMAGES))):
-            corner = rng.random((5, 2), dtype=np.float32) * 20
-            writer.write(i, np.hstack([corner, corner + 15]), np.linspace(1, 0.2, 5, dtype=np.float32))
+        for i in range(IMAGES):
+            count = 3 + i  # up to 8, one more than the mapper takes
+            corner = rng.random((count, 2), dtype=np.float32) * 20
+            writer.write(i, np.hstack([corner, corner + 15]), np.linspace(1, 0.2, count, dtype=np.float32))
     return str(path)
 
 
@@ -122,6 +132,8 @@ def test_logits_are_read_as_written(folder):
         torch.testing.assert_close(found.cls_logits[i], output.cls_logits[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found.det_logits[i], output.det_logits[0], rtol=1e-5, atol=1e-6)
     assert found.features == {}
+    counts = [min(3 + int(view["image_id"]), 7) for view in views]
+    assert [len(x) for x in found.det_logits] == [len(x) for x in found.boxes] == counts and len(set(counts)) > 1
 
 
 def test_it_is_written_once_and_resumed_after_a_kill(folder, monkeypatch):
@@ -166,7 +178,7 @@ def test_without_flips_only_the_first_row_of_an_image_is_written(folder):
     distiller = filled(folder, flip_prob=0.0)
     (batch,) = batches(folder, steps=1, flip_prob=0.0, teacher_cached=True)
     assert all(torch.isfinite(loss) for loss in distiller(batch).values())
-    assert np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy")).tolist() == [0, 2, 4, 6, 8, 10]
+    assert np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy")[:, 0]).tolist() == [0, 2, 4, 6, 8, 10]
 
 
 def test_the_cache_of_another_teacher_is_an_error(folder):
@@ -204,7 +216,7 @@ def test_ranks_skip_no_row_in_any_order(folder, monkeypatch):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
         make_cache(folder).fill(teacher, ["conv2"])
         rows = (
-            np.load(folder / "cache" / "logits.checksums.npy").reshape(-1, 4) != 0
+            np.load(folder / "cache" / "logits.checksums.npy")[:, 0].reshape(-1, 4) != 0
         )  # rows of an even and an odd image
         assert rows[:, :2].all() and (rows[:, 2:] == (rank == 1)).all()
 
@@ -240,7 +252,7 @@ def test_other_proposals_or_another_size_are_an_error_that_names_the_image(folde
         (batch,) = batches(folder, steps=1, teacher_cached=True)
         for x in batch:
             x["teacher"]["proposals"]._image_size = (SIZE + 1, SIZE + 1)
-    with pytest.raises(StaleCacheError, match="image '[0-5]', with different proposals for it or at another size"):
+    with pytest.raises(StaleCacheError, match="image '[0-5]', from another file, with different proposals"):
         distiller(batch)
 
 
@@ -252,7 +264,7 @@ def test_several_sizes_of_the_teacher_are_an_error(folder):
 def test_an_unreadable_image_is_skipped(folder):
     (folder / "2.png").write_bytes(b"not an image")
     distiller = filled(folder)
-    rows = np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy") == 0)
+    rows = np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy")[:, 0] == 0)
     assert rows.tolist() == [4, 5]
     assert {image for image, _ in compare_with_uncached(folder, distiller)} == {"0", "1", "3", "4", "5"}
 
@@ -305,3 +317,163 @@ def test_a_full_disk_is_an_error_that_names_the_required_space(folder, monkeypat
         filled(folder)
     after = sorted(path.name for path in (folder / "cache").glob("*"))
     assert after == before if old else after == ["key.json", "lock"]
+
+
+def write_image(folder, i, size=(40, 60), seed=100):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def test_a_photo_that_was_replaced_is_an_error_that_names_the_image(folder):
+    """With the same name, size and proposals; the sizes of the files are not compared, only their bytes."""
+    distiller = filled(folder)
+    write_image(folder, 3)
+    batch = [x for batch in batches(folder, steps=6, teacher_cached=True) for x in batch]
+    with pytest.raises(StaleCacheError, match="image '3', from another file"):
+        distiller([x for x in batch if x["image_id"] == "3"])
+    assert torch.isfinite(distiller([x for x in batch if x["image_id"] != "3"])["loss_roi"])
+
+
+def test_photos_of_other_sizes_are_an_error_before_the_first_step(folder):
+    filled(folder)
+    for i in range(IMAGES):
+        write_image(folder, i, size=(20, 30))
+    with pytest.raises(StaleCacheError, match="cache: built with another images .key.json.. Delete the folder"):
+        filled(folder)
+
+
+def test_a_teacher_without_finite_scores_is_an_error_that_names_the_image(folder):
+    distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder))
+    distiller.teacher.pixel_std.zero_()
+    distiller.teacher.cls_branch.bias.fill_(float("nan"))
+    for fill in (True, False):
+        if not fill:
+            distiller.cache = None
+        with pytest.raises(ValueError, match="the teacher's scores for image '[0-5]' are not finite .*teacher_check"):
+            distiller.fill_cache() if fill else distiller(batches(folder, steps=1)[0])
+
+
+def overwrite(path, offset, content):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "zeroed": (lambda path: path.write_bytes(bytes(path.stat().st_size)), "is truncated or not a NumPy array"),
+    "zero_rows": (lambda path: overwrite(path, 128, bytes(path.stat().st_size - 128)), "are damaged in row"),
+    "truncated": (lambda path: os.truncate(path, path.stat().st_size // 2), "is truncated or not a NumPy array"),
+    "header_only": (lambda path: os.truncate(path, 100), "is truncated or not a NumPy array"),
+    "other_dtype": (lambda path: np.save(path, np.load(path).astype(np.float64)), "of float64, expected .* of float"),
+    "other_shape": (lambda path: np.save(path, np.load(path)[1:]), r"has the shape \(11, .*expected \(12, "),
+    "pickle": (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "is truncated or not a NumPy array"),
+    "archive": (lambda path: path.write_bytes(b"PK\3\4" + bytes(5000)), "is truncated or not a NumPy array"),
+    "missing": (lambda path: path.unlink(), "is missing"),
+    "folder": (replace_by_folder, "is a folder, pipe or device"),
+}
+
+
+@pytest.mark.parametrize("name", ["logits", "conv2"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_an_error_that_names_it(folder, damage, name):
+    filled(folder)
+    path = folder / "cache" / f"{name}.npy"
+    change, message = DAMAGES[damage]
+    change(path)
+    with pytest.raises(DamagedCacheError, match=f"cache/{name}.npy .*{message}.*Delete .*cache, which is then comp"):
+        use_all(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"teacher": 1}'])
+def test_a_damaged_key_is_an_error(folder, content):
+    filled(folder)
+    (folder / "cache" / "key.json").write_bytes(content)
+    with pytest.raises((DamagedCacheError, StaleCacheError), match="key.json.*Delete"):
+        filled(folder)
+
+
+def test_a_file_in_the_place_of_the_cache_is_an_error(folder):
+    (folder / "cache").write_text("")
+    with pytest.raises(OSError, match="cache is a file, not a folder: delete it or set distiller.cache.folder"):
+        filled(folder)
+
+
+def test_arrays_of_two_maps_or_caches_that_were_exchanged_are_errors(folder):
+    """conv2 of another teacher, with its checksums: shape, dtype, images and proposals are the same."""
+    filled(folder)
+    shutil.copytree(folder / "cache", folder / "other")
+    shutil.rmtree(folder / "cache")
+    torch.save({"model": make_teacher().state_dict()}, folder / "teacher.pth")
+    filled(folder)
+    for name in ("conv2.npy", "conv2.checksums.npy"):
+        shutil.copy(folder / "other" / name, folder / "cache" / name)
+    with pytest.raises(DamagedCacheError, match="conv2.npy or its checksums are damaged in row"):
+        use_all(folder)
+
+
+def use_all(folder):
+    """Fill and read every row; return logits and maps by image and flip."""
+    distiller, outputs = filled(folder), {}
+    for i in range(2):
+        for x in batches(folder, steps=10, flip_prob=float(i), teacher_cached=True):
+            for view in (y["teacher"] for y in x):
+                found = distiller.cache.read([view], ["conv2"], torch.device("cpu"))
+                outputs[view["image_id"], view["flip"]] = [
+                    *found.cls_logits,
+                    *found.det_logits,
+                    found.features["conv2"],
+                ]
+    return outputs
+
+
+def damage_at_random(folder, seed):
+    """Change one file of the cache: a bit, a block of zeros or noise, its length, or exchange it with another."""
+    rng = random.Random(seed)
+    path, other = rng.sample(sorted(folder.glob("*.npy")) + [folder / "key.json"], 2)
+    content = bytearray(path.read_bytes())
+    first = rng.choice([rng.randrange(len(content)), rng.randrange(128)])
+    last = min(len(content), first + rng.choice([4, 64, 1000]))
+    kind = rng.choice(["bit", "bit", "zeros", "noise", "cut", "append", "exchange"])
+    if kind == "bit":
+        content[first % len(content)] ^= 1 << rng.randrange(8)
+    elif kind in ("zeros", "noise"):
+        content[first:last] = bytes(max(0, last - first)) if kind == "zeros" else rng.randbytes(max(0, last - first))
+    elif kind == "cut":
+        del content[first:]
+    elif kind == "append":
+        content += rng.randbytes(100)
+    else:
+        content, replaced = other.read_bytes(), bytes(content)
+        other.write_bytes(replaced)
+    path.write_bytes(content)
+
+
+DAMAGED_CACHES = int(os.environ.get("WSD_DAMAGED_CACHES", 25))
+
+
+def test_every_random_damage_ends_in_right_values_or_our_error(folder):
+    """``WSD_DAMAGED_CACHES=300`` tries as many."""
+    expected, ends = use_all(folder), {"right": 0, "error": 0}
+    assert len(expected) == 2 * IMAGES
+    shutil.copytree(folder / "cache", folder / "sound")
+    for seed in range(DAMAGED_CACHES):
+        shutil.rmtree(folder / "cache")
+        shutil.copytree(folder / "sound", folder / "cache")
+        damage_at_random(folder / "cache", seed)
+        try:
+            found = use_all(folder)
+        except (DamagedCacheError, StaleCacheError) as error:
+            assert str(folder / "cache") in str(error) and "Delete" in str(error) and "\n" not in str(error)
+            ends["error"] += 1
+            continue
+        for key, tensors in expected.items():
+            for ours, theirs in zip(found[key], tensors):
+                torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=1e-5, msg=f"damage {seed}, {key}")
+        ends["right"] += 1
+    print(ends)
+    assert ends["error"] > ends["right"] > 0

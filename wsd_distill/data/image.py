@@ -11,6 +11,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ class ImageFile:
             width, height = header.size
             self.shape = (width, height) if self._exif_transform[0] else (height, width)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """Hash of the file's bytes."""
         return hashlib.blake2b(self._data, digest_size=16).digest()

@@ -77,10 +77,11 @@ class MultiLabelMapper:
         if self.teacher_sizes:
             size = self._choose_size(self.teacher_sizes)
             view = self._make_view(file, proposals, size, flip, with_image=not self.teacher_cached)
-            output["teacher"] = {**view, "image_id": output["image_id"]}
+            output["teacher"] = {**view, "image_id": output["image_id"], "image_digest": file.digest}
         if self.tta and not self.is_train:
             flips = (False, True) if self.flip_prob else (False,)
-            output["views"] = [self._make_view(file, proposals, s, f) for s in self.sizes for f in flips]
+            views = [self._make_view(file, proposals, s, f) for s in self.sizes for f in flips]
+            output["views"] = [{**view, "image_digest": file.digest} for view in views]
         output["labels"] = self._encode_labels(dataset_dict)
         return cast(MappedImage, output)
 

@@ -53,6 +53,7 @@ class View(TypedDict, total=False):
     proposals: Instances  # proposal_boxes (R, 4) in pixels of the view, scores (R,); R differs between images
     flip: bool  # mirrored horizontally
     image_id: Any  # in ``teacher``
+    image_digest: bytes  # in ``teacher`` and ``views``: hash of the image file
 
 
 class MappedImage(View, total=False):

@@ -5,12 +5,15 @@ from .distiller import Distiller, freeze
 from .objectives.features import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer
 from .objectives.objective import Objective, Objectives, StudentOutput
 from .objectives.predictions import ClassAware, HardLabels, SoftLabels, Temperatures
+from .row_file import DamagedCacheError, DiskFullError
 from .teacher_cache import StaleCacheError, TeacherCache, default_cache_dir
 from .teacher_check import TeacherCheck, WeakTeacherError
 
 __all__ = [
     "AttentionTransfer",
     "ClassAware",
+    "DamagedCacheError",
+    "DiskFullError",
     "DistillTrainer",
     "Distiller",
     "FitNetsHint",

@@ -12,7 +12,7 @@ from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.checkpoints.load import load_weights
 
 from .objectives.objective import Objective, Objectives, StudentOutput
-from .teacher_cache import TeacherCache
+from .teacher_cache import TeacherCache, check_finite
 
 
 def freeze(module: nn.Module) -> None:
@@ -110,10 +110,16 @@ class Distiller(nn.Module):
 
     @torch.no_grad()
     def run_teacher(self, batched_inputs: list[dict]) -> WSDDNOutput:
-        """Compute the frozen teacher's outputs for a batch, on the student's device."""
+        """Compute the frozen teacher's outputs for a batch, on the student's device.
+
+        Raises:
+            ValueError: they are not finite; names the image.
+        """
         if self.teacher.device != self.student.device:
             self.teacher.to(self.student.device)
-        return self.teacher.compute_outputs(batched_inputs)
+        output = self.teacher.compute_outputs(batched_inputs)
+        check_finite(output, batched_inputs)
+        return output
 
     def scalars(self) -> dict[str, float]:
         """Return values of all objectives to log besides the losses."""

@@ -1,7 +1,9 @@
 """Frozen-teacher outputs for the training images, on disk: written once, read in all epochs and stages.
 
 The folder has a RowFile for the logits of both branches and one for each feature map used by an objective. A row is a
-view of an image: rows 2i and 2i + 1 are image i as it is and mirrored. Its checksum is computed from the view.
+view of an image: rows 2i and 2i + 1 are image i as it is and mirrored. Logits are padded with zeros to the maximum
+number of proposals. ``key.json`` has what all rows depend on (weights, settings, image ids, sizes of image files).
+Each row has a checksum of its view, with the bytes of the image file and the proposals, and one of its content.
 """
 
 from __future__ import annotations
@@ -29,13 +31,14 @@ from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.types import DatasetDict
 from wsd_distill.io import atomic_write, file_lock
 from wsd_distill.modeling import WSDDN, WSDDNOutput
+from wsd_distill.proposals.sharding import image_fingerprint
 
-from .row_file import RowFile, check_free_space
+from .row_file import DamagedCacheError, RowFile, check_free_space, check_kind
 
 logger = logging.getLogger(__name__)
 
 LOGITS = "logits"
-HINT = "Delete the folder or set distiller.cache.folder."
+HINT = "Delete the folder, which is then computed again, or set distiller.cache.folder."
 
 
 class StaleCacheError(RuntimeError):
@@ -71,9 +74,13 @@ class TeacherCache:
         self._files: dict[str, RowFile] = {}
 
     @functools.cached_property
+    def _files_by_id(self) -> dict[Any, str]:
+        return {record["image_id"]: record["file_name"] for record in get_dataset_dicts(self.dataset)}
+
+    @functools.cached_property
     def _rows(self) -> dict[Any, int]:
         """image_id -> row of the image as it is; the mirrored image is in the next row."""
-        return {record["image_id"]: 2 * i for i, record in enumerate(get_dataset_dicts(self.dataset))}
+        return {image_id: 2 * i for i, image_id in enumerate(self._files_by_id)}
 
     def fill(self, teacher: WSDDN, features: Sequence[str] = ()) -> None:
         """Write missing logits and feature maps for the views of all images.
@@ -82,8 +89,9 @@ class TeacherCache:
         as in training. ``teacher`` must be in eval mode.
 
         Raises:
-            StaleCacheError: The folder was built with another teacher or other settings.
-            ValueError: The mapper has several sizes, or no image can be read.
+            StaleCacheError: The folder was built with another teacher, other images or other settings.
+            DamagedCacheError: A file in the folder is damaged or missing.
+            ValueError: The mapper has several sizes, no image can be read, or teacher outputs are not finite.
             DiskFullError: The disk has too little space.
         """
         if len(self.mapper.sizes) > 1:
@@ -91,12 +99,17 @@ class TeacherCache:
                 f"the teacher cache supports one size, got {list(self.mapper.sizes)}: set a single "
                 "mapper.teacher_sizes or distiller.use_cache=False"
             )
-        files = {name: RowFile(self.folder, name) for name in (LOGITS, *features)}
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is a file, not a folder: delete it or set distiller.cache.folder")
+        key = self._key(teacher)
+        files = self._row_files(teacher, features, key)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("lock", f"rank{comm.get_rank()}.lock", "key.json"):
+            check_kind(self.folder / name)
         logger.info("Teacher cache: %s (one process fills it at a time)", self.folder)
         if comm.is_main_process():
             with file_lock(self.folder / "lock", wait=True):
-                self._check_key(self._key(teacher))
+                self._check_key(key)
                 self._preallocate(teacher, files)
         comm.synchronize()
         for file in files.values():
@@ -112,7 +125,9 @@ class TeacherCache:
         Views are dicts with ``image_id``, ``flip`` and ``proposals``; ``features`` are names of feature maps.
 
         Raises:
-            StaleCacheError: An image is missing, or was cached at another size or with other proposals.
+            StaleCacheError: An image is missing, or was cached from another file, at another size or with other
+                proposals.
+            DamagedCacheError: Rows differ from those written.
             RuntimeError: The cache has not been filled.
         """
         if not self._files:
@@ -121,19 +136,31 @@ class TeacherCache:
         rows = [self._row(view) for view in views]
         for view, row in zip(views, rows):
             checksum = _checksum(view)
-            if any(file.checksums[row] != checksum for file in files):
+            if any(file.checksums[row, 0] != checksum for file in files):
                 raise StaleCacheError(
-                    f"{self.folder}: built without image {view['image_id']!r}, with different proposals for it or at "
-                    f"another size. {HINT}"
+                    f"{self.folder}: built without image {view['image_id']!r}, from another file, with different "
+                    f"proposals for it or at another size. {HINT}"
                 )
-        logits, *maps = (torch.from_numpy(file.data[rows]).to(device).float() for file in files)
+        logits, *maps = (torch.from_numpy(file.read(rows)).to(device).float() for file in files)
         boxes = [view["proposals"].proposal_boxes.to(device) for view in views]
-        return WSDDNOutput(dict(zip(features, maps)), boxes, list(logits[:, 0]), list(logits[:, 1]))
+        cls_logits, det_logits = ([x[i, : len(b)] for x, b in zip(logits, boxes)] for i in range(2))  # (R_n, K)
+        return WSDDNOutput(dict(zip(features, maps)), boxes, cls_logits, det_logits)
 
     def _row(self, view: dict) -> int:
         if view["image_id"] not in self._rows:
             raise StaleCacheError(f"{self.folder}: image {view['image_id']!r} is not in dataset {self.dataset!r}")
         return self._rows[view["image_id"]] + view["flip"]
+
+    def _row_files(self, teacher: WSDDN, features: Sequence[str], key: dict) -> dict[str, RowFile]:
+        rows, identity = 2 * len(self._rows), json.dumps(key)
+        shapes: dict[str, tuple] = {LOGITS: (rows, 2, self.mapper.num_proposals, teacher.num_classes)}
+        for name in features:
+            shapes[name] = (rows, teacher.backbone.output_shape()[name].channels, None, None)
+        dtypes = {name: np.float32 if name == LOGITS else np.float16 for name in shapes}
+        return {
+            name: RowFile(self.folder, name, shape=shape, dtype=dtypes[name], identity=identity)
+            for name, shape in shapes.items()
+        }
 
     def _key(self, teacher: WSDDN) -> dict:
         weights = hashlib.sha256()
@@ -145,7 +172,7 @@ class TeacherCache:
         return {
             "teacher": weights.hexdigest(),
             "pooling": f"{teacher.in_feature}, {scale}, {teacher.box_pooler}",
-            "images": f"{len(self._rows)}, {ids}",
+            "images": f"{len(self._rows)}, {ids}, {image_fingerprint(list(self._files_by_id.values()))}",
             "side": self.mapper.sizes,
             "proposals": self.mapper.num_proposals,
             "fast": self.mapper.fast_decode,
@@ -156,7 +183,10 @@ class TeacherCache:
         if not path.exists():
             with atomic_write(path) as tmp_path:
                 tmp_path.write_text(json.dumps(key, indent=1))
-        found = json.loads(path.read_text())
+        try:
+            found = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DamagedCacheError(path, "is not the JSON file that was written") from error
         different = [name for name in key if found.get(name) != key[name]]
         if different:
             raise StaleCacheError(
@@ -186,7 +216,7 @@ class TeacherCache:
         return needed
 
     def _write_missing(self, teacher: WSDDN) -> None:
-        missing = [self._needed & (file.checksums.reshape(-1, 2) == 0) for file in self._files.values()]
+        missing = [self._needed & (file.checksums[:, 0].reshape(-1, 2) == 0) for file in self._files.values()]
         indices = np.flatnonzero(np.any(missing, axis=(0, 2)))
         # By index in the dataset, not among the missing images: other ranks may be writing already.
         indices = indices[indices % comm.get_world_size() == comm.get_rank()]
@@ -213,7 +243,10 @@ class TeacherCache:
     def _compute_rows(self, teacher: WSDDN, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
         """Return name -> array with one row per view, as stored on disk."""
         output = teacher.compute_outputs(views)
-        logits = torch.stack([torch.stack(output.cls_logits), torch.stack(output.det_logits)], dim=1).float()
+        check_finite(output, views)
+        logits = torch.zeros(len(views), 2, self.mapper.num_proposals, teacher.num_classes)
+        for row, cls_logits, det_logits in zip(logits, output.cls_logits, output.det_logits):
+            row[0, : len(cls_logits)], row[1, : len(det_logits)] = cls_logits, det_logits
         rows = {LOGITS: logits, **{name: _to_half(output.features[name], name) for name in names if name != LOGITS}}
         return {name: rows[name].cpu().numpy() for name in names}
 
@@ -225,6 +258,21 @@ def _read_views(mapper: MultiLabelMapper, record: DatasetDict) -> dict[str, list
     except ImageError as error:
         logger.warning("skipped in the teacher cache: %s", error)
         return {"views": []}
+
+
+def check_finite(output: WSDDNOutput, views: list[dict]) -> None:
+    """Raise ValueError if T-WDet's logits for a view are not finite; names its image."""
+    finite = torch.stack(
+        [c.isfinite().all() & d.isfinite().all() for c, d in zip(output.cls_logits, output.det_logits)]
+    )
+    if not finite.all():
+        first = views[int((~finite).nonzero()[0])]
+        image = first.get("file_name", first.get("image_id"))
+        raise ValueError(
+            f"the teacher's scores for image {image!r} are not finite (NaN or infinite): set "
+            "distiller.teacher_checkpoint to sound weights, check the teacher's pixel_mean, pixel_std and score_scale, "
+            "or with trainer.amp=True try False"
+        )
 
 
 def _flatten(images: list[dict[str, list[dict]]]) -> list[dict]:
@@ -239,9 +287,10 @@ def _to_half(x: Tensor, name: str) -> Tensor:
 
 
 def _checksum(view: dict) -> int:
-    """Return a checksum of the teacher's input: image_id, flip, size and proposals; never 0."""
+    """Return a checksum of the teacher's input: image_id, flip, size, image file and proposals; never 0."""
     proposals = view["proposals"]
-    checksum = zlib.crc32(repr((view["image_id"], view["flip"], proposals.image_size)).encode())
+    described = repr((view["image_id"], view["flip"], proposals.image_size, view["image_digest"]))
+    checksum = zlib.crc32(described.encode())
     checksum = zlib.crc32(proposals.proposal_boxes.tensor.numpy(), checksum)
     return zlib.crc32(proposals.scores.numpy(), checksum) or 1
 
