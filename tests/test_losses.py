@@ -60,7 +60,7 @@ def test_image_level_bce_keeps_its_gradient_outside_the_limit(eps):
 
 
 def test_a_positive_that_no_proposal_scores_is_learned():
-    """80 classes, p = 2e-7 of the positive one: the gradient of its logit is 2e-7 / 1e-4, as with the released layer."""
+    """80 classes, p = 2e-7 of the positive one: the gradient of its logit is 2e-7 / 1e-4, as in the released layer."""
     cls_logits = torch.zeros(1, 80)
     cls_logits[0, 0] = math.log(2e-7 * 79)
     cls_logits.requires_grad_()

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from helpers.builders import K, make_pair, make_student, make_teacher
 from PIL import Image
 
-from wsd_distill.data.build import build_train_loader
+from wsd_distill.data.build import build_test_loader, build_train_loader
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 from wsd_distill.distillation import (
@@ -185,7 +185,8 @@ def test_the_cache_of_another_teacher_is_an_error(folder):
     filled(folder)
     torch.save({"model": make_teacher().state_dict()}, folder / "teacher.pth")
     with pytest.raises(
-        StaleCacheError, match="cache: built with another teacher \\(key.json\\). Delete the folder or set"
+        StaleCacheError,
+        match="cache: built with another teacher \\(key.json\\). Delete the folder, which",
     ):
         filled(folder)
 
@@ -418,23 +419,21 @@ def test_arrays_of_two_maps_or_caches_that_were_exchanged_are_errors(folder):
 
 def use_all(folder):
     """Fill and read every row; return logits and maps by image and flip."""
-    distiller, outputs = filled(folder), {}
-    for i in range(2):
-        for x in batches(folder, steps=10, flip_prob=float(i), teacher_cached=True):
-            for view in (y["teacher"] for y in x):
-                found = distiller.cache.read([view], ["conv2"], torch.device("cpu"))
-                outputs[view["image_id"], view["flip"]] = [
-                    *found.cls_logits,
-                    *found.det_logits,
-                    found.features["conv2"],
-                ]
-    return outputs
+    cache = make_cache(folder)
+    teacher = make_teacher()
+    teacher.load_state_dict(torch.load(folder / "teacher.pth", weights_only=True)["model"])
+    cache.fill(teacher.eval(), ["conv2"])
+    images = build_test_loader("cached", mapper=cache.mapper, proposals=str(folder / "proposals.arrow")).dataset
+    views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in images[i]["views"]]
+    found = cache.read(views, ["conv2"], torch.device("cpu"))
+    keys = [(view["image_id"], view["flip"]) for view in views]
+    return dict(zip(keys, zip(found.cls_logits, found.det_logits, found.features["conv2"])))
 
 
 def damage_at_random(folder, seed):
     """Change one file of the cache: a bit, a block of zeros or noise, its length, or exchange it with another."""
     rng = random.Random(seed)
-    path, other = rng.sample(sorted(folder.glob("*.npy")) + [folder / "key.json"], 2)
+    path, other = rng.sample([*sorted(folder.glob("*.npy")), folder / "key.json"], 2)
     content = bytearray(path.read_bytes())
     first = rng.choice([rng.randrange(len(content)), rng.randrange(128)])
     last = min(len(content), first + rng.choice([4, 64, 1000]))

@@ -135,6 +135,7 @@ class RowFile:
 def _open(path: Path, shape: tuple[int | None, ...], dtype: np.dtype) -> np.memmap:
     check_kind(path)
     try:
+        np.lib.format.open_memmap(path, mode="r")  # raises if the file is truncated, which "r+" would extend
         array = np.lib.format.open_memmap(path, mode="r+")
     except PermissionError:
         raise
