@@ -10,10 +10,14 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, open_dict
 from torch import nn
+
+from wsd_distill.data.check import check_splits
+from wsd_distill.data.datasets import SPLITS
 
 
 def evaluation_order(tests: Mapping[str, Any]) -> list[str]:
@@ -31,6 +35,27 @@ def evaluation_order(tests: Mapping[str, Any]) -> list[str]:
             )
             raise ValueError(f"{text} with a threshold of its own; there are: {tuned}")
     return sorted(sources, key=lambda name: (sources[name] is not None, name))
+
+
+def check_data(cfg: DictConfig) -> None:
+    """Check before the first step what would otherwise end a training, or spoil it: labels, images and evaluators.
+
+    Raises:
+        ValueError: as in ``check_splits``, ``evaluation_order`` and the evaluators; or T-WDet would train on one class.
+        FileNotFoundError: as in ``check_splits``.
+    """
+    tests = cfg.dataloader.get("test") or {}
+    order = evaluation_order(tests)
+    used = {cfg.dataset.train, *(tests[name].evaluator.get("dataset_name") for name in order)}
+    check_splits({split: cfg.dataset[split] for split in SPLITS if cfg.dataset[split] in used})
+    classes = MetadataCatalog.get(cfg.dataset.train).thing_classes
+    if len(classes) == 1 and cfg.dataloader.train.get("proposals"):
+        text = (
+            f"dataset.name={cfg.dataset.name} has one class, {classes[0]}, for which T-WDet's softmax over classes is 1"
+        )
+        raise ValueError(f"{text}: label the images without it as a class background, or train S-Cls alone")
+    for name in order:
+        build_evaluator(tests[name], {other: {"multilabel": {"threshold": 0.5}} for other in order}, "")
 
 
 def build_evaluator(test: DictConfig, results: Mapping[str, dict], digest: str) -> DatasetEvaluator:
