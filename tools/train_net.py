@@ -14,6 +14,7 @@ from detectron2.utils.logger import setup_logger
 
 from wsd_distill.engine import launch, load_config, resolve_schedule, to_device
 from wsd_distill.engine.cli import report_user_errors
+from wsd_distill.engine.evaluations import check_data
 from wsd_distill.engine.training import (
     EVALUATION,
     check_checkpoints,
@@ -31,6 +32,7 @@ def main(args) -> None:
         cfg = load_config(args.config_file, args.opts)
         if not args.eval_only:
             check_checkpoints(cfg, args.resume)
+            check_data(cfg)
     with lock_output_dir(cfg.train.output_dir):
         default_setup(cfg, args)
         logger = setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")

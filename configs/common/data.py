@@ -17,6 +17,9 @@ dataset = dict(
     image_root=None,  # folder of their images; {split} in it is replaced; None: the folder of the file
     classes=None,  # class names, or a text file with one a line; None: the classes of the training file
     split_names=dict(train=None, val=None, test=None),  # where one file has all splits: values of its column "split"
+    separator=None,  # of labels in a CSV: semicolon (default), comma, pipe, tab, space
+    allow_remote=False,  # True: images whose name is an address (https://...) are read from the network
+    allow_outside=False,  # True: names of images may leave image_root (absolute paths, "..")
     register=[],  # calls that register further datasets
     # None: taken from the dataset's registration (wsd_distill.data.datasets.DatasetInfo)
     train=None,

@@ -9,7 +9,17 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from wsd_distill.data.check import check_datasets, describe, read_images, split_hash
+from wsd_distill.data.boxes import OUTSIDE
+from wsd_distill.data.check import (
+    Fault,
+    check_datasets,
+    check_records,
+    check_splits,
+    describe,
+    group_faults,
+    read_images,
+    split_hash,
+)
 
 
 @pytest.fixture
@@ -41,7 +51,7 @@ def test_valid_images(tmp_path, num_workers):
         write_image(tmp_path / "unknown.jpg", exif=unknown),
         {key: value for key, value in write_image(tmp_path / "no size.png").items() if key not in ("height", "width")},
     ]
-    hashes, errors = read_images(records, num_workers)
+    hashes, errors = read_images("name", records, num_workers)
     assert errors == []
     content = (tmp_path / "b.jpg").read_bytes()
     assert hashes[str(tmp_path / "b.jpg")] == hashlib.blake2b(content, digest_size=16).digest()
@@ -60,24 +70,27 @@ def test_corrupt_files_are_reported(tmp_path, suffix):
     gone.unlink()
     text.write_text("<html>no such photo</html>")
     records[5].update(height=40, width=20)
-    hashes, errors = read_images(records, 0)
+    hashes, errors = read_images("name", records, 0)
     assert list(hashes) == [str(fine)]
-    starts = [
-        f"{cut} is unreadable: OSError",
-        f"{empty} is unreadable: EOFError: the file is empty",
-        f"{gone} is missing",
-        f"{text} is unreadable: UnidentifiedImageError",
-        f"{turned} is 40 x 20, expected 20 x 40",
+    missing, size, unreadable = "are missing (see dataset.image_root)", "have another size", "are unreadable"
+    expected = [
+        (missing, str(gone)),
+        (unreadable, f"{cut}: OSError"),
+        (unreadable, f"{empty}: EOFError: the file is empty"),
+        (unreadable, f"{text}: UnidentifiedImageError"),
+        (size, f"{turned} is 40 x 20, expected 20 x 40"),
     ]
-    assert [error[: len(start)] for error, start in zip(errors, starts)] == starts
-    assert len(errors) == 5
+    for error, (kind, start) in zip(errors, expected, strict=True):
+        assert error.kind == f"name: images {kind}" and error.detail.startswith(start)
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_32_bit_pixels_are_reported_as_in_training(tmp_path, kind):
     Image.fromarray(np.zeros((20, 40), kind)).save(tmp_path / "depth.tif")
-    hashes, (error,) = read_images([{"file_name": str(tmp_path / "depth.tif"), "image_id": "depth", "labels": []}], 0)
-    assert error.startswith(f"{tmp_path}/depth.tif is unreadable: ValueError: 32-bit pixels")
+    hashes, (error,) = read_images(
+        "name", [{"file_name": str(tmp_path / "depth.tif"), "image_id": "depth", "labels": []}], 0
+    )
+    assert error.detail.startswith(f"{tmp_path}/depth.tif: ValueError: 32-bit pixels")
     assert hashes == {}
 
 
@@ -108,10 +121,51 @@ def test_hash_depends_on_images_labels_and_class_order():
 def test_errors_of_the_records(register, tmp_path):
     first, second = write_image(tmp_path / "1.png", 1), write_image(tmp_path / "2.png", 2)
     register("check_list", [first, {**second, "image_id": first["image_id"], "ignore_labels": [2]}], images=3)
-    assert check_datasets(["check_list"], 0) == [
+    assert list(group_faults(check_datasets(["check_list"], 0))) == [
         "check_list: 2 images, expected 3",
-        "check_list: 2 images have the id '1'",
-        f"check_list: {second['file_name']} has labels [2], which are not class indices",
+        "check_list: image ids are not unique (1): 2 images have the id '1'",
+        f"check_list: labels are not class indices (1): {second['file_name']} has ignore_labels [2]",
+    ]
+
+
+def test_classes_that_cannot_be_learned_or_measured_are_warnings(register):
+    records = [{"image_id": i, "file_name": "a.png", "labels": [0] if i else [0, 1]} for i in range(6)]
+    register("check_classes", records)
+    faults = check_records("check_classes", records)
+    assert all(fault.is_warning for fault in faults)
+    assert list(group_faults(faults)) == [
+        "check_classes: every image has cat: AP is 100 whatever is predicted",
+        "check_classes: fewer than 5 images have dog",
+    ]
+    register("check_none", [{**record, "labels": []} for record in records])
+    (fault,) = check_records("check_none", [{**record, "labels": []} for record in records])
+    assert not fault.is_warning and "no image has a label" in fault.kind
+
+
+def test_one_class_is_an_error(restore_catalogs):
+    MetadataCatalog.get("check_one").set(thing_classes=["cat"])
+    (fault,) = check_records("check_one", [{"image_id": 1, "file_name": "a.png", "labels": [0]}])
+    assert "one class only, cat: T-WDet cannot learn it, add a background class" in fault.kind and not fault.is_warning
+
+
+def test_faults_of_annotations_are_listed(register):
+    faults = [("impossible boxes are left out", "annotations[0]"), (OUTSIDE, "annotations[1]")]
+    records = [{"image_id": i, "file_name": "a.png", "labels": [i % 2], "faults": faults[:i]} for i in range(12)]
+    register("check_boxes", records)
+    assert [
+        (fault.detail, fault.is_warning) for fault in check_records("check_boxes", records[:3]) if fault.detail
+    ] == [
+        ("annotations[0]", False),
+        ("annotations[0]", False),
+        ("annotations[1]", True),
+    ]
+
+
+def test_faults_of_one_kind_are_counted_and_the_first_named():
+    lines = list(group_faults([Fault("a: images are missing", f"{i}.jpg") for i in range(8060)] + [Fault("b: empty")]))
+    assert lines == [
+        "a: images are missing (8060): 0.jpg; 1.jpg; 2.jpg; 3.jpg; 4.jpg; and 8055 more",
+        "b: empty",
     ]
 
 
@@ -121,8 +175,9 @@ def test_images_in_two_splits_are_reported_and_copies_in_one_counted(register, t
     register("check_train", [a, b, copied], images=3)
     register("check_val", [again, c])
     with caplog.at_level(logging.INFO):
-        errors = check_datasets(["check_train", "check_val"], 0)
-    assert errors == [f"{again['file_name']} of check_val is also in check_train, as {a['file_name']}"]
+        faults = check_datasets(["check_train", "check_val"], 0)
+    found = [fault for fault in faults if not fault.is_warning]
+    assert found == [Fault("check_val: images are also in check_train", f"{again['file_name']} as {a['file_name']}")]
     assert "check_train: 1 images are copies of others in it" in caplog.text
 
 
@@ -134,7 +189,47 @@ def test_dataset_that_cannot_be_loaded_does_not_stop_the_others(register, tmp_pa
     register("check_gone", [])
     DatasetCatalog["check_gone"] = fail
     register("check_boxes", [{"file_name": "a.png", "image_id": 1, "annotations": []}])  # Detectron2's own datasets
-    assert check_datasets(["check_gone", "check_boxes", "check_fine"], 0) == [
+    faults = check_datasets(["check_gone", "check_boxes", "check_fine"], 0)
+    assert [fault.kind for fault in faults if not fault.is_warning] == [
         "check_gone cannot be loaded: labels.json is missing",
         "check_boxes cannot be loaded: check_boxes: image 1 (a.png) has no key 'labels'",
     ]
+
+
+@pytest.fixture
+def splits(register, tmp_path):
+    """Function that registers three splits with the given labels of two images each; their files exist."""
+    write_image(tmp_path / "a.png")
+
+    def add(train, val, test, file=tmp_path / "a.png"):
+        names = {}
+        for split, labels in {"train": train, "val": val, "test": test}.items():
+            names[split] = f"splits_{split}"
+            register(names[split], [{"image_id": i, "file_name": str(file), "labels": k} for i, k in enumerate(labels)])
+        return names
+
+    return add
+
+
+def test_splits_to_train_on(splits):
+    check_splits(splits([[0], [1]], [[0]], [[1], []]))
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (([[0], [1]], [[], []], [[1]]), "the val split, splits_val, has no positive label in its 2 images: add images"),
+        (([[0], [1]], [[0]], [[]]), "the test split, splits_test, has no positive label in its 1 images"),
+        (([[]], [[0]], [[1]]), "the train split, splits_train, has no positive label"),
+        (([[0]], [[0]], [[1]]), r"no training image has classes .* \(test has dog\): add training images"),
+        (([[1]], [[0]], [[0]]), r"\(val has cat; test has cat\)"),
+    ],
+)
+def test_splits_that_cannot_be_evaluated(splits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_splits(splits(*labels))
+
+
+def test_images_that_are_not_found(splits, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"the train split, splits_train: none of 2 images exists.*image_root"):
+        check_splits(splits([[0], [1]], [[0]], [[1]], file=tmp_path / "gone.png"))

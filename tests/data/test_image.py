@@ -1,3 +1,6 @@
+import os
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -180,3 +183,63 @@ def test_resize_to_square_equals_pillow_up_to_rounding(size):
     difference = np.abs(resize_to_square(np.array(image), size).permute(1, 2, 0).numpy() - pillow)
     assert resize_to_square(np.array(image), size).dtype == torch.uint8
     assert difference.max() <= 1 and difference.mean() < 0.02
+
+
+def test_an_image_with_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+    """No warning or error of Pillow either."""
+    path = save(tmp_path / "a.png", Image.new("1", (13_000, 13_000)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # Pillow would raise above 2 * 10**6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = ImageFile(path)
+        assert image.shape == (13_000, 13_000)
+        with pytest.raises(
+            ImageError, match=r"a\.png .*169 megapixels \(13000 x 13000\) would be decoded, .* limit of 128"
+        ):
+            image.pixels()
+    assert Image.MAX_IMAGE_PIXELS == 10**6
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_limit_is_of_the_size_that_is_decoded(tmp_path, monkeypatch, progressive):
+    path = save(tmp_path / "a.jpg", photo(size=(800, 480)), progressive=progressive)
+    monkeypatch.setenv("WSD_MAX_MEGAPIXELS", "0.1")
+    with pytest.raises(ImageError, match=r"0 megapixels \(800 x 480\).* limit of 0.1: set .* WSD_MAX_MEGAPIXELS"):
+        ImageFile(path).pixels()
+    if progressive:  # all its coefficients are held
+        with pytest.raises(ImageError, match="megapixels"):
+            ImageFile(path).pixels(min_size=100)
+    else:
+        assert ImageFile(path).pixels(min_size=100).shape == (120, 200, 3)
+    monkeypatch.setenv("WSD_MAX_MEGAPIXELS", "1")
+    assert ImageFile(path).pixels().shape == (480, 800, 3)
+
+
+def test_a_tiff_that_is_decoded_for_its_orientation_is_checked_before(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = save(tmp_path / "a.tif", photo(size=(800, 480)), exif=exif)
+    monkeypatch.setenv("WSD_MAX_MEGAPIXELS", "0.1")
+    with pytest.raises(ImageError, match="megapixels"):
+        ImageFile(path)
+
+
+def test_files_that_are_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    large = save(tmp_path / "large.png", photo())
+    monkeypatch.setenv("WSD_MAX_IMAGE_MB", "0.001")
+    for path, message in (
+        (tmp_path / "pipe.png", "is a pipe, socket or device"),
+        (tmp_path / "folder.png", "is a folder"),
+        ("/dev/zero", "is a pipe, socket or device"),
+        (large, "the file has 0 MB, more than the limit of 0.001: set the environment variable WSD_MAX_IMAGE_MB"),
+    ):
+        with pytest.raises(ImageError, match=f"{path} cannot be read as an image .*{message}"):
+            ImageFile(str(path))
+
+
+def test_files_that_run_another_program_are_refused(tmp_path):
+    path = save(tmp_path / "a.eps", photo("RGB"))
+    with pytest.raises(ImageError, match="EPS files are programs for another decoder"):
+        ImageFile(path)

@@ -1,10 +1,10 @@
-import numpy as np
 import pytest
 import torch
 from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from wsd_distill.evaluation import MultiLabelEvaluator, build_evaluator
+from wsd_distill.evaluation.scores import read_scores
 
 BOX = [0, 0, 10, 10]
 
@@ -36,10 +36,14 @@ def test_metrics_and_files(dataset, tmp_path, boxes):
 
 
 def test_threshold_of_another_split(dataset, tmp_path):
-    (tmp_path / "val").mkdir()
-    names = np.array(["cat", "dog"])
-    arrays = {"scores": np.array([[0.625, 0.25]], np.float32), "labels": np.array([[1, 0]], np.int8)}
-    np.savez(tmp_path / "val" / "scores.npz", class_names=names, **arrays)
-    evaluator = build_evaluator(dataset, output_dir=str(tmp_path / "test"), threshold_split="val", boxes=True)
+    options = {"threshold_split": "val", "threshold": 0.25, "weights_digest": "abc"}
+    evaluator = build_evaluator(dataset, output_dir=str(tmp_path), boxes=True, **options)
     results = inference_on_dataset(model, [[{"image_id": 1}]], evaluator)
     assert results["multilabel"]["threshold"] == 0.25
+    assert read_scores(tmp_path / "scores.npz").weights_digest == "abc"
+
+
+@pytest.mark.parametrize("options", [{"threshold_split": "val"}, {"threshold": 0.25}])
+def test_a_threshold_without_its_split(dataset, options):
+    with pytest.raises(ValueError, match="threshold_split is .* and threshold is .*: set both or none"):
+        build_evaluator(dataset, **options)

@@ -266,8 +266,6 @@ def test_detections_file(register, tmp_path):
     ("records", "message"),
     [
         ([{"image_id": "a", "labels": [0]}], "'a' .* has no 'annotations'"),
-        ([record("a")], "no box that"),
-        ([record("a", (CAT, SQUARE, "iscrowd"), (CAT, SQUARE, "difficult"))], "no box that"),
         ([record("a", (3, SQUARE))], "'a' .* box of class 3, but there are 3 classes"),
     ],
 )
@@ -295,3 +293,22 @@ def test_output_without_instances(register):
     evaluator = LocalizationEvaluator(register([record("a", (CAT, SQUARE))], ["cat"]))
     with pytest.raises(ValueError, match="image 'a' has no 'instances'"):
         evaluator.process([{"image_id": "a"}], [{"image_scores": None}])
+
+
+@pytest.mark.parametrize("objects", [[], [(CAT, SQUARE, "iscrowd"), (CAT, SQUARE, "difficult")], [(CAT, [9, 9, 1, 1])]])
+def test_without_a_box_to_detect_all_metrics_are_undefined(register, caplog, objects):
+    results = evaluate(register, [record("a", *objects)], {"a": instances((CAT, SQUARE, 0.5))})
+    assert set(results) == {"CorLoc", "AP", "AP50", "CorLoc-cat", "CorLoc-dog", "CorLoc-bus"}
+    assert np.isnan(list(results.values())).all()
+    assert "no box that is not crowd or difficult: CorLoc and AP are undefined" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "box", [[], None, ["1", 2, 3, 4], [0, 0, float("nan"), 5], [10, 10, 0, 0], [500, 500, 510, 510]]
+)
+def test_impossible_boxes_are_left_out_and_counted(register, caplog, box):
+    found = {"a": instances((CAT, SQUARE, 0.5))}
+    expected = evaluate(register, [record("a", (CAT, SQUARE))], found)
+    results = evaluate(register, [record("a", (CAT, box), (CAT, SQUARE))], found)
+    assert results == pytest.approx(expected, nan_ok=True) and results["AP50"] == 100
+    assert "1 impossible boxes are left out; the first: Image 'a' of" in caplog.text

@@ -42,6 +42,8 @@ def test_numbers_by_hand(register):
     expected = {"mAP": 75, **AT_THRESHOLD, "threshold": float(np.float32(0.4))}
     expected.update({f"{key}@0.5": value for key, value in AT_THRESHOLD.items()})
     expected.update({f"{key}-top3": value for key, value in AT_TOP3.items()})
+    # Every image has cat, half of them dog. The scores that vary most are 0.4 and 0.2, 0.1 and 0.3.
+    expected.update({"mAP-chance": 75, "mAP-with-negatives": 50, "score-std": 0.1})
     expected.update({"AP-cat": 100, "AP-dog": 50, "AP-pot-plant": np.nan, "AP-bus": np.nan})
     assert results == pytest.approx(expected, nan_ok=True)
 
@@ -112,37 +114,32 @@ def test_scores_file(register, tmp_path):
         assert (file["scores"].dtype, file["labels"].dtype) == (np.float32, np.int8)
 
 
-def test_threshold_of_another_split(register, tmp_path):
-    val, val_scores = one_class(register, [0.75, 0.5, 0.25], [1, 1, 0])
+def test_threshold_of_another_split(register, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     test, test_scores = one_class(register, [0.2, 0.1], [1, 0])
-    run(MultiLabelEvaluator(val, output_dir=str(tmp_path / "val")), val_scores)
     own = run(MultiLabelEvaluator(test), test_scores)["multilabel"]
-    evaluator = MultiLabelEvaluator(test, output_dir=str(tmp_path / "test"), threshold_split="val")
+    evaluator = MultiLabelEvaluator(test, threshold=0.25, threshold_source="val", output_dir=str(tmp_path))
     tuned_on_val = run(evaluator, test_scores)["multilabel"]
     assert (own["threshold"], own["CF1"]) == (pytest.approx(0.1), 100)
     assert (tuned_on_val["threshold"], tuned_on_val["CF1"]) == (0.25, 0)
     assert own["mAP"] == tuned_on_val["mAP"] == 100
+    assert "Threshold 0.2500 tuned on val." in caplog.text
 
 
-def test_threshold_split_not_evaluated(register, tmp_path):
-    name, scores = one_class(register, [0.2], [1])
-    evaluator = MultiLabelEvaluator(name, output_dir=str(tmp_path / "test"), threshold_split="val")
-    with pytest.raises(FileNotFoundError, match=r"val.scores\.npz is missing.*'val'.*evaluate that split first"):
-        run(evaluator, scores)
-    assert (tmp_path / "test" / "scores.npz").is_file()  # the scores are kept
+def test_classes_that_cannot_be_measured_are_named(register, caplog):
+    caplog.set_level(logging.INFO)
+    run(MultiLabelEvaluator(register(RECORDS, CLASSES)), SCORES)
+    assert "mAP 75.00 (chance 75.00; without the classes that every image has 50.00)" in caplog.text
+    assert "every image has cat: AP is 100 whatever is predicted" in caplog.text
+    assert "no image has pot-plant, bus: AP is undefined" in caplog.text
+    assert "fewer than 5 images have cat, dog" in caplog.text
+    assert "HARDLY" not in caplog.text
 
 
-def test_threshold_split_of_other_classes(register, tmp_path):
-    name, scores = one_class(register, [0.2], [1])
-    run(MultiLabelEvaluator(register(RECORDS, CLASSES), output_dir=str(tmp_path / "val")), SCORES)
-    evaluator = MultiLabelEvaluator(name, output_dir=str(tmp_path / "test"), threshold_split="val")
-    with pytest.raises(ValueError, match=r"val.scores\.npz has other classes"):
-        run(evaluator, scores)
-
-
-def test_threshold_split_needs_a_directory(register):
-    with pytest.raises(ValueError, match="needs output_dir"):
-        MultiLabelEvaluator(register(RECORDS, CLASSES), threshold_split="val")
+def test_scores_that_hardly_vary_are_named(register, caplog):
+    results = run(MultiLabelEvaluator(register(RECORDS, CLASSES)), {"a": [0.2] * 4, "b": [0.2001] * 4})["multilabel"]
+    assert results["score-std"] == pytest.approx(5e-5, rel=1e-3)
+    assert "THE SCORES HARDLY DEPEND ON THE IMAGE" in caplog.text
 
 
 def test_fewer_images_than_ranks(register, monkeypatch):

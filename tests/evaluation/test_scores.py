@@ -1,3 +1,7 @@
+import io
+import os
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -58,3 +62,35 @@ def test_missing_and_truncated_files(tmp_path):
 def test_other_classes(tmp_path):
     with pytest.raises(ValueError, match=r"scores.npz has other classes: \['cat', 'dog'\], expected \['dog', 'cat'\]"):
         read_scores(write(tmp_path / "scores.npz"), ["dog", "cat"])
+
+
+def test_declared_sizes_are_checked_before_memory_is_allocated(tmp_path, monkeypatch):
+    header = io.BytesIO()
+    declared = {"descr": "<f4", "fortran_order": False, "shape": (10**12, 2)}
+    np.lib.format.write_array_header_1_0(header, declared)
+    path = write(tmp_path / "scores.npz", scores=None)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("scores.npy", header.getvalue() + bytes(16))
+    with pytest.raises(ValueError, match=r"scores.npz is .*'scores' is declared with shape \(1000000000000, 2\)"):
+        read_scores(path)
+    monkeypatch.setenv("WSD_MAX_SCORES_GB", "1e-7")
+    with pytest.raises(
+        ValueError, match="more than the limit of 1e-07: set the environment variable WSD_MAX_SCORES_GB"
+    ):
+        read_scores(write(tmp_path / "scores.npz"))
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    path = write(tmp_path / "scores.npz", scores=None)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("scores.npy", bytes(10**8))
+    assert path.stat().st_size < 10**6
+    monkeypatch.setenv("WSD_MAX_SCORES_GB", "0.05")
+    with pytest.raises(ValueError, match="its arrays have 0.1 GB, more than the limit of 0.05"):
+        read_scores(path)
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "scores.npz")
+    with pytest.raises(ValueError, match="scores.npz is a pipe"):
+        read_scores(tmp_path / "scores.npz")

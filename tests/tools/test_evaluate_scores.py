@@ -45,8 +45,15 @@ def cells(lines):
 
 def test_all_protocols_side_by_side(tool, test_split):
     lines = tool(test_split)
-    assert lines[1] == (f"{test_split}: 2 images, 4 classes, 2 labels; without positives: dog, eel; ignored: 1 labels")
+    assert lines[1] == (f"{test_split}: 2 images, 4 classes, 2 labels; ignored: 1 labels")
     assert "tuned on this file" in lines[2] and "optimistic" in lines[2]
+    assert lines[3] == "mAP of random scores: 75.00."  # cat in one of two images, fox in one of one
+    assert lines[4] == "mAP of paper without the classes that every image has: 100.00."
+    assert lines[5:8] == [
+        "WARNING every image has fox: AP is 100 whatever is predicted.",
+        "WARNING no image has dog, eel: AP is undefined.",
+        "WARNING fewer than 5 images have cat, fox.",
+    ]
     table = cells(lines)
     assert table[""] == ["paper", "srn", "ml-gcn", "asl", "ml-decoder", "sklearn"]
     assert table["predicted if"] == ["> 0.3", "> 0.5", "\u2265 0.5", "> 0.8", "> 0.75", "> 0.5"]
@@ -75,9 +82,21 @@ def test_protocols_by_name_on_several_files(tool, test_split, val_split, tmp_pat
 
 def test_threshold_of_another_split(tool, test_split, val_split):
     lines = tool(test_split, "--threshold-file", val_split, "--protocol", "paper")
-    assert lines[2] == f"The threshold of paper is tuned on {val_split}."
+    unknown = "A file does not name its weights, so that they may differ."
+    assert lines[2] == f"The threshold of paper is tuned on {val_split}. {unknown}"
     assert cells(lines)["predicted if"] == ["> 0.35"]
     assert "optimistic" in tool(test_split, "--threshold-file", test_split, "--protocol", "paper")[2]
+
+
+def test_a_threshold_of_other_weights_is_refused_unless_told(tool, test_split, val_split, capsys):
+    for path, digest in ((test_split, "a"), (val_split, "b")):
+        with np.load(path) as arrays:
+            columns = dict(arrays)
+        np.savez(path, weights_digest=np.array(digest), **columns)
+    with pytest.raises(SystemExit, match="val.npz has scores of other weights than .*test.npz.*--other-weights"):
+        tool(test_split, "--threshold-file", val_split, "--protocol", "paper")
+    lines = tool(test_split, "--threshold-file", val_split, "--protocol", "paper", "--other-weights")
+    assert lines[2] == f"The threshold of paper is tuned on {val_split}."
 
 
 def test_errors_are_one_line_that_names_the_file(tool, test_split, save, tmp_path):

@@ -3,12 +3,16 @@
 Exif orientation, palettes, greyscale and CMYK are converted as in Detectron2's ``read_image``, which also drops
 transparency. Unlike there, 16-bit greyscale is scaled to 8 bits instead of clipped. OpenCV decodes JPEGs, to the same
 pixels as Pillow in less time; Pillow decodes other formats and any JPEG that OpenCV cannot read.
+
+Memory is bounded: a file may have ``$WSD_MAX_IMAGE_MB`` (512) megabytes, and ``$WSD_MAX_MEGAPIXELS`` (128) megapixels
+at the size at which it would be decoded; both are checked before decoding. Only regular files are opened.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -19,6 +23,8 @@ import torch
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 from torch.nn.functional import interpolate
+
+from ..io import check_file, read_limit
 
 ORIENTATION = 274  # Exif tag
 EXIF_TRANSFORMS = {  # orientation -> swap rows and columns first?, step along rows, step along columns
@@ -64,11 +70,11 @@ class ImageFile:
         self.file_name = file_name
         self._decoded: dict[int, np.ndarray] = {}
         with self._wrap_errors():
-            with PathManager.open(file_name, "rb") as file:
-                self._data = file.read()
-            if not self._data:
-                raise EOFError("the file is empty")
-            header = Image.open(io.BytesIO(self._data))
+            self._data = _read_bytes(file_name)
+            header = _open_with_pillow(self._data)
+            self._is_progressive = bool(header.info.get("progressive"))
+            if header.format == "TIFF":
+                _check_pixels(header.height, header.width)
             if header.format == "TIFF" and _orientation(header) in EXIF_TRANSFORMS:
                 header.load()  # newer Pillow versions rotate it here and remove the tag
             self._is_jpeg = header.format in ("JPEG", "MPO")
@@ -101,6 +107,8 @@ class ImageFile:
         return self._decoded[reduction]
 
     def _decode(self, reduction: int) -> np.ndarray:
+        decoded = 1 if self._is_progressive else reduction  # a progressive JPEG is held at full size
+        _check_pixels(*(size // decoded for size in self.shape))
         pixels = _decode_with_opencv(self._data, reduction) if self._use_opencv else None
         if pixels is None:  # Pillow reads it, or raises a precise error
             pixels = _decode_with_pillow(self._data, reduction)
@@ -126,6 +134,39 @@ def resize_to_square(pixels: np.ndarray, size: int) -> torch.Tensor:
     return interpolate(images, (size, size), mode="bilinear", antialias=True)[0]
 
 
+def _read_bytes(file_name: str) -> bytes:
+    path = PathManager.get_local_path(file_name)  # downloads an address
+    check_file(path)
+    size, limit = os.path.getsize(path) / 1e6, read_limit("WSD_MAX_IMAGE_MB", 512)
+    if size > limit:
+        text = f"the file has {size:.0f} MB, more than the limit of {limit:g}"
+        raise ValueError(f"{text}: set the environment variable WSD_MAX_IMAGE_MB if it is right")
+    with open(path, "rb") as file:
+        data = file.read()
+    if not data:
+        raise EOFError("the file is empty")
+    return data
+
+
+def _open_with_pillow(data: bytes) -> Image.Image:
+    """Read the header; the limit of Pillow, which first warns, is replaced by that of ``_check_pixels``."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        header = Image.open(io.BytesIO(data))
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+    if header.format in ("EPS", "WMF"):
+        raise ValueError(f"{header.format} files are programs for another decoder: save it as PNG or JPEG")
+    return header
+
+
+def _check_pixels(height: int, width: int) -> None:
+    found, limit = height * width / 1e6, read_limit("WSD_MAX_MEGAPIXELS", 128)
+    if found > limit:
+        text = f"{found:.0f} megapixels ({width} x {height}) would be decoded, more than the limit of {limit:g}"
+        raise ValueError(f"{text}: set the environment variable WSD_MAX_MEGAPIXELS if it is right")
+
+
 def _orientation(header: Image.Image) -> int:
     try:
         return header.getexif().get(ORIENTATION, 1)
@@ -143,7 +184,7 @@ def _decode_with_opencv(data: bytes, reduction: int) -> np.ndarray | None:
 
 
 def _decode_with_pillow(data: bytes, reduction: int) -> np.ndarray:
-    image = Image.open(io.BytesIO(data))
+    image = _open_with_pillow(data)
     if reduction > 1:
         image.draft(None, (image.width // reduction, image.height // reduction))
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # I: older Pillow versions

@@ -41,6 +41,7 @@ class DatasetDict(_DatasetDict, total=False):
     width: int
     ignore_labels: list[int]  # classes that are neither positive nor negative
     annotations: list[Annotation]
+    faults: list[tuple[str, str]]  # kind and description of what is wrong with annotations, for check_dataset
     proposal_boxes: np.ndarray  # (R, 4), see proposal_bbox_mode
     proposal_objectness_logits: np.ndarray  # (R,), descending
     proposal_bbox_mode: BoxMode

@@ -81,10 +81,18 @@ def _resolve_dataset(cfg: DictConfig) -> None:
     """Register ``cfg.dataset``; fields that are None are set from the registration of ``dataset.name``."""
     node = cfg.dataset
     for call in node.register:
-        instantiate(call)
-    if any(node.files.values()):
-        options = {key: node[key] for key in ("image_root", "classes", "split_names")}
-        register_files(node.name, node.files, **options)
+        try:
+            instantiate(call)
+        except TypeError as error:  # of its arguments
+            raise ValueError(f"dataset.register: {error}") from error
+    for key in ("files", "split_names"):
+        if not isinstance(node[key], DictConfig):
+            raise ValueError(
+                f"dataset.{key}={node[key]}: set dataset.{key}.train, dataset.{key}.val, dataset.{key}.test"
+            )
+    if any(path is not None for path in node.files.values()):
+        keys = ("image_root", "classes", "split_names", "separator", "allow_remote", "allow_outside")
+        register_files(node.name, node.files, **{key: node[key] for key in keys})
     info = get_dataset_info(node.name)
     for key, value in asdict(info).items():
         if key in node and node[key] is None:

@@ -22,6 +22,7 @@ from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write, file_lock
 
 from .distributed import broadcast_buffers, create_ddp_model, to_device
+from .evaluations import build_evaluator, evaluation_order, weights_digest
 from .hooks import ResumableCheckpointer
 
 logger = logging.getLogger("wsd_distill")
@@ -75,15 +76,20 @@ def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
 def do_test(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate on every entry of ``dataloader.test``.
 
+    The threshold of a split with ``threshold_split`` is the one that this evaluation has tuned on that split.
+
     Returns:
         Name -> metrics on the main process, {} on others.
+
+    Raises:
+        ValueError: as in ``evaluation_order``.
     """
     broadcast_buffers(model)
-    results, tests = {}, cfg.dataloader.test
-    # Splits that the threshold of another one is tuned on come first.
-    for name in sorted(tests, key=lambda name: tests[name].evaluator.get("threshold_split") is not None):
-        test = tests[name]
-        result = inference_on_dataset(model, instantiate(test.loader), instantiate(test.evaluator))
+    results: dict[str, dict] = {}
+    tests, digest = cfg.dataloader.test, weights_digest(model)
+    for name in evaluation_order(tests):
+        evaluator = build_evaluator(tests[name], comm.all_gather(results)[0], digest)
+        result = inference_on_dataset(model, instantiate(tests[name].loader), evaluator)
         if comm.is_main_process():
             logger.info("Results on %s", name)
             print_csv_format(result)

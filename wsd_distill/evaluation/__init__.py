@@ -11,17 +11,36 @@ __all__ = ["LocalizationEvaluator", "MultiLabelEvaluator", "build_evaluator"]
 
 
 def build_evaluator(
-    dataset_name: str, output_dir: str | None = None, threshold_split: str | None = None, boxes: bool = False
+    dataset_name: str,
+    output_dir: str | None = None,
+    threshold_split: str | None = None,
+    boxes: bool = False,
+    threshold: float | None = None,
+    weights_digest: str = "",
 ) -> DatasetEvaluator:
     """Build the evaluator of a dataset for a config.
 
     Args:
         dataset_name: a registered dataset.
         output_dir: folder for scores and detections; None writes nothing.
-        threshold_split: split to tune the threshold on, as in MultiLabelEvaluator.
+        threshold_split: name of the split that ``threshold`` was tuned on in the same evaluation; None: the threshold
+            is tuned on the dataset itself.
         boxes: also evaluate boxes with LocalizationEvaluator.
+        threshold, weights_digest: as in MultiLabelEvaluator; ``do_test`` sets both.
+
+    Raises:
+        ValueError: one of ``threshold_split`` and ``threshold`` is set without the other.
     """
-    multilabel = MultiLabelEvaluator(dataset_name, output_dir=output_dir, threshold_split=threshold_split)
+    if (threshold_split is None) != (threshold is None):
+        text = f"threshold_split is {threshold_split!r} and threshold is {threshold}: set both or none"
+        raise ValueError(f"the evaluator of {dataset_name}: {text}")
+    multilabel = MultiLabelEvaluator(
+        dataset_name,
+        output_dir=output_dir,
+        threshold=threshold,
+        threshold_source=threshold_split or "",
+        weights_digest=weights_digest,
+    )
     if not boxes:
         return multilabel
     return DatasetEvaluators([multilabel, LocalizationEvaluator(dataset_name, output_dir=output_dir)])

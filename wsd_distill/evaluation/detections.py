@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from detectron2.structures import BoxMode
 
+from wsd_distill.data.boxes import IMPOSSIBLE, check_box
+from wsd_distill.data.types import DatasetDict
 from wsd_distill.io import atomic_write
+
+logger = logging.getLogger(__name__)
 
 MAX_PER_CLASS = 100  # boxes per class and image, as in COCO; CorLoc needs one
 
@@ -75,33 +80,39 @@ class GroundTruth(NamedTuple):
         return GroundTruth(*(column[rows] for column in self))
 
 
-def read_ground_truth(dataset: list[dict], dataset_name: str, num_classes: int) -> GroundTruth:
+def read_ground_truth(dataset: Sequence[DatasetDict], dataset_name: str, num_classes: int) -> GroundTruth:
     """Read the ``annotations`` of dataset dicts.
 
+    Impossible boxes are left out; their number is logged.
+
     Raises:
-        ValueError: An image has no ``annotations``, a box has an unknown class, or there is no box to detect.
+        ValueError: An image has no ``annotations``, or a box has an unknown class.
     """
-    rows, flags = [], ("iscrowd", "difficult")
+    rows: list[tuple] = []
+    faults: list[str] = []
+    flags = ("iscrowd", "difficult")
     for i, record in enumerate(dataset):
+        image = f"Image {record['image_id']!r} of {dataset_name!r}"
         if "annotations" not in record:
-            raise ValueError(
-                f"Image {record['image_id']!r} of {dataset_name!r} has no 'annotations': use MultiLabelEvaluator only."
-            )
+            raise ValueError(f"{image} has no 'annotations': use MultiLabelEvaluator only.")
         for annotation in record["annotations"]:
-            if not 0 <= annotation["category_id"] < num_classes:
-                raise ValueError(
-                    f"Image {record['image_id']!r} of {dataset_name!r} has a box of class "
-                    f"{annotation['category_id']}, but there are {num_classes} classes (0 to {num_classes - 1})."
-                )
-            box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
-            rows.append((i, *box, annotation["category_id"], *(annotation.get(flag, 0) for flag in flags)))
+            category, mode = annotation["category_id"], annotation["bbox_mode"]
+            if not 0 <= category < num_classes:
+                known = f"there are {num_classes} classes (0 to {num_classes - 1})"
+                raise ValueError(f"{image} has a box of class {category}, but {known}.")
+            fault = check_box(annotation["bbox"], mode, record.get("height"), record.get("width"))
+            if fault and fault[0] == IMPOSSIBLE:
+                faults.append(f"{image}: {fault[1]}")
+                continue
+            box = BoxMode.convert(list(annotation["bbox"]), mode, BoxMode.XYXY_ABS)
+            rows.append((i, *box, category, *(annotation.get(flag) or 0 for flag in flags)))
+    if faults:
+        logger.warning(f"{dataset_name}: {len(faults)} impossible boxes are left out; the first: {faults[0]}")
     table = np.array(rows, dtype=np.float64).reshape(-1, 8)
     crowd, difficult = table[:, 6] > 0, table[:, 7] > 0
     truth = GroundTruth(table[:, 0].astype(int), table[:, 1:5], table[:, 5].astype(int), crowd, difficult)
     if not truth.valid.any():
-        raise ValueError(
-            f"Dataset {dataset_name!r} has no box that is not crowd or difficult: CorLoc and AP are undefined."
-        )
+        logger.warning(f"{dataset_name} has no box that is not crowd or difficult: CorLoc and AP are undefined.")
     return truth
 
 

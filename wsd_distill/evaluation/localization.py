@@ -12,7 +12,7 @@ from detectron2.structures import Boxes
 from detectron2.structures.boxes import matched_pairwise_iou
 from detectron2.utils.logger import create_small_table
 
-from .box_ap import coco_average_precisions
+from .box_ap import IOUS, coco_average_precisions
 from .detections import Detections, GroundTruth, ImageDetections, read_ground_truth, save_detections
 from .per_image import PerImageEvaluator, per_class_table
 
@@ -28,7 +28,7 @@ class LocalizationEvaluator(PerImageEvaluator):
     - ``CorLoc``, ``CorLoc-<class>`` (nan for a class without objects): see :func:`corloc`;
     - ``AP``, ``AP50``: COCO's, mean over classes with objects, all areas.
 
-    Only the 100 best boxes per class and image are used.
+    All are nan if the dataset has no box to detect. Only the 100 best boxes per class and image are used.
 
     Args:
         dataset_name: a registered dataset whose dicts have ``annotations``. Boxes with ``iscrowd`` or VOC's
@@ -39,8 +39,8 @@ class LocalizationEvaluator(PerImageEvaluator):
         distributed: gather the predictions of all ranks.
 
     Raises:
-        ValueError: The dataset has no boxes, or a box of an unknown class; in ``evaluate``, an image has no prediction
-            (instances may be empty).
+        ValueError: An image has no ``annotations``, or a box has an unknown class; in ``evaluate``, an image has no
+            prediction (instances may be empty).
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str | None = None, distributed: bool = True):
@@ -72,9 +72,9 @@ class LocalizationEvaluator(PerImageEvaluator):
             found, objects = Detections.of_class(k, predictions), self._truth.select(self._truth.classes == k)
             per_class[k] = 100 * corloc(found, objects)
             aps.append(100 * coco_average_precisions(found, objects))
-        precisions = np.stack(aps)  # (classes with objects, 10)
+        precisions = np.stack(aps or [np.full(len(IOUS), np.nan)])  # (classes with objects, 10)
         results = {
-            "CorLoc": float(np.nanmean(per_class)),
+            "CorLoc": float(np.nanmean(per_class)) if aps else float("nan"),
             "AP": float(precisions.mean()),
             "AP50": float(precisions[:, 0].mean()),
         }

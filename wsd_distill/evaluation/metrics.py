@@ -57,6 +57,35 @@ def mean_of_classes(precisions: np.ndarray) -> float:
     return float(np.nanmean(precisions))
 
 
+def map_levels(precisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return levels to compare mAP with, in percent.
+
+    Args:
+        precisions: (K,) AP of each class, nan for a class without positives.
+        labels: (N, K), as in the module's description.
+
+    Returns:
+        ``mAP-chance``, the expected mAP of random scores of many images: the mean share of positives, over the classes
+        with positives; ``mAP-with-negatives``, the mAP over the classes that also have negatives, nan if none has.
+    """
+    positives, valid = (labels == 1).sum(axis=0), (labels >= 0).sum(axis=0)
+    with_positives = positives > 0
+    shares = positives[with_positives] / valid[with_positives]
+    varied = precisions[with_positives & (positives < valid)]
+    return {
+        "mAP-chance": 100 * float(shares.mean()),
+        "mAP-with-negatives": 100 * float(varied.mean()) if len(varied) else float("nan"),
+    }
+
+
+def describe_map(results: dict[str, float]) -> str:
+    """Describe mAP beside its levels."""
+    text = f"mAP {results['mAP']:.2f} (chance {results['mAP-chance']:.2f}"
+    if results["mAP-with-negatives"] != results["mAP"]:
+        text += f"; without the classes that every image has {results['mAP-with-negatives']:.2f}"
+    return text + ")"
+
+
 def f1_scores(predictions: np.ndarray, labels: np.ndarray, *, zero_division: float = 0.0) -> dict[str, float]:
     """Compute precision, recall and F1 of binary predictions, per class (C) and overall (O).
 

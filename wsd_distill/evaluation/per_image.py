@@ -13,6 +13,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from wsd_distill.data.types import DatasetDict
+
 
 class PerImageEvaluator(DatasetEvaluator, ABC):
     """Keeps the result of ``read_output`` for each image and passes all of them to ``summarize``.
@@ -26,7 +28,7 @@ class PerImageEvaluator(DatasetEvaluator, ABC):
         """Load the dataset; it must have ``thing_classes`` in MetadataCatalog."""
         self.dataset_name = dataset_name
         self.class_names: list[str] = list(MetadataCatalog.get(dataset_name).thing_classes)
-        self._dataset: list[dict] = DatasetCatalog.get(dataset_name)
+        self._dataset: list[DatasetDict] = DatasetCatalog.get(dataset_name)
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._distributed = distributed
         self.image_ids = [record["image_id"] for record in self._dataset]

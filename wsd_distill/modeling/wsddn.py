@@ -94,6 +94,8 @@ class WSDDN(NormalizedImageModel):
         proposer: Callable[[dict], Instances] | None = None,
         input_size: int | None = None,
     ):
+        if num_classes < 2:  # a softmax over one class is 1
+            raise ValueError(f"num_classes={num_classes}: T-WDet needs 2 classes or more, add a background class")
         super().__init__(pixel_mean, pixel_std, image_format, input_size)
         self.backbone = backbone
         self.in_feature = in_feature

@@ -120,3 +120,91 @@ def test_registered_names_and_evaluator():
         for split in ("train", "val"):
             metadata = MetadataCatalog.get(f"coco_{year}_{split}_mlc")
             assert (len(metadata.thing_classes), metadata.evaluator_type) == (80, "multilabel")
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        *([], None, "1 2 3 4", ["1", 2, 3, 4], [1, 2, 3], [1, 2, float("nan"), 4], [1, 2, 10**400, 4], [True, 2, 3, 4]),
+        *([10, 10, -5, 5], [10, 10, 5, -5], [-40, -40, 5, 5], [100, 100, 5, 5], [0, 0, 1e9, 5]),
+    ],
+)
+def test_labels_of_impossible_boxes_are_kept(tmp_path, caplog, box):
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][1]["bbox"] = box
+    first, second = coco.load_coco(write(tmp_path / "i.json", content), tmp_path, CLASSES)
+    assert first["labels"] == [0, 2]
+    assert [annotation["category_id"] for annotation in first["annotations"]] == [2, 2]
+    ((kind, detail),) = first["faults"]
+    assert kind == "impossible boxes are left out, and their labels kept"
+    assert detail.startswith(f"annotations[1] ({tmp_path}/a.jpg): the box ")
+    assert "faults" not in second and "i.json: 1: impossible boxes are left out" in caplog.text
+
+
+def test_boxes_beyond_the_border_are_kept_and_named(tmp_path):
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][1]["bbox"] = [-5, 6, 7, 8]
+    first, _ = coco.load_coco(write(tmp_path / "i.json", content), tmp_path, CLASSES)
+    assert len(first["annotations"]) == 3
+    assert first["faults"][0][0] == "boxes reach outside of their image, and are kept"
+
+
+def test_ids_of_mixed_types_are_matched_and_named(tmp_path):
+    content = copy.deepcopy(CONTENT)
+    content["categories"][1]["id"] = "3"
+    content["annotations"][0]["image_id"] = "7"
+    first, _ = coco.load_coco(write(tmp_path / "i.json", content), tmp_path, CLASSES)
+    assert first["labels"] == [0, 2]
+    assert first["faults"] == [
+        ("ids of mixed types are compared as text", "annotations[0] has the image_id '7'"),
+        ("ids of mixed types are compared as text", "categories[1] has the id '3'"),
+    ]
+    content["categories"][0]["id"] = 3
+    with pytest.raises(ValueError, match="category id '3' is listed twice"):
+        coco.load_coco(write(tmp_path / "i.json", content), tmp_path, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "part, key, value",
+    [
+        *(("images", "id", None), ("images", "height", "20"), ("images", "width", 0), ("images", "file_name", 5)),
+        *(("categories", "name", None), ("categories", "id", [1]), ("annotations", "image_id", True)),
+    ],
+)
+def test_fields_of_another_type_raise(tmp_path, part, key, value):
+    content = copy.deepcopy(CONTENT)
+    content[part][0][key] = value
+    with pytest.raises(ValueError, match=rf"i\.json is not a COCO instances file: {part}\[0\] has the {key} "):
+        coco.load_coco(write(tmp_path / "i.json", content), tmp_path, CLASSES)
+
+
+def test_classes_are_those_of_the_file(tmp_path, restore_catalogs):
+    path = str(write(tmp_path / "i.json"))
+    register_coco("own_coco", path)
+    assert MetadataCatalog.get("own_coco").thing_classes == CLASSES
+    assert DatasetCatalog.get("own_coco")[0]["file_name"] == str(tmp_path / "a.jpg")
+    for arguments in ((5,), (path, 5), (path, None, 5), (path, None, [1])):
+        with pytest.raises(ValueError, match="is 5: set it to text|dataset.classes=5|class 1 is not text"):
+            register_coco("other", *arguments)
+
+
+def test_categories_are_checked_like_labels(tmp_path, restore_catalogs):
+    content = copy.deepcopy(CONTENT)
+    content["categories"][0]["name"] = "cat,dog"
+    path = str(write(tmp_path / "i.json", content))
+    with pytest.raises(ValueError, match=r"i\.json: 1 of 3 labels look wrong: category 90: label 'cat,dog' contains"):
+        register_coco("own_coco", path)
+    register_coco("own_coco", path, classes=["cat", "dog", "cat,dog"])
+
+
+def test_images_elsewhere_are_refused_unless_allowed(tmp_path):
+    content = copy.deepcopy(CONTENT)
+    content["images"][0]["file_name"] = "https://host/a.jpg"
+    content["images"][2]["file_name"] = "../c.jpg"
+    path = write(tmp_path / "i.json", content)
+    with pytest.raises(ValueError, match=r"i\.json: images\[0\]: 'https://host/a.jpg' would be read from the network"):
+        coco.load_coco(path, tmp_path, CLASSES)
+    with pytest.raises(ValueError, match=r"images\[2\]: '../c.jpg' is outside of the image folder"):
+        coco.load_coco(path, tmp_path, CLASSES, allow_remote=True)
+    first, _ = coco.load_coco(path, tmp_path, CLASSES, allow_remote=True, allow_outside=True)
+    assert first["file_name"] == "https://host/a.jpg"

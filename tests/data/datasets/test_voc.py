@@ -64,7 +64,8 @@ def test_image_size_and_box(tree):
         (ANNOTATIONS["000012"][:100], "no element found|unclosed"),
         ("<annotation/>", "no element size/height"),
         (xml(("catt", 0)), r"'catt' is not in the list of 20 classes; did you mean 'cat'\?"),
-        (xml(("cat", 0)).replace("<xmin>1</xmin><ymax>", "<ymax>"), "no element bndbox/xmin"),
+        (xml(("cat", 0)).replace("<width>30", "<width>0"), "the size is 0 x 20"),
+        (xml(("cat", 0)).replace("<difficult>0", "<difficult>no"), "the element difficult is 'no', not 0 or 1"),
     ],
 )
 def test_invalid_annotation_raises(tree, text, message):
@@ -93,3 +94,20 @@ def test_names_and_class_order():
     for name in names:
         classes = MetadataCatalog.get(name).thing_classes
         assert (len(classes), classes[CAT], classes[DOG], classes[PERSON]) == (20, "cat", "dog", "person")
+
+
+@pytest.mark.parametrize("x", ["", "<xmin/>", *(f"<xmin>{x}</xmin>" for x in ("nan", "inf", "ten", "-40", "35"))])
+def test_labels_of_impossible_boxes_are_kept(tree, caplog, x):
+    text = ANNOTATIONS["000007"].replace(f"<xmin>{BOX[0]}</xmin><ymax>{BOX[3]}", f"{x}<ymax>{BOX[3]}")
+    (tree / "Annotations" / "000007.xml").write_text(text)
+    record = voc.load_voc(2007, "trainval")[0]
+    assert (record["labels"], record["annotations"]) == ([PERSON], [])
+    ((kind, detail),) = record["faults"]
+    assert "left out" in kind and "000007.xml, object 0: the box [" in detail
+    assert "trainval.txt: 1: impossible boxes are left out" in caplog.text
+
+
+def test_an_image_id_cannot_leave_the_folder(tree):
+    (tree / "ImageSets" / "Main" / "val.txt").write_text("../../elsewhere/1\n")
+    with pytest.raises(ValueError, match=r"image '\.\./\.\./elsewhere/1': .* is outside of the image folder"):
+        voc.load_voc(2007, "val")

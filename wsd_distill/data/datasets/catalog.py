@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -153,3 +154,11 @@ def keep_labelled(records: list[DatasetDict], source: str) -> list[DatasetDict]:
     if len(kept) < len(records):
         logger.info("%s: %d of %d images dropped: no label", source, len(records) - len(kept), len(records))
     return kept
+
+
+def log_faults(records: list[DatasetDict], source: str) -> None:
+    """Log how many annotations have which kind of fault, with the first of each."""
+    faults = [fault for record in records for fault in record.get("faults", [])]
+    for kind, count in Counter(kind for kind, _ in faults).items():
+        first = next(text for found, text in faults if found == kind)
+        logger.warning("%s: %d: %s; the first: %s", source, count, kind, first)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..types import DatasetDict
 from .catalog import SPLITS, DatasetInfo, register, register_info
-from .coco import is_coco_file, read_categories, register_coco
-from .readers import class_indices, read_csv, read_json, read_lines
+from .coco import is_coco_file, register_coco
+from .image_paths import image_path
+from .label_names import SEPARATORS, check_listed_labels
+from .readers import class_indices, read_class_names, read_csv, read_json
+
+logger = logging.getLogger(__name__)
+
+_REMEDY = (
+    "Separate labels by ';' or set dataset.separator ({}); a class that is really named so is listed in "
+    "dataset.classes (datasets/README.md)"
+)
+
+
+class Entry(NamedTuple):
+    """An image in a list."""
+
+    location: str  # file and line, for error messages
+    name: str
+    labels: list[str]
+    split: str | None
 
 
 def register_files(
@@ -18,7 +38,10 @@ def register_files(
     *,
     image_root: str | None = None,
     classes: Sequence[str] | str | None = None,
-    split_names: Mapping[str, str | None] | None = None,
+    split_names: Mapping[str, str | int | None] | None = None,
+    separator: str | None = None,
+    allow_remote: bool = False,
+    allow_outside: bool = False,
 ) -> None:
     """Register ``<name>_train``, ``<name>_val`` and ``<name>_test``, and ``name`` for ``dataset.name``.
 
@@ -27,25 +50,34 @@ def register_files(
         image_root: folder of the image files, ``{split}`` in it is replaced; None: the folder of the file.
         classes: class names, or a text file with one name per line; None: the classes of the training file.
         split_names: split -> its name in the column ``split`` of a file that lists several splits.
+        separator, allow_remote, allow_outside: as in ``register_image_list``.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a split has no file, or a file is invalid; names it.
+        ValueError: a split has no file, a setting has another type, or a file is invalid; names it.
     """
-    paths = {split: path for split in SPLITS if (path := files.get(split))}
+    paths = {split: _text(path, f"dataset.files.{split}") for split in SPLITS if (path := files.get(split)) is not None}
     missing = [f"dataset.files.{split}" for split in SPLITS if split not in paths]
     if missing:
         raise ValueError(f"dataset.name={name}: set {', '.join(missing)}")
+    for split, path in paths.items():
+        if not os.path.exists(path):
+            text = f"dataset.files.{split}={path} is missing: set it to a list of images (datasets/README.md)"
+            raise FileNotFoundError(text)
+    if image_root is not None:
+        image_root = _text(image_root, "dataset.image_root")
+    options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
     is_coco = is_coco_file(paths["train"])
     register_info(name, DatasetInfo(f"{name}_train", f"{name}_val", f"{name}_test", boxes=is_coco))
-    if classes is None:
-        classes = read_categories(paths["train"]) if is_coco else paths["train"]
+    classes = paths["train"] if classes is None else classes
     for split, path in paths.items():
         root = image_root and image_root.replace("{split}", split)
         if is_coco:
-            register_coco(f"{name}_{split}", path, root, classes)
+            register_coco(f"{name}_{split}", path, root, classes, **options)
         else:
-            register_image_list(f"{name}_{split}", path, root, classes, (split_names or {}).get(split))
+            part = (split_names or {}).get(split)
+            part = None if part is None else _text(part, f"dataset.split_names.{split}")
+            register_image_list(f"{name}_{split}", path, root, classes, part, separator, **options)
 
 
 def register_image_list(
@@ -54,6 +86,10 @@ def register_image_list(
     image_root: str | None = None,
     classes: Sequence[str] | str | None = None,
     split: str | None = None,
+    separator: str | None = None,
+    *,
+    allow_remote: bool = False,
+    allow_outside: bool = False,
 ) -> None:
     """Register the images listed in a file, and read its classes.
 
@@ -66,71 +102,106 @@ def register_image_list(
         classes: class names; or a text file with one name per line; or a CSV or JSON list, whose sorted labels are the
             classes (for a validation list: the training list). Default: the labels of ``file``.
         split: use only the images of this ``split``.
+        separator: of labels in a CSV: a key of ``SEPARATORS`` or a character; default: ``;``.
+        allow_remote: addresses are read from the network; otherwise an error.
+        allow_outside: files may be outside of ``image_root``; otherwise an error.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file or one of its lines is invalid; names it.
     """
-    names = _class_names(file if classes is None else classes)
+    separator = _check_separator(separator)
+    names = _class_names(file if classes is None else classes, separator)
     root = os.path.dirname(file) if image_root is None else image_root
-    arguments = {"file": file, "image_root": root, "classes": names, "split": split}
+    options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
+    arguments = {"file": file, "image_root": root, "classes": names, "split": split, "separator": separator, **options}
     register(name, load_image_list, arguments, classes=names)
 
 
-def load_image_list(file: str, image_root: str, classes: Sequence[str], split: str | None = None) -> list[DatasetDict]:
+def load_image_list(
+    file: str,
+    image_root: str,
+    classes: Sequence[str],
+    split: str | None = None,
+    separator: str = ";",
+    *,
+    allow_remote: bool = False,
+    allow_outside: bool = False,
+) -> list[DatasetDict]:
     """Load the images listed in a file; see :func:`register_image_list`.
 
     Raises:
-        ValueError: no images, a duplicate image, or an unknown label.
+        ValueError: no images, a duplicate image, an unknown label, or an image that is not allowed.
     """
     records: list[DatasetDict] = []
     locations: dict[str, str] = {}
-    for location, name, labels, image_split in _read_entries(file):
+    for location, name, labels, image_split in _read_entries(file, separator):
         if split is not None and image_split != split:
             continue
-        path = os.path.normpath(os.path.join(image_root, name))
+        path = image_path(image_root, name, location, allow_remote=allow_remote, allow_outside=allow_outside)
         if path in locations:
             raise ValueError(f"{location}: {name!r} is already listed ({locations[path]})")
         locations[path] = location
         records.append({"file_name": path, "image_id": name, "labels": class_indices(labels, classes, location)})
     if not records:
         raise ValueError(f"{file} lists no images" + (f" of split '{split}'" if split is not None else ""))
+    if separator != ";":
+        logger.info("%s: labels are separated by %r", file, separator)
     return records
 
 
-def _class_names(source: Sequence[str] | str) -> list[str]:
-    if not isinstance(source, str):
-        names = list(source)
-    elif source.lower().endswith((".csv", ".json")):
-        names = sorted({label for _, _, labels, _ in _read_entries(source) for label in labels})
-    else:
-        names = read_lines(source)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"{source}: the list of classes is empty or has duplicates: {names}")
-    return names
+def _check_separator(separator: str | None) -> str:
+    if separator is None:
+        return ";"
+    character = SEPARATORS.get(separator, separator)
+    if not isinstance(character, str) or len(character) != 1 or character.isalnum():
+        raise ValueError(f"dataset.separator={separator}: choose from {', '.join(SEPARATORS)}")
+    return character
 
 
-def _read_entries(file: str) -> Iterator[tuple[str, str, list[str], str | None]]:
-    """Yield location (file and line, for error messages), file name, labels and split of each image."""
-    read = _read_json_entries if file.lower().endswith(".json") else _read_csv_entries
-    for location, name, labels, split in read(file):
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"{location}: no file name")
-        yield location, name.strip(), labels, split.strip() if split else None
+def _text(value: Any, key: str) -> str:
+    """Return text, or an integer as text; other values of a setting are a ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{key}={value!r}: set it to text")
+    return value
 
 
-def _read_csv_entries(file: str) -> Iterator[tuple[str, Any, list[str], str | None]]:
+def _class_names(source: Sequence[str] | str, separator: str) -> list[str]:
+    if isinstance(source, str) and source.lower().endswith((".csv", ".json")):
+        labels: dict[str, str] = {}
+        for location, _, names, _ in _read_entries(source, separator):
+            for label in names:
+                labels.setdefault(label, location.removeprefix(f"{source}, "))
+        check_listed_labels(labels, source, _REMEDY.format(", ".join(SEPARATORS)))
+        if not labels:
+            raise ValueError(f"{source}: the list of classes is empty, because no image has a label")
+        return sorted(labels)
+    return read_class_names(source)
+
+
+def _read_entries(file: str, separator: str) -> Iterator[Entry]:
+    is_json = file.lower().endswith(".json")
+    for entry in _read_json_entries(file) if is_json else _read_csv_entries(file, separator):
+        if not isinstance(entry.name, str) or not entry.name.strip():
+            raise ValueError(f"{entry.location}: no file name")
+        split = entry.split.strip() if entry.split else None
+        yield entry._replace(name=entry.name.strip(), split=split)
+
+
+def _read_csv_entries(file: str, separator: str) -> Iterator[Entry]:
     (location, header), *rows = read_csv(file)
     header = [name.strip() for name in header]
     if not {"file", "labels"} <= set(header):
         raise ValueError(f"{location}: the header {header} has to include the columns 'file' and 'labels'")
     for location, row in rows:
         fields = dict(zip(header, row))
-        labels = [label.strip() for label in fields["labels"].split(";")]
-        yield location, fields["file"], [label for label in labels if label], fields.get("split")
+        labels = [label.strip(" ") for label in fields["labels"].split(separator)]
+        yield Entry(location, fields["file"], [label for label in labels if label], fields.get("split"))
 
 
-def _read_json_entries(file: str) -> Iterator[tuple[str, Any, list[str], str | None]]:
+def _read_json_entries(file: str) -> Iterator[Entry]:
     content = read_json(file)
     if not isinstance(content, list):
         raise ValueError(f'{file} is not a list of {{"file": ..., "labels": [...]}}')
@@ -138,8 +209,9 @@ def _read_json_entries(file: str) -> Iterator[tuple[str, Any, list[str], str | N
         location = f"{file}, entry {position}"
         labels = fields.get("labels") if isinstance(fields, dict) else None
         if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-            raise ValueError(f'{location} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {fields!r}')
+            raise ValueError(
+                f'{location} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {reprlib.repr(fields)}'
+            )
         split = fields.get("split")
-        if not isinstance(split, (str, type(None))):
-            raise ValueError(f'{location}: the split {split!r} is not a string, write "{split}"')
-        yield location, fields.get("file"), labels, split
+        split = None if split is None else _text(split, f"{location}: split")
+        yield Entry(location, fields.get("file"), labels, split)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import logging
+import reprlib
 from pathlib import Path
 
 from ...io import datasets_root
 from ..types import DatasetDict
 from .catalog import DatasetInfo, keep_labelled, register, register_holdout, register_info
+from .image_paths import image_path
 from .readers import check_unique, class_indices, read_csv, read_lines, read_text
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ def _read_paths(file: Path) -> list[str]:
 
 
 def _record(image_root: Path, path: str, labels: list[int]) -> DatasetDict:
-    return {"file_name": str(image_root / path), "image_id": path, "labels": labels}
+    return {"file_name": image_path(image_root, path, str(image_root)), "image_id": path, "labels": labels}
 
 
 def _listed(folder: Path, split: str, records: list[DatasetDict]) -> list[DatasetDict]:
@@ -127,9 +129,12 @@ def load_nus_wide_csv(split: str) -> list[DatasetDict]:
 
 def _parse_list(text: str, location: str) -> list[str]:
     try:
-        return list(ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise ValueError(f"{location}: {text!r} is not a list of labels like ['clouds', 'sky']") from error
+        labels = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{location}: {reprlib.repr(text)} is not a list of labels like ['clouds', 'sky']")
+    return labels
 
 
 def register_all() -> None:

@@ -10,8 +10,10 @@ from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from detectron2.structures import BoxMode
 
 from ...io import datasets_root
+from ..boxes import IMPOSSIBLE, check_box
 from ..types import Annotation, DatasetDict
-from .catalog import DatasetInfo, register, register_holdout, register_info
+from .catalog import DatasetInfo, log_faults, register, register_holdout, register_info
+from .image_paths import image_path
 from .readers import check_unique, class_indices, read_lines, read_text
 
 logger = logging.getLogger(__name__)
@@ -38,41 +40,64 @@ def load_voc(year: int, split: str) -> list[DatasetDict]:
     image_ids = read_lines(image_list)
     check_unique(image_ids, image_list)
     records = [_record(folder, image_id) for image_id in image_ids]
+    log_faults(records, str(image_list))
     ignored = [len(record["ignore_labels"]) for record in records if record["ignore_labels"]]
     logger.info("%s: %d labels in %d images ignored: difficult objects only", image_list, sum(ignored), len(ignored))
     return records
 
 
 def _record(folder: Path, image_id: str) -> DatasetDict:
+    file_name = image_path(folder / "JPEGImages", f"{image_id}.jpg", f"{folder.name}: image '{image_id}'")
     path = folder / "Annotations" / f"{image_id}.xml"
     text = read_text(path)
     try:
         tree = ET.fromstring(text)
         height, width = (int(_text(tree, f"size/{key}")) for key in ("height", "width"))
+        if min(height, width) < 1:
+            raise ValueError(f"the size is {width} x {height}")
         annotations = [_annotation(node) for node in tree.iterfind("object")]
     except (ET.ParseError, ValueError) as error:
         raise ValueError(f"{path} is truncated or not a valid VOC annotation: {error}") from error
     labels = {a["category_id"] for a in annotations if not a["difficult"]}
-    return {
-        "file_name": str(folder / "JPEGImages" / f"{image_id}.jpg"),
+    record: DatasetDict = {
+        "file_name": file_name,
         "image_id": image_id,
         "height": height,
         "width": width,
         "labels": sorted(labels),
         "ignore_labels": sorted({a["category_id"] for a in annotations} - labels),
-        "annotations": annotations,
+        "annotations": [],
     }
+    for position, annotation in enumerate(annotations):
+        fault = check_box(annotation["bbox"], BoxMode.XYXY_ABS, height, width)
+        if fault:
+            record.setdefault("faults", []).append((fault[0], f"{path}, object {position}: {fault[1]}"))
+        if not fault or fault[0] != IMPOSSIBLE:
+            record["annotations"].append(annotation)
+    return record
 
 
 def _annotation(node: ET.Element) -> Annotation:
-    x0, y0, x1, y1 = (float(_text(node, f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax"))
     (category,) = class_indices([_text(node, "name")], CLASSES, "object")
+    difficult = node.findtext("difficult", "0").strip()
+    if difficult not in ("0", "1"):
+        raise ValueError(f"the element difficult is {difficult!r}, not 0 or 1")
     return {
-        "bbox": [x0 - 1, y0 - 1, x1, y1],  # VOC counts pixels from 1 and includes the last one
+        "bbox": _box(node),
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": category,
-        "difficult": int(node.findtext("difficult", "0")),
+        "difficult": int(difficult),
     }
+
+
+def _box(node: ET.Element) -> list:
+    """Return XYXY_ABS, or the texts of the elements if they are not numbers."""
+    texts = [node.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        x0, y0, x1, y1 = (float(text or "") for text in texts)
+    except ValueError:
+        return texts
+    return [x0 - 1, y0 - 1, x1, y1]  # VOC counts pixels from 1 and includes the last one
 
 
 def _text(node: ET.Element, path: str) -> str:

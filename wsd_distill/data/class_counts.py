@@ -1,0 +1,58 @@
+"""Labels as a matrix, and classes that cannot be learned or measured with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .types import DatasetDict
+
+FEW_POSITIVES = 5  # a class with fewer positive images is named: its AP depends on single images
+
+
+def label_matrix(records: Sequence[DatasetDict], num_classes: int, dataset_name: str) -> np.ndarray:
+    """Return (N, K) int8 labels: 1 = positive, 0 = negative, -1 = ignored.
+
+    Raises:
+        ValueError: an image has no ``labels``, or labels that are not class indices; names it.
+    """
+    labels = np.zeros((len(records), num_classes), dtype=np.int8)
+    for row, record in zip(labels, records):
+        if "labels" not in record:
+            raise ValueError(f"Image {record['image_id']!r} of {dataset_name!r} has no 'labels'.")
+        present, ignored = record["labels"], record.get("ignore_labels", [])
+        if not all(0 <= label < num_classes for label in [*present, *ignored]):
+            raise ValueError(
+                f"Image {record['image_id']!r} of {dataset_name!r} has labels {present + ignored}, "
+                f"but there are {num_classes} classes (0 to {num_classes - 1})."
+            )
+        row[ignored] = -1
+        row[present] = 1
+    return labels
+
+
+def classes_everywhere(labels: np.ndarray) -> np.ndarray:
+    """Return (K,) bool: classes with positives and without a negative, in labels (N, K); their AP is always 1."""
+    return (labels == 1).any(axis=0) & ~(labels == 0).any(axis=0)
+
+
+def describe_classes(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Return a sentence per kind of class that cannot be learned or measured with labels (N, K)."""
+    positives, sentences = (labels == 1).sum(axis=0), []
+    if len(class_names) == 1:
+        return [f"there is one class only, {class_names[0]}: T-WDet cannot learn it, add a background class"]
+    kinds = (
+        (classes_everywhere(labels), "every image has {}: AP is 100 whatever is predicted"),
+        (positives == 0, "no image has {}: AP is undefined"),
+        ((positives > 0) & (positives < FEW_POSITIVES), f"fewer than {FEW_POSITIVES} images have {{}}"),
+    )
+    for chosen, text in kinds:
+        if chosen.any():
+            sentences.append(text.format(_name([class_names[k] for k in np.flatnonzero(chosen).tolist()])))
+    return sentences
+
+
+def _name(classes: Sequence[str]) -> str:
+    rest = f" and {len(classes) - 10} more" if len(classes) > 10 else ""
+    return ", ".join(classes[:10]) + rest

@@ -1,0 +1,85 @@
+"""The evaluations of a config: their order, their evaluators, and the weights that they are of."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, open_dict
+from torch import nn
+
+from wsd_distill.data.check import check_splits
+from wsd_distill.data.datasets import SPLITS
+
+
+def evaluation_order(tests: Mapping[str, Any]) -> list[str]:
+    """Return the names in ``dataloader.test``; splits that the threshold of another is tuned on come first.
+
+    Raises:
+        ValueError: ``threshold_split`` is not evaluated, or its own threshold is tuned on another split.
+    """
+    sources = {name: test.evaluator.get("threshold_split") for name, test in tests.items() if test is not None}
+    for name, source in sources.items():
+        if source is not None and (source not in sources or sources[source] is not None):
+            tuned = ", ".join(name for name, own in sources.items() if own is None) or "none"
+            text = (
+                f"dataloader.test.{name}.evaluator.threshold_split={source}: not a split that is evaluated in this run"
+            )
+            raise ValueError(f"{text} with a threshold of its own; there are: {tuned}")
+    return sorted(sources, key=lambda name: (sources[name] is not None, name))
+
+
+def check_data(cfg: DictConfig) -> None:
+    """Check before the first step what would otherwise end a training, or spoil it: labels, images and evaluators.
+
+    Raises:
+        ValueError: as in ``check_splits``, ``evaluation_order`` and the evaluators; or T-WDet would train on one class.
+        FileNotFoundError: as in ``check_splits``.
+    """
+    tests = cfg.dataloader.get("test") or {}
+    order = evaluation_order(tests)
+    used = {cfg.dataset.train, *(tests[name].evaluator.get("dataset_name") for name in order)}
+    check_splits({split: cfg.dataset[split] for split in SPLITS if cfg.dataset[split] in used})
+    classes = MetadataCatalog.get(cfg.dataset.train).thing_classes
+    if len(classes) == 1 and cfg.dataloader.train.get("proposals"):
+        text = (
+            f"dataset.name={cfg.dataset.name} has one class, {classes[0]}, for which T-WDet's softmax over classes is 1"
+        )
+        raise ValueError(f"{text}: label the images without it as a class background, or train S-Cls alone")
+    for name in order:
+        build_evaluator(tests[name], {other: {"multilabel": {"threshold": 0.5}} for other in order}, "")
+
+
+def build_evaluator(test: DictConfig, results: Mapping[str, dict], digest: str) -> DatasetEvaluator:
+    """Build the evaluator of an entry of ``dataloader.test``.
+
+    Args:
+        test: the entry.
+        results: metrics of the splits that were evaluated before, with the threshold of ``threshold_split``.
+        digest: :func:`weights_digest` of the model.
+    """
+    config = copy.deepcopy(test.evaluator)  # keeps its parent, which interpolations refer to
+    target = config._target_
+    with open_dict(config):
+        if config.get("threshold_split") is not None:
+            config.threshold = results[config.threshold_split]["multilabel"]["threshold"]
+        if "weights_digest" in inspect.signature(locate(target) if isinstance(target, str) else target).parameters:
+            config.weights_digest = digest
+    return instantiate(config)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Hash names, types, shapes and values of a model's state (32 digits)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
