@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).parent.parent
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent))),
+    "PYTHONPATH": os.pathsep.join(map(str, filter(None, (TESTS, TESTS.parent, os.environ.get("PYTHONPATH"))))),
 }
 
 
