@@ -68,8 +68,8 @@ PARTS = {  # last component of a module's name -> part of the model
 
 def load_case(case: str, side: int, options: argparse.Namespace):
     """Load the config of a case, with T-WDet at size ``side`` and one image per step."""
-    overrides = ["dataset.name=coco_2014", f"dataset.num_classes={options.classes}"]
-    cfg = load_config(str(CONFIGS / f"{CASES[case]}.py"), overrides)
+    cfg = load_config(str(CONFIGS / f"{CASES[case]}.py"), ["dataset.name=coco_2014"])
+    cfg.dataset.update(num_classes=options.classes, class_names=[f"class {k}" for k in range(options.classes)])
     cfg.trainer.update(accumulate=1, amp=False)
     cfg.train.device = "cpu"
     mapper = cfg.dataloader.train.mapper

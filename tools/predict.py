@@ -5,6 +5,7 @@
 
 A line has the file, the labels with a score p above --threshold in descending order, and T-WDet's best boxes of each
 label with their entries of S. T-WDet makes proposals for the images of --input as for its stores (image_proposals).
+The classes are those of the weights; --input needs neither the dataset nor its list of labels.
 Without --input a whole split of the config is predicted, with the proposals that its loader reads.
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import instantiate
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import Metadata
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from omegaconf import DictConfig
@@ -35,12 +36,12 @@ from wsd_distill.engine.cli import (
     parse_with_config,
     report_user_errors,
 )
-from wsd_distill.modeling.checkpoints.load import load_weights
+from wsd_distill.modeling.checkpoints.load import get_class_names, load_state, read_state
 from wsd_distill.proposals.image_proposals import ImageProposals
 
 
 def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, DictConfig, torch.nn.Module]:
-    """Return the parser, its arguments, the config, and its model without weights."""
+    """Return the parser, its arguments, the config, and its model with the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_options(parser, "recipe of the model, or the config.yaml of its run", required=True)
     parser.add_argument("--weights", required=True, help="checkpoint written by tools/train_net.py")
@@ -50,11 +51,20 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, Dict
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the predictions on each image")
     parser.add_argument("--threshold", type=float, default=0.5, help="minimal score of a label (default 0.5)")
     parser.add_argument("--boxes-per-label", type=int, default=1, metavar="N", help="(default 1)")
-    arguments, cfg = parse_with_config(parser, "input")
+    state: dict[str, torch.Tensor] = {}
+
+    def read_classes(arguments: argparse.Namespace) -> list[str] | None:
+        if not arguments.input:
+            return None
+        state.update(read_state(arguments.weights))
+        return get_class_names(state, arguments.weights)
+
+    arguments, cfg = parse_with_config(parser, "input", read_classes=read_classes)
     if arguments.split not in cfg.dataloader.test:
         splits = ", ".join(cfg.dataloader.test) or "none, as this stage trains no classifier"
         parser.error(f"--split {arguments.split}: entries of dataloader.test in the config: {splits}")
-    choose_datasets(parser, [cfg.dataset[arguments.split]], cfg)
+    if not arguments.input:
+        choose_datasets(parser, [cfg.dataset[arguments.split]], cfg)
     with report_user_errors(parser):
         if arguments.input and cfg.model.get("proposer", "") is None:
             parser.error(
@@ -65,6 +75,7 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, Dict
         if arguments.input and isinstance(proposer, ImageProposals):
             proposer.proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come first)
             check_method(parser, cfg, proposer.proposer)
+        load_state(model.to(cfg.train.device).eval(), state or read_state(arguments.weights), arguments.weights)
     return parser, arguments, cfg, model
 
 
@@ -108,9 +119,7 @@ def draw(path: Path, p: torch.Tensor, boxes: Instances | None, line: dict, metad
 @torch.no_grad()
 def main() -> None:
     parser, arguments, cfg, model = parse_arguments()
-    with report_user_errors(parser):
-        load_weights(model.to(cfg.train.device).eval(), arguments.weights)
-    metadata = MetadataCatalog.get(cfg.dataset[arguments.split])
+    metadata = Metadata(thing_classes=model.class_names)
     if arguments.figures:
         arguments.figures.mkdir(parents=True, exist_ok=True)
     batches = read_batches(cfg.dataloader.test[arguments.split], arguments.input)

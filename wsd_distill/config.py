@@ -23,10 +23,10 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     # PROPOSER: computes missing proposals at test time, e.g. wsd_distill.proposals.image_proposals.ImageProposals.
     cfg.MODEL.WSDDN.update({"PROPOSER": "", "NUM_PROPOSALS": 500})
     cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
-    # INPUT_SIZE: both models resize images to this square at test time. Set INPUT.MIN_SIZE_TEST to 0, so that
-    # DefaultPredictor does not resize them before.
+    # INPUT_SIZE: side of the squares to which MultiLabelMapper.from_config resizes; the models accept no other size.
     cfg.MODEL.WSDDN.INPUT_SIZE = 672
     cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIZE": 224, "POOL": 2})
+    cfg.INPUT.FAST_DECODE = True  # as MultiLabelMapper.fast_decode
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
     cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})
     cfg.MODEL.SMALL_CONV_NET = CfgNode({"CHANNELS": [24, 48, 96], "CONVS": [1, 2, 2], "NORM": "BN"})

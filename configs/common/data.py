@@ -26,6 +26,7 @@ dataset = dict(
     val=None,
     test=None,
     num_classes=None,
+    class_names=None,
     flip_prob=None,
     boxes=None,
     t_teacher=None,

@@ -26,7 +26,7 @@ _backbone = L(ResNet)(
     freeze_at=0,
 )
 _res5 = L(StageHead)(stage=L(make_res5)(depth="${...backbone.stages.depth}", norm="FrozenBN"), output_size=2048)
-_shared = dict(num_classes="${dataset.num_classes}", **IMAGENET_RGB)
+_shared = dict(num_classes="${dataset.num_classes}", class_names="${dataset.class_names}", **IMAGENET_RGB)
 
 c4_teacher = L(WSDDN)(
     backbone=_backbone, in_feature="res4", head=_res5, score_scale="${proposals.score_scale}", **_shared

@@ -13,13 +13,14 @@ train = dict(
     root="output/${dataset.name}/${train.recipe}_${proposals.method}",
     output_dir="${train.root}/${train.run}",
     init_checkpoint="",
+    new_layers=[],  # submodules that init_checkpoint may lack; T-WDet and S-Cls know theirs
     seed=0,
     epochs=10,
     max_iter=None,  # None: epochs * images / batch
     batch_size=16,  # of a step, over all ranks and trainer.accumulate micro-batches
     eval_period=0,  # iterations; 0: only at the end
     log_period=20,
-    checkpointer=dict(period=None, max_to_keep=1),  # period in iterations; None: one epoch
+    checkpointer=dict(period=None, max_to_keep=2),  # period in iterations; None: one epoch. 2: one may be damaged
     device="cuda" if torch.cuda.is_available() else "cpu",
     channels_last=True,
     cudnn_benchmark=True,

@@ -33,11 +33,17 @@ teacher = L(WSDDN)(
     pooler_size=3,
     head=_head,
     num_classes="${dataset.num_classes}",
+    class_names="${dataset.class_names}",
     score_scale="${proposals.score_scale}",
     **INCEPTION_RGB,
 )
 teacher_size = 224
 
 student = L(MultiLabelClassifier)(
-    backbone=_backbone, in_feature="stride32", head=_head, num_classes="${dataset.num_classes}", **INCEPTION_RGB
+    backbone=_backbone,
+    in_feature="stride32",
+    head=_head,
+    num_classes="${dataset.num_classes}",
+    class_names="${dataset.class_names}",
+    **INCEPTION_RGB,
 )

@@ -7,6 +7,7 @@ from .base import dataset, detector, image_proposals, lr_multiplier, optimizer, 
 from .base import student as _student
 
 train.update(run="faster_rcnn", root="output/${dataset.name}/${train.recipe}", epochs=4, batch_size=8)
+train.new_layers = ["proposal_generator", "roi_heads"]
 optimizer.lr = 5e-4
 dataloader = detection_loaders(256)
 model = faster_rcnn(

@@ -29,6 +29,7 @@ teacher = L(WSDDN)(
     in_feature="conv2",
     head=L(FCHead)(input_shape=[32, 7, 7], dims=[128], dropout=0.3, batch_norm=True),
     num_classes="${dataset.num_classes}",
+    class_names="${dataset.class_names}",
     score_scale="${proposals.score_scale}",
     **pixels,
 )
@@ -39,5 +40,6 @@ student = L(MultiLabelClassifier)(
     in_feature="conv3",
     head=L(GlobalPoolHead)(channels=64, mode="avg"),
     num_classes="${dataset.num_classes}",
+    class_names="${dataset.class_names}",
     **pixels,
 )

@@ -7,6 +7,7 @@ from .base import student as _student
 
 train.update(run="faster_rcnn", root="output/${dataset.name}/${train.recipe}", batch_size=8)
 train.epochs = 2.933  # 1,100 iterations on digit_scenes, 4 minutes on one core
+train.new_layers = ["proposal_generator", "roi_heads"]
 optimizer.lr = 2e-3
 dataloader = detection_loaders(128)
 model = faster_rcnn(

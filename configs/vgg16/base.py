@@ -22,6 +22,7 @@ teacher = L(WSDDN)(
     in_feature="conv5_3",
     head=L(FCHead)(input_shape=[512, 7, 7], dims=[4096, 4096], dropout=0.5),
     num_classes="${dataset.num_classes}",
+    class_names="${dataset.class_names}",
     score_scale="${proposals.score_scale}",
     **CAFFE_BGR,
 )
@@ -32,5 +33,6 @@ student = L(MultiLabelClassifier)(
     in_feature="conv5_3",
     head=L(FCHead)(input_shape=[512, 14, 14], dims=[4096, 4096], dropout=0.5, pool=2),  # pool5, at a side of 224
     num_classes="${dataset.num_classes}",
+    class_names="${dataset.class_names}",
     **CAFFE_BGR,
 )

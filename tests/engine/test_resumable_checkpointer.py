@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from helpers.builders import OneWeight
 
 from wsd_distill.engine import ResumableCheckpointer, Trainer
+from wsd_distill.engine.checkpointer import Checkpointer
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def train(tmp_path):
     def run(start, stop, **options):
         model = OneWeight(lambda weight, batch: {"loss": weight})
         trainer = Trainer(model, [[]] * 20, torch.optim.SGD(model.parameters(), lr=0.1))
-        checkpointer = DetectionCheckpointer(model, str(tmp_path), trainer=trainer)
+        checkpointer = Checkpointer(model, str(tmp_path), trainer=trainer)
         trainer.register_hooks([ResumableCheckpointer(checkpointer, **{"period": 1, "max_to_keep": 1, **options})])
         trainer.train(start, stop)
         return sorted(path.name for path in tmp_path.iterdir())
@@ -68,7 +68,7 @@ def test_a_diverged_run_names_its_own_last_checkpoint(tmp_path, start, period, l
     steps = itertools.count(1)  # the loss is NaN from the fourth step on
     model = OneWeight(lambda weight, batch: {"loss": weight * (float("nan") if next(steps) > 3 else 1)})
     trainer = Trainer(model, [[]] * 20, torch.optim.SGD(model.parameters(), lr=0.1))
-    checkpointer = DetectionCheckpointer(model, str(tmp_path), trainer=trainer)
+    checkpointer = Checkpointer(model, str(tmp_path), trainer=trainer)
     trainer.register_hooks([ResumableCheckpointer(checkpointer, period, max_to_keep=1)])
     with pytest.raises(FloatingPointError) as error:
         trainer.train(start, 10)

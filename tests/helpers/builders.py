@@ -12,6 +12,7 @@ from wsd_distill.distillation import LayerPair
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
 K = 3
+CLASSES = ["ball", "box", "wedge"]
 PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 50.0, 50.0], "image_format": "RGB"}
 
 
@@ -27,17 +28,19 @@ def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSD
         in_feature="conv2",
         head=FCHead(input_shape=(channels, 3, 3), dims=[8], dropout=dropout),
         num_classes=K,
+        class_names=CLASSES,
         pooler_size=3,
         **PIXELS,
     )
 
 
-def make_student(norm: str = "", channels: int = 6) -> MultiLabelClassifier:
+def make_student(norm: str = "", channels: int = 6, class_names=CLASSES) -> MultiLabelClassifier:
     return MultiLabelClassifier(
         backbone=SmallConvNet(channels=[4, channels], convs=[1, 1], norm=norm),
         in_feature="conv2",
         head=GlobalPoolHead(channels=channels),
         num_classes=K,
+        class_names=class_names,
         **PIXELS,
     )
 

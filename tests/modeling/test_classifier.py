@@ -1,18 +1,9 @@
-from pathlib import Path
-
-import cv2
-import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
-from detectron2.engine import DefaultPredictor
 from detectron2.modeling import META_ARCH_REGISTRY
 from helpers.builders import make_batch, make_student
-from PIL import Image
 from torch import nn
 
-from wsd_distill.config import add_wsd_distill_config
-from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.modeling import FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
 
@@ -76,31 +67,6 @@ def test_heads_by_hand():
         GlobalPoolHead(channels=1, mode="sum")
 
 
-@pytest.mark.parametrize("suffix, shape", [("png", (300, 420)), ("jpg", (300, 420)), ("png", (40, 30))])
-@pytest.mark.parametrize("kind", ["vgg16", "resnet50_c4"])
-def test_default_predictor_equals_the_mapper_path(kind, suffix, shape, tmp_path):
-    """The YAML configs of S-Cls with a small network."""
-    cfg = get_cfg()
-    add_wsd_distill_config(cfg)
-    cfg.merge_from_file(str(Path(__file__).parents[2] / "configs" / "yaml" / f"student_{kind}.yaml"))
-    cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.NAME = "cpu", "build_small_conv_net"
-    cfg.MODEL.IMAGE_LEVEL.update({"NUM_CLASSES": 3, "IN_FEATURE": "conv3", "FC_DIMS": [8]})
-    cfg.MODEL.IMAGE_LEVEL.HEAD = "fc" if kind == "vgg16" else "avg"
-    x, y = np.meshgrid(np.linspace(0, 150, shape[1]), np.linspace(0, 150, shape[0]))
-    noise = np.random.default_rng(0).integers(0, 100, (*shape, 3))
-    path = str(tmp_path / f"a.{suffix}")
-    Image.fromarray((np.stack([x, y, x], axis=2) + noise).astype(np.uint8)).save(path)
-    predictor = DefaultPredictor(cfg)
-    mapper = MultiLabelMapper(is_train=False, num_classes=3, sizes=[224], image_format=cfg.INPUT.FORMAT)
-    view = mapper({"file_name": path, "image_id": 0, "labels": []})
-    with torch.no_grad():
-        (expected,) = predictor.model([view])
-        other = predictor.model([{"image": view["image"].flip(1)}])[0]["image_scores"]
-    found = predictor(cv2.imread(path))["image_scores"]
-    difference = (found - expected["image_scores"]).abs().max()
-    assert difference < 1e-3 and 10 * difference < (other - found).abs().max()
-
-
 def test_sigmoids_are_averaged_over_views():
     model = make_student().eval()
     images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
@@ -108,3 +74,12 @@ def test_sigmoids_are_averaged_over_views():
     assert (p - q).abs().max() > 1e-4
     (result,) = model([{"image": images[0], "views": [{"image": image} for image in images]}])
     torch.testing.assert_close(result["image_scores"], (p + q) / 2)
+
+
+def test_class_names_are_one_for_each_class():
+    for names, message in (
+        (["ball", "box"], "class_names has 2 names .ball, box., and num_classes is 3"),
+        (["ball", "box", "box"], "class_names has 'box': set one name for each class"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_student(class_names=names)

@@ -5,8 +5,9 @@ import re
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from helpers.builders import PIXELS, K, make_student, make_teacher
+from helpers.builders import CLASSES, PIXELS, K, make_student, make_teacher
 
+from wsd_distill.class_names import class_names_state
 from wsd_distill.distillation import Distiller, Objectives
 from wsd_distill.modeling import CAFFE_BGR, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 from wsd_distill.modeling.checkpoints.load import CheckpointError
@@ -21,7 +22,8 @@ CHANGES = [
 def student_with(**pixels):
     backbone = SmallConvNet(channels=[4, 6], convs=[1, 1], norm="")
     head = GlobalPoolHead(channels=6)
-    return MultiLabelClassifier(backbone=backbone, in_feature="conv2", head=head, num_classes=K, **{**PIXELS, **pixels})
+    options = {"num_classes": K, "class_names": CLASSES, **PIXELS, **pixels}
+    return MultiLabelClassifier(backbone=backbone, in_feature="conv2", head=head, **options)
 
 
 def test_the_state_dict_has_the_normalization():
@@ -57,7 +59,8 @@ def test_weights_with_the_same_normalization_are_loaded(tmp_path):
 
 def test_aliases_are_dropped_and_other_tensors_are_unexpected():
     """In a converted file, which has no classifier."""
-    state = {key: value for key, value in student_with().state_dict().items() if not key.startswith("classifier.")}
+    state = {key: x for key, x in student_with().state_dict().items() if not key.startswith(("classifier.", "class_"))}
+    state.update(class_names_state([]))
     state["head.conv1.0.weight"] = state["backbone.conv1.0.weight"]
     state["head.other"] = state["backbone.conv1.0.weight"].clone()
     assert make_student().load_state_dict(state, strict=False).unexpected_keys == ["head.other"]

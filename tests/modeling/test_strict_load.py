@@ -6,15 +6,18 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling.backbone import BasicStem, ResNet
-from helpers.builders import PIXELS, K, make_student, make_teacher
+from helpers.builders import CLASSES, PIXELS, K, make_student, make_teacher
 
+from wsd_distill.class_names import class_names_state
 from wsd_distill.modeling import FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet, make_stages
 
 
-def student(head=None, num_classes=K, convs=1):
+def student(head=None, class_names=CLASSES, num_classes=K, convs=1):
     backbone = SmallConvNet(channels=[4, 6], convs=[1, convs], norm="BN")
-    head = head or GlobalPoolHead(channels=6)
-    return MultiLabelClassifier(backbone=backbone, in_feature="conv2", head=head, num_classes=num_classes, **PIXELS)
+    options = {"num_classes": num_classes, "class_names": class_names, **PIXELS}
+    return MultiLabelClassifier(
+        backbone=backbone, in_feature="conv2", head=head or GlobalPoolHead(channels=6), **options
+    )
 
 
 def fc_head(dims=(5, 4), side=4, **options):
@@ -28,30 +31,34 @@ def load(model, state, folder):
 
 
 def imagenet(model):
-    """Return a converted file: a plain dict without classification layers and num_batches_tracked."""
-    new = ("cls_branch.", "det_branch.", "classifier.")
+    """Return a converted file: a plain dict without classification layers, classes and num_batches_tracked."""
+    new = ("cls_branch.", "det_branch.", "classifier.", "class_names")
     state = model.state_dict()
-    return {key: state[key] for key in state if not key.startswith(new) and not key.endswith("num_batches_tracked")}
+    kept = {key: state[key] for key in state if not key.startswith(new) and not key.endswith("num_batches_tracked")}
+    return {**kept, **class_names_state([])}
 
 
 def assert_equal(model, state):
     found = model.state_dict()
-    assert state and all(torch.equal(found[key], value) for key, value in state.items())
+    shared = [key for key in state if not key.startswith("class_names")]
+    assert shared and all(torch.equal(found[key], state[key]) for key in shared)
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_half_the_keys(strict, tmp_path):
+@pytest.mark.parametrize("plain", [True, False])
+def test_half_the_keys(strict, plain, tmp_path):
     state = student().state_dict()
-    dropped = list(state)[len(state) // 2 :]
+    dropped = [key for key in list(state)[len(state) // 2 :] if not key.startswith("class_names")]
     for key in dropped:
         del state[key]
+    model, state = student(), dict(state) if plain else state  # a plain dict has no metadata of PyTorch
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(RuntimeError, match="the weights do not fit the model; use the config of the training") as error:
-        student().load_state_dict(state, strict=strict)
+        model.load_state_dict(state, strict=strict)
     assert all(key in str(error.value) for key in dropped if not key.endswith("num_batches_tracked"))
     with pytest.raises(RuntimeError, match=re.escape(dropped[-1])):
-        load(student(), state, tmp_path)
-    with pytest.raises(RuntimeError, match=r"backbone.conv2.1.weight"):  # without PyTorch's metadata
-        load(student(), {key: value for key, value in state.items() if not key.startswith("backbone.conv2")}, tmp_path)
+        load(model, state, tmp_path)
+    assert_equal(model, before)  # nothing was loaded
 
 
 @pytest.mark.parametrize("deeper", [True, False])
@@ -74,10 +81,42 @@ def test_the_file_of_the_other_model(plain, tmp_path):
             load(model, state, tmp_path)
 
 
-def test_another_number_of_classes(tmp_path):
-    message = "2 keys missing or of another shape: classifier.bias, classifier.weight"
+@pytest.mark.parametrize("plain", [True, False])
+def test_another_number_of_classes(plain, tmp_path):
+    """Detectron2's checkpointer drops the classification layer, so that the file looks like ImageNet weights."""
+    state = student(class_names=[*CLASSES, "cube"], num_classes=K + 1).state_dict()
+    message = r"the weights have 4 classes \(ball, box, wedge, cube\), the model has 3 \(ball, box, wedge\)"
     with pytest.raises(RuntimeError, match=message):
-        load(student(), student(num_classes=K + 1).state_dict(), tmp_path)
+        load(student(), dict(state) if plain else state, tmp_path)
+    unnamed = {key: value for key, value in state.items() if not key.startswith("class_names")}
+    with pytest.raises(RuntimeError, match=r"no class names: train again, or give the classes .*convert_weights.py"):
+        load(student(), unnamed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names, difference",
+    [
+        (["box", "ball", "wedge"], "first different at 0: 'box' and 'ball', 1: 'ball' and 'box'; the same names in"),
+        (["ball", "box", "cube"], "first different at 2: 'cube' and 'wedge'"),
+        (["ball", "bowl", "wedge"], "(ball, bowl, wedge), the model has 3 (ball, box, wedge); first different at 1"),
+    ],
+)
+def test_other_classes(names, difference, tmp_path):
+    """Renamed or in another order; the names of the last case have equally many bytes."""
+    state = student(class_names=names).state_dict()
+    with pytest.raises(RuntimeError, match=re.escape(difference)):
+        load(student(), state, tmp_path)
+    with pytest.raises(RuntimeError, match=re.escape(difference)):
+        student().load_state_dict(state, strict=False)
+
+
+def test_a_model_without_classes_takes_those_of_the_weights(tmp_path):
+    model = student(class_names=None)
+    load(model, student().state_dict(), tmp_path)
+    assert model.class_names == CLASSES
+    load(student(), model.state_dict(), tmp_path)
+    with pytest.raises(RuntimeError, match="the weights have 3 classes, and num_classes of the model is 4"):
+        load(student(class_names=None, num_classes=4), student().state_dict(), tmp_path)
 
 
 def test_a_checkpoint_of_the_same_model(tmp_path):
@@ -115,9 +154,9 @@ def test_a_deeper_resnet(tmp_path):
 
     def resnet(depth):
         backbone = ResNet(BasicStem(norm="FrozenBN"), make_stages(depth=depth), out_features=["res5"])
-        return MultiLabelClassifier(
-            backbone=backbone, in_feature="res5", head=GlobalPoolHead(channels=512), num_classes=K, **PIXELS
-        )
+        head = GlobalPoolHead(channels=512)
+        options = {"num_classes": K, "class_names": CLASSES, **PIXELS}
+        return MultiLabelClassifier(backbone=backbone, in_feature="res5", head=head, **options)
 
     with pytest.raises(RuntimeError, match="keys not in the model: backbone.res2.2"):
         load(resnet(18), resnet(34).state_dict(), tmp_path)

@@ -1,21 +1,13 @@
-from pathlib import Path
-
-import cv2
-import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
-from detectron2.engine import DefaultPredictor
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import Boxes, Instances
 from helpers.builders import K, make_batch, make_teacher, make_view
 from scipy.special import softmax
 from torchvision.ops import batched_nms
 
-from wsd_distill.config import add_wsd_distill_config
-from wsd_distill.data.mapper import MultiLabelMapper, top_proposals
+from wsd_distill.data.mapper import top_proposals
 from wsd_distill.modeling import WSDDN, WSDDNOutput
-from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
 
 def inputs(images=3):
@@ -170,49 +162,13 @@ def test_image_scores_are_probabilities_even_after_rounding():
         assert 0.999 < result["image_scores"][0] <= 1
 
 
-@pytest.mark.parametrize("kind", ["vgg16", "resnet50_c4"])
-def test_default_predictor_equals_the_mapper_path(kind, tmp_path):
-    """The YAML configs of T-WDet with a small network: proposals of the original image, resized to the square."""
-    cfg = get_cfg()
-    add_wsd_distill_config(cfg)
-    cfg.merge_from_file(str(Path(__file__).parents[2] / "configs" / "yaml" / f"teacher_{kind}.yaml"))
-    cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.NAME = "cpu", "build_small_conv_net"
-    cfg.MODEL.IMAGE_LEVEL.update({"NUM_CLASSES": K, "IN_FEATURE": "conv3", "FC_DIMS": [8], "HEAD": "fc"})
-    cfg.MODEL.WSDDN.PROPOSER = "wsd_distill.proposals.image_proposals.ImageProposals"
-    cfg.MODEL.WSDDN.update({"INPUT_SIZE": 160, "NUM_PROPOSALS": 20})
-    pixels = np.random.default_rng(0).integers(40, 60, (90, 130, 3), dtype=np.uint8)
-    pixels[30:70, 40:120] = (230, 180, 40)
-    path = str(tmp_path / "a.png")
-    cv2.imwrite(path, pixels[..., ::-1])
-    boxes, scores = EdgeBoxes()(pixels)
-    record = {"file_name": path, "image_id": 0, "height": 90, "width": 130, "labels": []}
-    proposals = {"proposal_boxes": boxes, "proposal_objectness_logits": scores, "proposal_bbox_mode": BoxMode.XYXY_ABS}
-    mapper = MultiLabelMapper(
-        is_train=False, num_classes=K, sizes=[160], image_format=cfg.INPUT.FORMAT, num_proposals=20
-    )
-    predictor = DefaultPredictor(cfg)
-    with torch.no_grad():
-        (expected,) = predictor.model([mapper({**record, **proposals})])
-    found = predictor(cv2.imread(path))
-    assert torch.equal(found["image_scores"], expected["image_scores"])
-    assert found["instances"].image_size == (90, 130) and len(found["instances"]) > 3
-    torch.testing.assert_close(found["instances"].scores, expected["instances"].scores)
-    boxes, others = (x["instances"].pred_boxes.tensor for x in (found, expected))
-    torch.testing.assert_close(boxes, others, rtol=0, atol=1e-3)
-    assert boxes[:, 2].max() > 110  # in pixels of the original image
-
-
-def test_an_image_of_another_size_is_resized_with_its_proposals():
-    model, (record,) = make_teacher(), inputs(1)
+def test_an_image_of_another_size_is_an_error():
+    model, (record,) = make_teacher().eval(), inputs(1)
     model.input_size = 64
-    resized = model.resize_to_input(record)
-    assert resized["image"].shape == (3, 64, 64) and (resized["height"], resized["width"]) == (32, 32)
-    boxes = record["proposals"].proposal_boxes.tensor
-    torch.testing.assert_close(resized["proposals"].proposal_boxes.tensor, 2 * boxes)
-    assert torch.equal(resized["proposals"].scores, record["proposals"].scores)
-    assert model.resize_to_input(resized) is resized
-    (result,) = model.eval()([record])
-    assert result["instances"].image_size == (32, 32)  # boxes are in pixels of the given image
+    with pytest.raises(ValueError, match="has 32 x 32 pixels, and the model takes squares of 64: .*MultiLabelMapper"):
+        model([record])
+    model.input_size = 32
+    assert model([record])[0]["image_scores"].shape == (K,)
 
 
 BOXES, PRIOR = torch.tensor([[0.0, 0, 0.5, 0.5], [0.2, 0.2, 0.8, 0.9], [0, 0, 1, 1]]), torch.tensor([0.9, 0.5, 0.2])

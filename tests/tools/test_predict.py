@@ -33,7 +33,8 @@ def weights(load_config, tmp_path):
 
 
 def command(config, weights, *arguments, folder="small"):
-    chosen = ["--config-file", f"configs/{folder}/{config}.py", "--weights", weights]
+    config = config if str(config).endswith(".py") else f"configs/{folder}/{config}.py"
+    chosen = ["--config-file", config, "--weights", weights]
     return ["tools/predict.py", *chosen, *arguments, "train.device=cpu"]
 
 
@@ -86,7 +87,10 @@ def test_a_classifier_outputs_labels_only(weights, predict, tmp_path):
 
 def test_wrong_weights_and_images_are_errors_of_one_line(weights, predict, tmp_path, capsys):
     for file, message in (
-        (weights("student"), r'Missing key\(s\) in state_dict: .*"head.fc6.weight"'),
+        (
+            weights("student"),
+            r"student.pth does not fit the model .*: .*keys missing .* head.fc6.weight",
+        ),
         ("none.pth", "error: checkpoint 'none.pth' does not exist: train the model first"),
         (weights("teacher"), f"error: {tmp_path}/a.png cannot be read as an image"),
     ):
@@ -104,11 +108,87 @@ def test_a_split_that_the_config_does_not_have_is_an_error_of_the_arguments(pred
     )
 
 
-def test_photos_get_the_proposals_that_t_wdet_was_trained_with(predict, capsys, restore_catalogs):
-    photo = ["--input", "a.png"]
+def test_photos_get_the_proposals_that_t_wdet_was_trained_with(predict, weights, capsys, restore_catalogs):
+    file, photo = weights("teacher"), ["--input", "a.png"]
     with pytest.raises(SystemExit):
-        predict("teacher", "none.pth", *photo, "proposals.method=detector")
+        predict("teacher", file, *photo, "proposals.method=detector")
     assert "error: the detector has no config" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        predict("teacher", "none.pth", *photo, "model.proposer=null")
+        predict("teacher", file, *photo, "model.proposer=null")
     assert "error: --input: model.proposer is null, and T-WDet needs proposals" in capsys.readouterr().err
+
+
+@pytest.fixture
+def shapes(load_config, restore_catalogs, tmp_path):
+    """Overrides of a dataset with the classes ball, box, wedge, weights of S-Cls for it, and a photo."""
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    for name in ("train", "val", "test"):
+        (folder / f"{name}.csv").write_text("file,labels\na.png,ball;box\nb.png,wedge\n")
+    Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(tmp_path / "photo.png")
+    overrides = [f"dataset.files.{split}={folder}/{split}.csv" for split in ("train", "val", "test")]
+    overrides.insert(0, "dataset.name=shapes")
+    model = instantiate(load_config("small/student.py", *overrides).model)
+    torch.save({"model": model.state_dict()}, tmp_path / "shapes.pth")
+    return overrides, tmp_path / "shapes.pth", ["--input", tmp_path / "photo.png", "--threshold", "0"]
+
+
+@pytest.mark.parametrize("given", ["nothing", "dataset", "name only"])
+def test_photos_need_no_dataset(given, shapes, predict, restore_catalogs, tmp_path):
+    """The classes are those of the weights, also if the files of the dataset are gone."""
+    overrides, weights, photo = shapes
+    (tmp_path / "shapes").rename(tmp_path / "moved")
+    config = tmp_path / "unnamed.py"  # a recipe without a dataset
+    config.write_text(
+        "from detectron2.config import LazyConfig\n"
+        "globals().update(LazyConfig.load('configs/small/student.py'))\n"
+        "dataset.name = '???'\n"
+    )
+    words = {"nothing": [], "dataset": overrides, "name only": ["dataset.name=shapes_elsewhere"]}[given]
+    (line,) = predict(config if given == "nothing" else "student", weights, *photo, *words)
+    assert sorted(line["labels"]) == ["ball", "box", "wedge"]
+
+
+def test_a_dataset_with_other_classes_is_an_error_that_shows_both(
+    shapes, weights, predict, restore_catalogs, tmp_path, capsys
+):
+    overrides, file, photo = shapes
+    other = "[wedge,box,ball]"
+    permuted = [word.replace("name=shapes", "name=permuted") for word in overrides] + [f"dataset.classes={other}"]
+    text = "the weights have 3 classes (ball, box, wedge), the model has 3 (wedge, box, ball)"
+    for words, message in (
+        ([*photo, *permuted], text),
+        (
+            [*photo, "dataset.name=digit_scenes"],
+            "the weights have 3 classes (ball, box, wedge), the model has 10 (zero,",
+        ),
+        (permuted, text),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            predict("student", file, *words)
+        assert caught.value.code == 2
+        assert f"{file} does not fit the model of this config: other classes: {message}" in capsys.readouterr().err
+    (tmp_path / "shapes").rename(tmp_path / "moved")
+    with pytest.raises(SystemExit):
+        predict("student", file, *photo, *permuted[1:], "dataset.name=gone")
+    assert text in capsys.readouterr().err
+
+
+def test_weights_without_class_names_are_an_error(shapes, predict, tmp_path, capsys):
+    _, file, photo = shapes
+    state = torch.load(file, weights_only=True)["model"]
+    unnamed = {key: value for key, value in state.items() if not key.startswith("class_names")}
+    torch.save({"model": unnamed}, tmp_path / "unnamed.pth")
+    with pytest.raises(SystemExit):
+        predict("student", tmp_path / "unnamed.pth", *photo)
+    assert "unnamed.pth has no class names: give the checkpoint of a training" in capsys.readouterr().err
+    (tmp_path / "classes.txt").write_text("ball\nbox\nwedge\n")
+    tool = ["tools/convert_weights.py", "checkpoint", tmp_path / "unnamed.pth", tmp_path / "named.pth", "--classes"]
+    in_process(*tool, tmp_path / "classes.txt")
+    capsys.readouterr()
+    (line,) = predict("student", tmp_path / "named.pth", *photo, "dataset.name=gone")
+    assert sorted(line["labels"]) == ["ball", "box", "wedge"]
+    (tmp_path / "classes.txt").write_text("ball\nbox\n")
+    with pytest.raises(SystemExit):
+        in_process(*tool, tmp_path / "classes.txt")
+    assert "unnamed.pth has [3] outputs in its classification layers" in capsys.readouterr().err

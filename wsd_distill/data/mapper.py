@@ -67,6 +67,30 @@ class MultiLabelMapper:
             raise ValueError(f"image_format is {self.image_format!r}: use 'RGB' or 'BGR'")
         self.sizes, self.teacher_sizes = list(self.sizes), list(self.teacher_sizes or [])  # configs pass a ListConfig
 
+    @classmethod
+    def from_config(cls, cfg, is_train: bool) -> MultiLabelMapper:
+        """Build the mapper of a YAML config, with the pixels of the LazyConfigs.
+
+        The size is ``INPUT_SIZE`` of the model, in training too; ``INPUT.RANDOM_FLIP`` is "horizontal" or "none".
+
+        Args:
+            cfg: config with the keys of ``add_wsd_distill_config``.
+            is_train: as in the constructor.
+        """
+        flips = {"horizontal": 0.5, "none": 0.0}
+        if cfg.INPUT.RANDOM_FLIP not in flips:
+            raise ValueError(f'INPUT.RANDOM_FLIP is {cfg.INPUT.RANDOM_FLIP!r}: set it to "horizontal" or "none"')
+        node = cfg.MODEL.WSDDN if cfg.MODEL.META_ARCHITECTURE == "WSDDN" else cfg.MODEL.CLASSIFIER
+        return cls(
+            is_train=is_train,
+            num_classes=cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
+            sizes=[node.INPUT_SIZE],
+            image_format=cfg.INPUT.FORMAT,
+            flip_prob=flips[cfg.INPUT.RANDOM_FLIP],
+            num_proposals=cfg.MODEL.WSDDN.NUM_PROPOSALS,
+            fast_decode=cfg.INPUT.FAST_DECODE,
+        )
+
     def __call__(self, dataset_dict: DatasetDict) -> MappedImage:
         output: dict[str, Any] = {key: value for key, value in dataset_dict.items() if key in _IMAGE_KEYS}
         file = ImageFile(dataset_dict["file_name"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,11 +24,16 @@ def add_config_options(parser: argparse.ArgumentParser, text: str, *, required: 
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what to change in the config")
 
 
-def parse_with_config(parser: argparse.ArgumentParser, *lists: str) -> tuple[argparse.Namespace, DictConfig | None]:
+def parse_with_config(
+    parser: argparse.ArgumentParser,
+    *lists: str,
+    read_classes: Callable[[argparse.Namespace], Sequence[str] | None] = lambda _: None,
+) -> tuple[argparse.Namespace, DictConfig | None]:
     """Parse the command line and load the config, if one is given. An option ``--method`` sets ``proposals.method``.
 
     Args:
         lists: options with several values. argparse also gives them the overrides that follow, which are moved.
+        read_classes: arguments -> ``class_names`` of ``load_config``.
     """
     arguments = parser.parse_intermixed_args()
     for name in lists:
@@ -42,7 +47,7 @@ def parse_with_config(parser: argparse.ArgumentParser, *lists: str) -> tuple[arg
             parser.error(f"{' '.join(arguments.overrides)}: an override needs --config-file")
         return arguments, None
     with report_user_errors(parser):
-        return arguments, load_config(arguments.config_file, arguments.overrides)
+        return arguments, load_config(arguments.config_file, arguments.overrides, read_classes(arguments))
 
 
 def choose_datasets(parser: argparse.ArgumentParser, names: Sequence[str], cfg: DictConfig | None) -> list[str]:

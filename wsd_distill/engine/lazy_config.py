@@ -9,35 +9,45 @@ from dataclasses import asdict
 from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
-from wsd_distill.data.datasets import get_dataset_info, list_datasets, register_files
+from wsd_distill.class_names import describe_difference
+from wsd_distill.data.datasets import DatasetInfo, get_dataset_info, list_datasets, register_files
 
 
-def load_config(file: str, overrides: Sequence[str] = ()) -> DictConfig:
+def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[str] | None = None) -> DictConfig:
     """Load a recipe or the ``config.yaml`` of a run, apply overrides, register the dataset and fill in its settings.
+
+    Args:
+        class_names: classes of weights that will predict new images: the dataset is then registered only if it is
+            known and its files exist, and otherwise these are its classes.
 
     Raises:
         KeyError: no such key in the config, or no such dataset; names near ones.
-        ValueError: an override that is not ``key=value``, or another dataset for a saved config.
+        ValueError: an override that is not ``key=value``, or another dataset or other classes for a saved config.
         FileNotFoundError, ValueError: a file of the dataset is missing or wrong.
     """
     cfg = LazyConfig.load(file)
     saved = cfg.dataset.name if cfg.dataset.train is not None else None
     apply_overrides(cfg, method_first(overrides))
     if OmegaConf.is_missing(cfg.dataset, "name"):
-        raise ValueError(f"set dataset.name to one of {', '.join(list_datasets())}, or to a name for your own files")
+        if class_names is not None:
+            cfg.dataset.name = "images"
+        else:
+            raise ValueError(
+                f"set dataset.name to one of {', '.join(list_datasets())}, or to a name for your own files"
+            )
     if cfg.proposals.method not in cfg.proposals.methods:
         raise ValueError(f"proposals.method={cfg.proposals.method}: choose from {', '.join(cfg.proposals.methods)}")
     if saved and cfg.dataset.name != saved:
         raise ValueError(
             f"{file} was saved by a run on dataset {saved}: for {cfg.dataset.name} use its recipe in configs"
         )
-    _resolve_dataset(cfg)
+    _resolve_dataset(cfg, class_names)
     return cfg
 
 
@@ -77,9 +87,36 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
-def _resolve_dataset(cfg: DictConfig) -> None:
+def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None) -> None:
     """Register ``cfg.dataset``; fields that are None are set from the registration of ``dataset.name``."""
     node = cfg.dataset
+    try:
+        info = _register_dataset(node)
+    except (FileNotFoundError, KeyError):
+        if class_names is None:
+            raise
+        info = DatasetInfo(train=f"{node.name}_train", val=f"{node.name}_val", test=f"{node.name}_test")
+    for key, value in asdict(info).items():
+        if key in node and node[key] is None:
+            node[key] = value
+    if node.train in DatasetCatalog.list():
+        class_names = MetadataCatalog.get(node.train).thing_classes
+    elif isinstance(node.classes, ListConfig):
+        class_names = node.classes
+    _set_classes(node, list(class_names or []))
+    edge_boxes = cfg.proposals.methods.edge_boxes.generator
+    for key, value in info.edge_boxes.items():
+        if key not in edge_boxes:
+            edge_boxes[key] = value
+    tests = cfg.dataloader.get("test") or DictConfig({})
+    if node.val == node.test and "val" in tests:  # two splits only: F1 uses the threshold tuned on the test split
+        del tests["val"]
+        tests.test.evaluator.threshold_split = None
+        if "loader" in cfg.lr_multiplier:  # of the validation loss
+            cfg.lr_multiplier.loader = "${dataloader.test.test.loader}"
+
+
+def _register_dataset(node: DictConfig) -> DatasetInfo:
     for call in node.register:
         try:
             instantiate(call)
@@ -93,22 +130,21 @@ def _resolve_dataset(cfg: DictConfig) -> None:
     if any(path is not None for path in node.files.values()):
         keys = ("image_root", "classes", "split_names", "separator", "allow_remote", "allow_outside")
         register_files(node.name, node.files, **{key: node[key] for key in keys})
-    info = get_dataset_info(node.name)
-    for key, value in asdict(info).items():
-        if key in node and node[key] is None:
-            node[key] = value
+    return get_dataset_info(node.name)
+
+
+def _set_classes(node: DictConfig, names: list[str]) -> None:
+    """Set the classes that are None; raise ValueError if others, of a saved config or an override, differ."""
+    if node.class_names is None:
+        node.class_names = names
+    elif list(node.class_names) != names:
+        text = describe_difference(names, list(node.class_names), f"dataset {node.name} has", "dataset.class_names has")
+        raise ValueError(f"the dataset has changed: {text}. Restore its files, or use the recipe in configs")
     if node.num_classes is None:
-        node.num_classes = len(MetadataCatalog.get(node.train).thing_classes)
-    edge_boxes = cfg.proposals.methods.edge_boxes.generator
-    for key, value in info.edge_boxes.items():
-        if key not in edge_boxes:
-            edge_boxes[key] = value
-    tests = cfg.dataloader.get("test") or DictConfig({})
-    if node.val == node.test and "val" in tests:  # two splits only: F1 uses the threshold tuned on the test split
-        del tests["val"]
-        tests.test.evaluator.threshold_split = None
-        if "loader" in cfg.lr_multiplier:  # of the validation loss
-            cfg.lr_multiplier.loader = "${dataloader.test.test.loader}"
+        node.num_classes = len(names)
+    elif node.num_classes != len(names):
+        text = f"dataset.num_classes={node.num_classes}, and dataset {node.name} has {len(names)} classes"
+        raise ValueError(f"{text}: leave dataset.num_classes out")
 
 
 def _has_key(node: Any, name: str) -> bool:

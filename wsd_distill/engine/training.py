@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.engine import HookBase, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -21,6 +20,7 @@ from torch import nn
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write, file_lock
 
+from .checkpointer import Checkpointer
 from .distributed import broadcast_buffers, create_ddp_model, to_device
 from .evaluations import build_evaluator, evaluation_order, weights_digest
 from .hooks import ResumableCheckpointer
@@ -110,7 +110,7 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     trainer = instantiate(cfg.trainer)
     schedule = instantiate(cfg.lr_multiplier)  # a hook, or a multiplier of the learning rate over train.max_iter
 
-    checkpointer = DetectionCheckpointer(model, train.output_dir, trainer=trainer)
+    checkpointer = Checkpointer(model, train.output_dir, new_layers=train.new_layers, trainer=trainer)
     main = comm.is_main_process()
     latest: dict[str, dict] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from wsd_distill.losses import hard_label_loss
 
 from .heads import build_head
 from .normalization import NormalizedImageModel
+from .yaml_settings import common_settings
 
 
 @META_ARCH_REGISTRY.register()
@@ -25,7 +27,7 @@ class MultiLabelClassifier(NormalizedImageModel):
         head: (N, C, h, w) -> (N, ``output_size``).
         num_classes: K.
         pixel_mean, pixel_std, image_format: as in NormalizedImageModel.
-        input_size: images of another size are resized to this square at test time, as in the mapper; None keeps them.
+        class_names, input_size: as in NormalizedImageModel.
     """
 
     @configurable
@@ -39,9 +41,10 @@ class MultiLabelClassifier(NormalizedImageModel):
         pixel_mean: list[float],
         pixel_std: list[float],
         image_format: str,
+        class_names: Sequence[str] | None = None,
         input_size: int | None = None,
     ):
-        super().__init__(pixel_mean, pixel_std, image_format, input_size)
+        super().__init__(pixel_mean, pixel_std, image_format, num_classes, class_names, input_size)
         self.backbone = backbone
         self.in_feature = in_feature
         self.head = head
@@ -58,11 +61,8 @@ class MultiLabelClassifier(NormalizedImageModel):
             "backbone": backbone,
             "in_feature": in_feature,
             "head": build_head(cfg, shape, node.INPUT_SIZE // shape.stride, node.POOL),
-            "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "image_format": cfg.INPUT.FORMAT,
             "input_size": node.INPUT_SIZE,
+            **common_settings(cfg),
         }
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
@@ -76,10 +76,14 @@ class MultiLabelClassifier(NormalizedImageModel):
         Returns:
             In training ``{"loss_hard": scalar}`` (Eq. 10). Otherwise for each image a dict with ``image_scores`` (K,),
             the sigmoid of the logits.
+
+        Raises:
+            ValueError: At test time, an image has another size than ``input_size``.
         """
         if self.training:
             return self.losses(self.logits(self.features(batched_inputs)), batched_inputs)
-        return self.inference([self.resize_to_input(x) for x in batched_inputs])
+        self.check_input_size(batched_inputs)
+        return self.inference(batched_inputs)
 
     def features(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Compute the backbone's feature maps, name -> (N, C, h, w)."""

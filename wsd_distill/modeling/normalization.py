@@ -1,20 +1,32 @@
-"""Pixel statistics, input size and checks of loaded weights, shared by T-WDet and S-Cls."""
+"""Pixel statistics, class names and checks of loaded weights, shared by T-WDet and S-Cls."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, cast
+
 import torch
 from detectron2.modeling import Backbone
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from wsd_distill.data.image import resize_to_square
+from wsd_distill.class_names import (
+    check_class_names,
+    class_names_state,
+    describe_difference,
+    is_class_names_key,
+    read_class_names,
+)
 
 IMAGENET_RGB = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375], "image_format": "RGB"}
 INCEPTION_RGB = {"pixel_mean": [127.5, 127.5, 127.5], "pixel_std": [127.5, 127.5, 127.5], "image_format": "RGB"}
 CAFFE_BGR = {"pixel_mean": [103.939, 116.779, 123.68], "pixel_std": [1.0, 1.0, 1.0], "image_format": "BGR"}
 NORMALIZATION_KEYS = ("pixel_mean", "pixel_std", "channel_order")
 CLASSIFICATION_LAYERS = ("cls_branch.", "det_branch.", "classifier.")  # absent from ImageNet weights
+
+
+CLASSES_HINT = "Use the dataset that the weights were trained on, or train again"
 
 
 def normalization_state(pixel_mean: list[float], pixel_std: list[float], image_format: str) -> dict[str, Tensor]:
@@ -26,7 +38,7 @@ def normalization_state(pixel_mean: list[float], pixel_std: list[float], image_f
     }
 
 
-def describe_normalization(state: dict[str, Tensor]) -> str:
+def describe_normalization(state: Mapping[str, Tensor]) -> str:
     """Format ``state_dict`` entries as config overrides: ``pixel_mean=[...] pixel_std=[...] image_format=...``."""
     mean, std = ([round(x, 3) for x in state[key].flatten().tolist()] for key in ("pixel_mean", "pixel_std"))
     return f"pixel_mean={mean} pixel_std={std} image_format={bytes(state['channel_order'].tolist()).decode()}"
@@ -35,15 +47,17 @@ def describe_normalization(state: dict[str, Tensor]) -> str:
 class NormalizedImageModel(nn.Module):
     """Base of T-WDet and S-Cls: normalizes images and checks the weights that are loaded.
 
-    Mean, standard deviation and channel order are part of the ``state_dict``. Whatever ``strict`` is, loading raises a
-    RuntimeError if the weights have another normalization, or if keys are missing or of another shape. Weights without
-    a classification layer, such as ImageNet weights, may lack the classification layers and new layers of the head. A
-    checkpoint of T-WDet or S-Cls must match exactly.
+    Mean, standard deviation, channel order and class names are part of the ``state_dict``. Whatever ``strict`` is,
+    :meth:`load_state_dict` changes nothing and raises a RuntimeError if the weights have another normalization, other
+    classes, or no class names, or if keys are missing, unexpected or of another shape. ImageNet weights, which have an
+    empty list of class names, may lack the classification layers and new layers of the head.
 
     Args:
         pixel_mean, pixel_std: statistics per channel, in the order of ``image_format``.
         image_format: channel order of the inputs, "RGB" or "BGR".
-        input_size: height and width to which ``resize_to_input`` resizes; None keeps images as they are.
+        num_classes: K.
+        class_names: K names; None takes the names of the first weights that are loaded.
+        input_size: height and width of the images at test time; others are an error. None accepts any size.
     """
 
     backbone: Backbone  # set by subclasses
@@ -51,62 +65,99 @@ class NormalizedImageModel(nn.Module):
     pixel_std: Tensor
 
     def __init__(
-        self, pixel_mean: list[float], pixel_std: list[float], image_format: str, input_size: int | None = None
+        self,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        image_format: str,
+        num_classes: int,
+        class_names: Sequence[str] | None = None,
+        input_size: int | None = None,
     ):
         super().__init__()
         self.image_format = image_format
+        self.num_classes = num_classes
         self.input_size = input_size
+        self._class_names: list[str] | None = None
         for name, value in normalization_state(pixel_mean, pixel_std, image_format).items():
             self.register_buffer(name, value)
+        if class_names is not None:
+            self.set_class_names(class_names)
 
     @property
     def device(self) -> torch.device:
         return self.pixel_mean.device
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the K classes; None if neither the config nor weights have set them."""
+        return self._class_names
+
+    def set_class_names(self, names: Sequence[str]) -> None:
+        """Set the class names of a model that has none; raise ValueError if they are not K different names."""
+        self._class_names = check_class_names(names, self.num_classes)
+        for key, value in class_names_state(self._class_names).items():
+            self.register_buffer(key, value.to(self.device))
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalize and batch images; smaller ones are zero-padded at the right and the bottom."""
         images = [(x["image"].to(self.device).float() - self.pixel_mean) / self.pixel_std for x in batched_inputs]
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
-    def resize_to_input(self, x: dict) -> dict:
-        """Resize an input to a square of ``input_size``, as the mapper does; used at test time.
+    def check_input_size(self, batched_inputs: list[dict]) -> None:
+        """Raise ValueError if an image is not a square of ``input_size``: only the mapper resizes as in training."""
+        for x in batched_inputs:
+            height, width = x["image"].shape[-2:]
+            if self.input_size is not None and (height, width) != (self.input_size, self.input_size):
+                raise ValueError(
+                    f"{x.get('file_name', 'an input')} has {height} x {width} pixels, and the model takes squares of "
+                    f"{self.input_size}: read images with MultiLabelMapper.from_config (docs/recipes.md, YAML configs)"
+                )
 
-        Args:
-            x: ``image`` (3, H, W) in 0..255 and, optionally, ``proposals`` in its pixels. ``views`` stay as they are.
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights that fit; see the class for what is checked.
 
-        Returns:
-            The resized input; ``height`` and ``width`` default to the size of the given image.
+        Raises:
+            RuntimeError: the weights do not fit, or ``strict`` is set and they are ImageNet weights; says why.
         """
-        height, width = x["image"].shape[-2:]
-        side = self.input_size
-        if side is None or (height, width) == (side, side):
-            return x
-        pixels = np.ascontiguousarray(x["image"].round().byte().permute(1, 2, 0).cpu().numpy())  # (H, W, 3)
-        resized = {"height": height, "width": width, **x, "image": resize_to_square(pixels, side)}
-        if "proposals" in x:
-            boxes = x["proposals"].proposal_boxes.clone()
-            boxes.scale(side / width, side / height)
-            boxes.clip((side, side))
-            resized["proposals"] = Instances((side, side), proposal_boxes=boxes, scores=x["proposals"].scores)
-        return resized
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
         own = self.state_dict()
-        _drop_aliases(state_dict, {prefix + key for key in own})
-        found = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        if not set(NORMALIZATION_KEYS) <= set(found):
-            errors.append(
+        state = cast(dict[str, Tensor], copy(state_dict))  # keeps PyTorch's metadata, unlike dict()
+        _drop_aliases(state, set(own))
+        try:
+            names = self._check(own, state, strict)
+            if names and self.class_names is None:
+                self.set_class_names(names)
+        except ValueError as error:
+            raise RuntimeError(str(error)) from error
+        if not names:  # ImageNet weights
+            for key in filter(is_class_names_key, list(state)):
+                del state[key]
+        return super().load_state_dict(state, strict and bool(names), assign)
+
+    def _check(self, own: dict[str, Tensor], state: Mapping[str, Tensor], strict: bool) -> list[str]:
+        """Return the class names of ``state``; raise ValueError if it does not fit."""
+        if not set(NORMALIZATION_KEYS) <= set(state):
+            raise ValueError(
                 f"the weights lack their normalization ({', '.join(NORMALIZATION_KEYS)}): convert the files of other "
                 "projects with tools/convert_weights.py"
             )
-        elif not all(_same(own[name], found[name]) for name in NORMALIZATION_KEYS):
-            errors.append(
-                f"the weights have another normalization than the model ({describe_normalization(own)}): "
-                f"set the model's {describe_normalization(found)}"
+        names = read_class_names(state)
+        if names is None:
+            raise ValueError(
+                "the weights have no class names: train again, or give the classes that they were trained with to "
+                "tools/convert_weights.py checkpoint --classes (ImageNet weights: convert them again)"
             )
-        # A model's own state_dict() has metadata, even after a checkpointer has dropped keys of another shape.
-        errors += _key_errors(set(own), set(found), is_trained="version" in local_metadata)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        if names and self.class_names is None and len(names) != self.num_classes:
+            text = f"the weights have {len(names)} classes, and num_classes of the model is {self.num_classes}"
+            raise ValueError(f"{text}: set it to the classes of the weights")
+        if names and self.class_names is not None and names != self.class_names:
+            raise ValueError(f"other classes: {describe_difference(self.class_names, names)}. {CLASSES_HINT}")
+        if not all(_same(own[name], state[name]) for name in NORMALIZATION_KEYS):
+            raise ValueError(
+                f"the weights have another normalization than the model ({describe_normalization(own)}): "
+                f"set the model's {describe_normalization(state)}"
+            )
+        _check_keys(own, state, is_pretrained=not names, strict=strict)
+        return names
 
 
 def _drop_aliases(state_dict: dict[str, Tensor], own: set[str]) -> None:
@@ -121,26 +172,38 @@ def _drop_aliases(state_dict: dict[str, Tensor], own: set[str]) -> None:
             del state_dict[key]
 
 
-def _key_errors(own: set[str], found: set[str], is_trained: bool) -> list[str]:
-    """Compare the keys of a model and of weights; ``is_trained``: the weights are a checkpoint of T-WDet or S-Cls."""
-    is_trained = is_trained or any(key.startswith(CLASSIFICATION_LAYERS) for key in found)
-    missing, unexpected = own - found, found - own
-    if not is_trained:
-        missing, unexpected = {key for key in missing if not _is_new_layer(key, found)}, set()
-    # BatchNorm creates num_batches_tracked itself. The normalization has its own error.
-    unchecked = ("num_batches_tracked", *NORMALIZATION_KEYS)
-    texts = []
-    for text, keys in (("missing or of another shape", missing), ("not in the model", unexpected)):
-        listed = sorted(key for key in keys if not key.endswith(unchecked))
-        if listed:
-            texts.append(f"{len(listed)} keys {text}: {', '.join(listed)}")
-    if not texts:
-        return []
-    hint = "use the config of the training that wrote them" if is_trained else "use ImageNet weights of this backbone"
-    return [f"the weights do not fit the model; {hint}, or other weights. {'; '.join(texts)}"]
+def _check_keys(own: Mapping[str, Tensor], found: Mapping[str, Tensor], is_pretrained: bool, strict: bool) -> None:
+    """Compare keys and shapes of a model and of weights; raise ValueError that lists the differences.
+
+    Args:
+        is_pretrained: ImageNet weights, which may have further keys and, without ``strict``, lack new layers.
+    """
+    missing = own.keys() - found.keys()
+    unexpected = found.keys() - own.keys()
+    if is_pretrained:
+        unexpected = set()
+        if not strict:
+            missing = {key for key in missing if not _is_new_layer(key, found)}
+    # BatchNorm creates num_batches_tracked itself. Normalization and class names have their own errors.
+    missing, unexpected = (
+        {key for key in keys if not key.endswith("num_batches_tracked") and not is_class_names_key(key)}
+        for keys in (missing, unexpected)
+    )
+    reshaped = {
+        f"{key} {tuple(found[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own.keys() & found.keys()
+        if own[key].shape != found[key].shape
+    }
+    texts = {"missing or of another shape": missing | reshaped, "not in the model": unexpected}
+    listed = [f"{len(keys)} keys {text}: {', '.join(sorted(keys))}" for text, keys in texts.items() if keys]
+    if listed:
+        hint = "use the config of the training that wrote them"
+        if is_pretrained:
+            hint = "use trained weights" if strict else "use ImageNet weights of this backbone"
+        raise ValueError(f"the weights do not fit the model; {hint}, or other weights. {'; '.join(listed)}")
 
 
-def _is_new_layer(key: str, found: set[str]) -> bool:
+def _is_new_layer(key: str, found: Mapping[str, Tensor]) -> bool:
     """Whether ImageNet weights may lack ``key``: a classification layer, or a layer of the head missing as a whole."""
     layer = ".".join(key.split(".")[:2]) + "."
     return key.startswith(CLASSIFICATION_LAYERS) or (

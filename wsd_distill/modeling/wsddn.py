@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -20,6 +20,7 @@ from wsd_distill.losses import fused_scores, image_level_bce
 
 from .heads import build_head
 from .normalization import NormalizedImageModel
+from .yaml_settings import common_settings
 
 
 @dataclass
@@ -71,7 +72,7 @@ class WSDDN(NormalizedImageModel):
             LocalizationEvaluator uses the 100 best per class.
         proposer: computes proposals at test time for inputs without proposals: input dict -> Instances, as in
             ``forward`` (``wsd_distill.proposals.image_proposals``); None makes such an input an error.
-        input_size: images of another size are resized to this square at test time, as in the mapper; None keeps them.
+        class_names, input_size: as in NormalizedImageModel.
     """
 
     @configurable
@@ -92,11 +93,12 @@ class WSDDN(NormalizedImageModel):
         test_nms_thresh: float = 0.4,
         test_topk_per_image: int | None = None,
         proposer: Callable[[dict], Instances] | None = None,
+        class_names: Sequence[str] | None = None,
         input_size: int | None = None,
     ):
         if num_classes < 2:  # a softmax over one class is 1
             raise ValueError(f"num_classes={num_classes}: T-WDet needs 2 classes or more, add a background class")
-        super().__init__(pixel_mean, pixel_std, image_format, input_size)
+        super().__init__(pixel_mean, pixel_std, image_format, num_classes, class_names, input_size)
         self.backbone = backbone
         self.in_feature = in_feature
         scale = 1 / backbone.output_shape()[in_feature].stride
@@ -107,7 +109,6 @@ class WSDDN(NormalizedImageModel):
         for branch in (self.cls_branch, self.det_branch):
             nn.init.xavier_uniform_(branch.weight)
             nn.init.zeros_(branch.bias)
-        self.num_classes = num_classes
         self.score_scale, self.score_shift = score_scale, score_shift
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
@@ -122,10 +123,6 @@ class WSDDN(NormalizedImageModel):
             "backbone": backbone,
             "in_feature": in_feature,
             "head": build_head(cfg, backbone.output_shape()[in_feature], pooler_size),
-            "num_classes": cfg.MODEL.IMAGE_LEVEL.NUM_CLASSES,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "image_format": cfg.INPUT.FORMAT,
             "pooler_size": pooler_size,
             "pooler_type": cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE,
             "score_scale": node.SCORE_SCALE,
@@ -134,6 +131,7 @@ class WSDDN(NormalizedImageModel):
             "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE if cfg.TEST.DETECTIONS_PER_IMAGE >= 0 else None,
             "proposer": locate(node.PROPOSER)(cfg) if node.PROPOSER else None,
             "input_size": node.INPUT_SIZE,
+            **common_settings(cfg),
         }
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
@@ -151,13 +149,14 @@ class WSDDN(NormalizedImageModel):
             ``instances`` with ``pred_boxes``, ``scores`` (entries of S, without a minimum) and ``pred_classes``.
 
         Raises:
-            ValueError: An input has no proposals, in training or without a ``proposer``.
+            ValueError: An input has no proposals, in training or without a ``proposer``; at test time, an image has
+                another size than ``input_size``.
         """
         if self.training:
             return self.losses(self.compute_outputs(batched_inputs), batched_inputs)
+        self.check_input_size(batched_inputs)
         if self.proposer is not None:
             batched_inputs = [x if "proposals" in x else {**x, "proposals": self.proposer(x)} for x in batched_inputs]
-        batched_inputs = [self.resize_to_input(x) for x in batched_inputs]
         return self.inference(self.average_scores(batched_inputs), batched_inputs)
 
     def compute_outputs(self, batched_inputs: list[dict]) -> WSDDNOutput:

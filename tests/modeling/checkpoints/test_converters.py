@@ -171,9 +171,9 @@ def test_the_tool_writes_the_file_and_prints_the_normalization(tmp_path, capsys)
     write_caffemodel(tmp_path / "vgg16.caffemodel", caffe_layers((4, 4, 5, 5, 6)), old=True)
     tool = "tools/convert_weights.py"
     in_process(tool, "caffe-vgg16", tmp_path / "vgg16.caffemodel", tmp_path / "new/vgg16.pth")
-    assert "33 tensors; set the model's pixel_mean=[103.939, 116.779, 123.68]" in capsys.readouterr().out
+    assert "34 tensors; set the model's pixel_mean=[103.939, 116.779, 123.68]" in capsys.readouterr().out
     assert (
-        len(torch.load(tmp_path / "new/vgg16.pth", weights_only=True)["model"]) == 33
-    )  # 13 + 2 layers, 3 entries of the normalization
+        len(torch.load(tmp_path / "new/vgg16.pth", weights_only=True)["model"]) == 34
+    )  # 13 + 2 layers, 3 entries of the normalization, an empty list of classes
     with pytest.raises(SystemExit):
         in_process(tool, "timm", "x.pth", "y.pth")

@@ -7,6 +7,7 @@ model and the end of the backbone in another has both names; the file stores it 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,10 +15,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from wsd_distill.class_names import check_class_names, class_names_state, read_class_names
+from wsd_distill.io import check_file
+
 from ..backbones.vgg import CONVS, conv_names
-from ..normalization import CAFFE_BGR, IMAGENET_RGB, normalization_state
+from ..normalization import CAFFE_BGR, CLASSIFICATION_LAYERS, IMAGENET_RGB, NORMALIZATION_KEYS, normalization_state
 from .caffemodel import read_caffemodel
-from .load import read_weights, wrap_load_errors
+from .load import check_zip, get_state, read_weights, wrap_load_errors
 
 VGG16_CONVS = [name for block in range(1, len(CONVS) + 1) for name in conv_names(block)]
 VGG16_LAYERS = {**{name: f"backbone.{name}" for name in VGG16_CONVS}, "fc6": "head.fc6", "fc7": "head.fc7"}
@@ -49,7 +53,7 @@ def from_caffe_vgg16(path: str | Path) -> dict:
 
 def from_torchvision_resnet(path: str | Path) -> dict:
     """Convert a torchvision ResNet of any depth; res5 is stored for the backbone and for the head."""
-    state = read_weights(path)
+    state = get_state(read_weights(path), str(path))
     _require_keys(path, ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"], state)
     model = {}
     for key, value in state.items():
@@ -75,7 +79,11 @@ def from_timm(path: str | Path | None, *, name: str) -> dict:
     The normalization is timm's for ``name``, including its tag if there is one ("resnet50.a1_in1k").
     """
     net = timm.create_model(name, pretrained=path is None, num_classes=0)
+    if path is not None:
+        check_file(path)
     with wrap_load_errors(path):
+        if path is not None:
+            check_zip(path)
         state = net.state_dict() if path is None else timm.models.load_state_dict(str(path), weights_only=True)
     return timm_parts(path, state, net)
 
@@ -91,7 +99,29 @@ def timm_parts(path: str | Path | None, state: dict[str, Tensor], net: nn.Module
     )
 
 
+def from_checkpoint(path: str | Path, *, classes: Sequence[str]) -> dict:
+    """Add class names to trained weights of T-WDet or S-Cls that have none, for example of another program.
+
+    Args:
+        classes: names in the order of the K outputs.
+
+    Raises:
+        ValueError: the weights have class names, no normalization, or no classification layer with K outputs.
+    """
+    state = get_state(read_weights(path), str(path))
+    if read_class_names(state) is not None:
+        raise ValueError(f"{path} has class names already: use it as it is")
+    _require_keys(path, list(NORMALIZATION_KEYS), state)
+    layers = [key for key in state if key.startswith(CLASSIFICATION_LAYERS)]
+    counts = {len(state[key]) for key in layers if state[key].dim()}
+    if counts != {len(classes)}:
+        text = f"{path} has {sorted(counts)} outputs in its classification layers ({', '.join(layers) or 'none'})"
+        raise ValueError(f"{text}, and there are {len(classes)} classes: give one name for each output, in their order")
+    return {"model": {**state, **class_names_state(check_class_names(classes, len(classes)))}}
+
+
 FORMATS = {
+    "checkpoint": from_checkpoint,
     "torchvision-vgg16": from_torchvision_vgg16,
     "caffe-vgg16": from_caffe_vgg16,
     "torchvision-resnet": from_torchvision_resnet,
@@ -109,4 +139,5 @@ def _require_keys(path, keys: list[str], state: dict) -> None:
 
 
 def _with_normalization(model: dict[str, Tensor], normalization: dict) -> dict:
-    return {"model": {**model, **normalization_state(**normalization)}}
+    """Add the normalization, and the empty list of classes that marks ImageNet weights."""
+    return {"model": {**model, **normalization_state(**normalization), **class_names_state([])}}

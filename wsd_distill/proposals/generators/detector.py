@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2 import model_zoo
-from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
@@ -22,6 +22,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from wsd_distill.engine import apply_overrides, load_config
+from wsd_distill.io import check_file
+from wsd_distill.modeling.checkpoints.load import PICKLES, get_state, read_weights
 
 from ...data.types import Proposals
 from .proposer import Proposer
@@ -68,7 +70,7 @@ class DetectorProposer(Proposer):
 
         Raises:
             FileNotFoundError: the config or the weights are missing.
-            ValueError: the weights do not set all parameters of the detector.
+            ValueError: the weights cannot be read, or do not set all parameters of the detector.
         """
         if self._detector is None:
             config_file = _find_config(self.config)
@@ -106,23 +108,32 @@ class DetectorProposer(Proposer):
 
 
 def _load_all_weights(model: nn.Module, file: str) -> None:
-    """Load a checkpoint in any of Detectron2's formats; raise if it is incomplete.
+    """Load a checkpoint of Detectron2 or of its model zoos; raise ValueError if it is incomplete.
 
-    ``DetectionCheckpointer`` only logs missing parameters. It also skips parameters of another shape, so that
-    ``load_state_dict``, which the hook observes, reports them as missing.
+    Unlike Detectron2's checkpointer, this runs no code from the file and does not skip missing parameters.
     """
-    missing: list[str] = []
-    hook = model.register_load_state_dict_post_hook(lambda _, keys: missing.extend(keys.missing_keys))
-    try:
-        DetectionCheckpointer(model).load(file)
-    finally:
-        hook.remove()
-    state = model.state_dict()
-    optional = ("pixel_mean", "pixel_std")  # absent from older files; set by the config
-    unset = [f"{name} {tuple(state[name].shape)}" for name in missing if name not in optional]
+    own, found = model.state_dict(), _read_state(file, model)
+    optional = ("pixel_mean", "pixel_std", "num_batches_tracked")  # absent from older files
+    fitting = {name: found[name] for name in own if name in found and found[name].shape == own[name].shape}
+    unset = []
+    for name, value in own.items():
+        if name not in fitting and not name.endswith(optional):
+            instead = f", in the file {tuple(found[name].shape)}" if name in found else ""
+            unset.append(f"{name} {tuple(value.shape)}{instead}")
     if unset:
         text = "missing or of another shape in the file: " + "\n  ".join(unset)  # tools print the first line only
         raise ValueError(f"{file} does not fit the detector of this config: {text}")
+    model.load_state_dict(fitting, strict=False)
+
+
+def _read_state(file: str, model: nn.Module) -> dict[str, torch.Tensor]:
+    """Read weights; those of Caffe2's model zoo, pickles without an author, get the names of ``model``."""
+    content = read_weights(file)
+    if not file.endswith(PICKLES) or (isinstance(content, dict) and "__author__" in content):
+        return get_state(content, file)
+    blobs = content.get("blobs", content) if isinstance(content, dict) else {}
+    weights = {name: x for name, x in blobs.items() if isinstance(x, torch.Tensor) and not name.endswith("_momentum")}
+    return align_and_update_state_dicts(model.state_dict(), get_state(weights, file), c2_conversion=True)
 
 
 def _is_lazy_config(file: str) -> bool:
@@ -170,7 +181,8 @@ def _find_config(config: str) -> str:
 
 
 def _find_weights(weights: str) -> str:
-    file = PathManager.get_local_path(weights) if weights else ""
-    if not os.path.isfile(file):
+    file = PathManager.get_local_path(os.path.expanduser(weights)) if weights else ""
+    if not os.path.exists(file):
         raise FileNotFoundError(f"the detector's weights {weights!r} are not a file: set its trained checkpoint")
+    check_file(file)
     return file
