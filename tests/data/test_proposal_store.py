@@ -102,7 +102,7 @@ def test_metadata_and_pickling(tmp_path):
         failures={"a": "truncated"},
         box_mode="XYXY_ABS",
         chunk_rows=1024,
-        format_version=2,
+        format_version=3,
     )
 
 
@@ -186,7 +186,7 @@ def test_store_of_another_dataset_raises(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not arrow at all" * 100])
 def test_other_files_raise(tmp_path, content):
     (tmp_path / "s.arrow").write_bytes(content)
-    with pytest.raises(ValueError, match=r"s\.arrow is truncated or not an Arrow file"):
+    with pytest.raises(ValueError, match=r"s\.arrow is truncated, damaged or not an Arrow file"):
         ProposalStore(tmp_path / "s.arrow")
 
 
@@ -196,7 +196,7 @@ def test_truncated_store_raises(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 997):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"s\.arrow is truncated or not an Arrow file"):
+        with pytest.raises(ValueError, match=r"s\.arrow is truncated, damaged or not an Arrow file"):
             ProposalStore(path)
 
 
@@ -214,8 +214,8 @@ def test_missing_file_and_other_arrow_file_raise(tmp_path):
 
 
 def test_other_format_version_raises(tmp_path):
-    path = write(tmp_path / "s.arrow", [], format_version=3)
-    with pytest.raises(ValueError, match=r"s\.arrow has format version 3, expected 2"):
+    path = write(tmp_path / "s.arrow", [], format_version=2)
+    with pytest.raises(ValueError, match=r"s\.arrow has format version 2, expected 3"):
         ProposalStore(path)
 
 
