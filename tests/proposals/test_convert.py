@@ -133,9 +133,8 @@ def test_boxes_of_another_format_raise_and_the_named_option_reads_them(box_forma
     declared = {"x1y1x2y2": "xywh", "xywh": "x1y1x2y2"}.get(box_format, "x1y1x2y2")
     with pytest.raises(ValueError) as caught:
         Converter(source(boxes, box_format=declared), TALL)
-    options = re.search(
-        r"use --box-format (\S+)( \(0\.0% cut or without area\); (.*) would fit too)?", str(caught.value)
-    )
+    text = r"use --box-format (\S+)( \(0\.0% cut or without area\); (.*) would fit too)?"
+    options = re.search(text, str(caught.value))
     assert box_format in (options[1], *(options[3] or "").split(" and "))
     cause = "all coordinates are within 0..1" if box_format.endswith("relative") else f"read as {declared}, "
     assert cause in str(caught.value)

@@ -1,21 +1,19 @@
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
-import errno
 import io
 import logging
 import multiprocessing
 import os
-import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from detectron2.structures import BoxMode
 from helpers.builders import Proposer
-from helpers.running import ENVIRONMENT
 from PIL import Image
 
 from wsd_distill.data.build import DatasetWithProposals
@@ -25,24 +23,6 @@ from wsd_distill.proposals import sharding
 from wsd_distill.proposals.generate import generate, progress_bar
 from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
-THREE = """
-import pathlib, time
-import numpy as np
-from helpers.builders import Proposer
-from helpers.running import ENVIRONMENT
-from wsd_distill.proposals.generate import generate
-
-output = pathlib.Path({output!r})
-
-def read(name):
-    with open(output.parent / "calls.txt", "a") as file:
-        file.write(name)
-    time.sleep(0.05)
-    return np.full((20, 30, 3), int(name), np.uint8)
-
-dicts = [dict(image_id=i, file_name=str(i)) for i in range(7)]
-generate(dicts, "d", Proposer(), output, num_workers=0, images_per_part=2, read_image=read)
-"""
 SIZE = {"height": 20, "width": 30}
 
 
@@ -195,13 +175,25 @@ def test_scores_outside_0_to_1_stop_the_run_and_name_the_image(tmp_path):
 
 def test_three_processes_that_create_the_same_store_end_well(tmp_path):
     """The first works, the others wait for it and use its store; nothing is left."""
-    script = tmp_path / "make.py"
-    script.write_text(THREE.format(output=str(tmp_path / "s.arrow")))
-    processes = [subprocess.Popen([sys.executable, script], env={**os.environ, **ENVIRONMENT}) for _ in range(3)]
-    assert [process.wait(timeout=100) for process in processes] == [0, 0, 0]
+
+    def read_slowly(name):
+        with open(tmp_path / "calls.txt", "a") as file:
+            file.write(name[0])
+        time.sleep(0.05)
+        return read_image(name)
+
+    def make():
+        run(tmp_path / "s.arrow", 7, Proposer(), read_image=read_slowly)
+
+    processes = [multiprocessing.get_context("fork").Process(target=make) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
     assert widths(ProposalStore(tmp_path / "s.arrow")) == {str(i): i for i in range(7)}
-    assert len((tmp_path / "calls.txt").read_text()) == 7
-    assert sorted(os.listdir(tmp_path)) == ["calls.txt", "make.py", "s.arrow"]
+    assert (tmp_path / "calls.txt").read_text() == "0123456"
+    assert sorted(os.listdir(tmp_path)) == ["calls.txt", "s.arrow"]
 
 
 def test_processes_that_wait_take_over_and_skip_a_finished_store(tmp_path, caplog, no_lock_timeout):
@@ -235,27 +227,7 @@ def test_processes_that_wait_take_over_and_skip_a_finished_store(tmp_path, caplo
 
 def test_full_disk_names_the_file_and_keeps_the_finished_parts(tmp_path, monkeypatch):
     def full(path, schema):
-        writer = new_file(path, schema)
-        if "000002" in path:
-            monkeypatch.setattr(type(wrapped), "write_batch", fail, raising=False)
-        return wrapped(writer)
-
-    class wrapped:
-        def __init__(self, writer):
-            self.writer = writer
-
-        def __enter__(self):
-            self.writer.__enter__()
-            return self
-
-        def __exit__(self, *error):
-            return self.writer.__exit__(*error)
-
-        def write_batch(self, batch):
-            self.writer.write_batch(batch)
-
-    def fail(self, batch):
-        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+        return new_file("/dev/full" if "000002" in path else path, schema)
 
     new_file = pa.ipc.new_file
     with monkeypatch.context() as patch:

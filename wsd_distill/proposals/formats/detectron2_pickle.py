@@ -54,9 +54,8 @@ def _column(path: str, content: dict, *names: str) -> Sequence:
         if name in content:
             column = content[name]
             if not isinstance(column, (list, tuple, np.ndarray)) or getattr(column, "shape", None) == ():
-                raise ValueError(
-                    f"{path}: '{name}' is a {type(column).__name__}, expected a list of one item per image"
-                )
+                kind = type(column).__name__
+                raise ValueError(f"{path}: '{name}' is a {kind}, expected a list of one item per image")
             return column
     raise ValueError(f"{path} has no '{names[0]}', only {sorted(map(str, content))}")
 
