@@ -7,7 +7,6 @@ It is a dict with "ids", "boxes", "objectness_logits" and "bbox_mode". In Detect
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def read(path: str) -> ProposalFile:
     return ProposalFile(path, names, proposals, box_format=_BOX_FORMATS[BoxMode(mode)])
 
 
-def _column(path: str, content: dict, *names: str) -> Sequence:
+def _column(path: str, content: dict, *names: str) -> Any:
     for name in names:
         if name in content:
             column = content[name]
