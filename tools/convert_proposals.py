@@ -19,7 +19,8 @@ from detectron2.data import DatasetCatalog
 from wsd_distill.data.datasets import get_source_dataset
 from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config, report_user_errors
 from wsd_distill.proposals.convert import MISSING_POLICIES, Converter, read_proposals, write_proposals
-from wsd_distill.proposals.formats.mat_files import BOX_FORMATS
+from wsd_distill.proposals.formats.box_formats import BOX_FORMATS
+from wsd_distill.proposals.formats.mat_files import BOX_FORMAT, WRITTEN_FORMATS
 from wsd_distill.proposals.formats.proposal_file import FORMATS
 
 
@@ -39,22 +40,30 @@ def main() -> None:
     add("--missing", choices=MISSING_POLICIES, default="error", help=missing)
     add("--top", type=int, help="number of best boxes to keep per image; default: all")
     add("--sigmoid", action="store_true", help="convert scores from logits (of an RPN) to probabilities")
-    add("--mat-order", choices=BOX_FORMATS, default=BOX_FORMATS[0], help="columns of boxes in .mat files (%(default)s)")
+    add("--score-scale", type=float, default=1.0, metavar="X", help="factor of the scores, 0.01 for percents")
+    box_format = "columns and unit of the boxes in the input; default: those of its format"
+    add("--box-format", choices=BOX_FORMATS, help=box_format)
+    add("--accept-boxes", action="store_true", help="convert even if more than 5 %% of the boxes are cut or dropped")
+    add("--mat-order", choices=WRITTEN_FORMATS, default=BOX_FORMAT, help="columns in a written .mat file (%(default)s)")
     add("--overwrite", action="store_true", help="replace an existing output")
     arguments, cfg = parse_with_config(parser)
     choose_datasets(parser, [arguments.dataset], cfg)
     arguments.dataset = get_source_dataset(arguments.dataset)  # its store is read by trainings on a part
+    if os.path.isdir(arguments.output):
+        parser.error(f"{arguments.output} is a folder, not a file: give the path of a file")
     if os.path.exists(arguments.output) and not arguments.overwrite:
         parser.error(f"{arguments.output} already exists: use --overwrite")
     if arguments.top is not None and arguments.top < 1:
         parser.error(f"--top {arguments.top}: must be 1 or more")
+    if not arguments.score_scale > 0 or arguments.score_scale == float("inf"):
+        parser.error(f"--score-scale {arguments.score_scale}: must be a number above 0")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     with report_user_errors(parser):
         dataset_dicts = DatasetCatalog.get(arguments.dataset)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    source = read_proposals(arguments.input, arguments.dataset, arguments.source_format, arguments.mat_order)
-    options = {key: getattr(arguments, key) for key in ("missing", "top", "sigmoid")}
-    converter = Converter(source, dataset_dicts, **options)
-    write_proposals(arguments.output, converter, arguments.dataset, arguments.format, arguments.mat_order)
+        source = read_proposals(arguments.input, arguments.dataset, arguments.source_format, arguments.box_format)
+        options = {key: getattr(arguments, key) for key in ("missing", "top", "sigmoid", "score_scale", "accept_boxes")}
+        converter = Converter(source, dataset_dicts, **options)
+        write_proposals(arguments.output, converter, arguments.dataset, arguments.format, arguments.mat_order)
     logging.info("wrote %s", arguments.output)
 
 

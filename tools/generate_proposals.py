@@ -43,15 +43,16 @@ def main() -> None:
     with report_user_errors(parser):
         arguments.shard = Shard.parse(arguments.shard)
         proposer = instantiate(cfg.image_proposals.proposer)
-        proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come before the work begins)
+        proposer.prepare()  # so that errors come before the work begins
         check_method(parser, cfg, proposer)
         stores = {get_source_dataset(cfg.dataset[split]): instantiate(cfg.proposals[split]) for split in SPLITS}
         datasets = {name: DatasetCatalog.get(name) for name in stores}
     options = {key: getattr(arguments, key) for key in ("num_workers", "shard", "overwrite")}
-    for name, store in stores.items():
+    with report_user_errors(parser):
         try:
-            generate(datasets[name], name, proposer, store, **options)
-        except FileExistsError as error:  # made from other images or with other parameters
+            for name, store in stores.items():
+                generate(datasets[name], name, proposer, store, **options)
+        except RuntimeError as error:  # every image failed, or a worker was killed
             raise SystemExit(str(error)) from error
 
 

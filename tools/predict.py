@@ -73,7 +73,7 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, Dict
         model = instantiate(cfg.model)
         proposer = getattr(model, "proposer", None)
         if arguments.input and isinstance(proposer, ImageProposals):
-            proposer.proposer.parameters  # noqa: B018  (reads a detector's files, so that errors come first)
+            proposer.proposer.prepare()  # so that errors come first
             check_method(parser, cfg, proposer.proposer)
         load_state(model.to(cfg.train.device).eval(), state or read_state(arguments.weights), arguments.weights)
     return parser, arguments, cfg, model

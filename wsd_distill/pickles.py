@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import os
 import pickle
+import pickletools
 from collections import OrderedDict
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .io import check_file
 
+
+class _NdArray:
+    """Stands for numpy.ndarray, which a pickle may name but not call."""
+
+
+def _reconstruct(kind: Any, shape: Any, dtype: Any) -> np.ndarray:
+    """Return an empty array, whose content follows; a pickle with another shape would allocate memory."""
+    return np.zeros(0, "u1")
+
+
+def _empty_bytes() -> bytes:
+    return b""  # protocol 2 writes them as a call of bytes, with no argument
+
+
+def _empty_dict(factory: Any = None) -> dict:
+    return {}
+
+
 _ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("numpy.core.multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
+    ("collections", "defaultdict"): _empty_dict,
+    ("builtins", "list"): list,  # the factory of a defaultdict
+    ("builtins", "bytes"): _empty_bytes,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
     ("numpy.core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _NdArray,
     ("numpy", "dtype"): np.dtype,
     ("detectron2.structures.boxes", "BoxMode"): int,
     ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),  # bytes of an array, before protocol 3
@@ -25,7 +47,8 @@ _ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        key = module.replace("numpy._core.", "numpy.core."), name  # renamed in NumPy 2
+        module = module.replace("numpy._core.", "numpy.core.")  # renamed in NumPy 2
+        key = "builtins" if module == "__builtin__" else module, name  # of Python 2
         if key in _ALLOWED_GLOBALS:
             return _ALLOWED_GLOBALS[key]
         raise pickle.UnpicklingError(f"it imports '{module}.{name}', and only arrays are allowed")
@@ -34,15 +57,27 @@ class _ArrayUnpickler(pickle.Unpickler):
 def load_pickle(path: str | os.PathLike) -> Any:
     """Read a pickle of builtin values, OrderedDicts, NumPy arrays and Detectron2's BoxMode (as an int).
 
-    Strings and arrays of Python 2 are read too.
+    Strings and arrays of Python 2 are read too. A defaultdict becomes a dict.
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: the file is not a pickle, or imports anything else.
+        ValueError: the file is not a pickle, or imports anything else, or would fill the memory.
     """
     check_file(path)
     with open(path, "rb") as file:
         try:
+            _check_memo(file)
+            file.seek(0)
             return _ArrayUnpickler(file, encoding="latin1").load()
         except Exception as error:  # an invalid file can raise anything
             raise ValueError(f"{path} is truncated or not a pickle of arrays: {error}") from error
+
+
+def _check_memo(file: BinaryIO) -> None:
+    """Raise UnpicklingError if an object has a number beyond its position in the file.
+
+    Python allocates a table up to the largest number, so that seven bytes could ask for all of the memory.
+    """
+    for operation, argument, position in pickletools.genops(file):
+        if operation.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > (position or 0):
+            raise pickle.UnpicklingError(f"it numbers an object at byte {position} as {argument}")

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from PIL import Image
 
 from wsd_distill.data.build import build_test_loader, build_train_loader, get_dataset_dicts
-from wsd_distill.data.image import ImageError
+from wsd_distill.data.image import ImageError, ImageFile
+from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 
 
@@ -111,3 +113,46 @@ def test_too_many_corrupt_images_raise(dataset, limit, ids):
 def test_corrupt_image_raises_at_test_time(dataset):
     with pytest.raises(ImageError, match="3.jpg cannot be read as an image"):
         list(build_test_loader(dataset, mapper=make_mapper(3)))
+
+
+@pytest.fixture
+def photos(restore_catalogs, tmp_path):
+    """Six registered BMP files, and a store with two boxes for each."""
+    dicts = [{"file_name": str(tmp_path / f"{i}.bmp"), "image_id": i, "labels": [i % 2]} for i in range(6)]
+    DatasetCatalog.register("build_photos", lambda: dicts)
+    with ProposalStoreWriter(tmp_path / "store.arrow", StoreMetadata("build_photos", "by hand")) as writer:
+        for i, record in enumerate(dicts):
+            Image.new("RGB", (8, 9), (i, i, i)).save(record["file_name"])
+            stamp = ImageFile(record["file_name"]).stamp
+            writer.write(i, np.array([[0, 0, 8, 5], [0, 0, 1, 1]]), np.array([0.5, 0.25]), stamp)
+    return dicts
+
+
+@pytest.mark.parametrize(
+    "size, colour, change",
+    [
+        ((16, 18), 3, "height 9 before, 18 now; width 8 before, 16 now; size in bytes 270 before, 918 now"),
+        ((9, 8), 3, "size in bytes 270 before, 278 now"),
+        ((8, 9), 4, "digest"),  # another image of the same size
+    ],
+)
+@pytest.mark.parametrize("build", [build_train_loader, build_test_loader])
+def test_a_single_replaced_photo_raises(photos, tmp_path, build, size, colour, change):
+    options = {"total_batch_size": 6} if build is build_train_loader else {"batch_size": 6}
+    mapper = MultiLabelMapper(is_train=False, num_classes=2, sizes=[8], num_proposals=4)
+    options |= {"mapper": mapper, "proposals": str(tmp_path / "store.arrow")}
+    assert len(next(iter(build("build_photos", **options)))) == 6
+    Image.new("RGB", size, (colour,) * 3).save(photos[3]["file_name"])
+    message = r"3\.bmp is not the image that its proposals were computed for \(.*\): create .*--overwrite"
+    with pytest.raises(ValueError, match=message) as caught:
+        next(iter(build("build_photos", **options)))
+    assert not isinstance(caught.value, ImageError)
+    assert change.split(";")[-1].strip() in str(caught.value)
+
+
+def test_a_store_with_scores_of_0_raises(dataset, tmp_path):
+    with ProposalStoreWriter(tmp_path / "store.arrow", StoreMetadata(dataset, "by hand")) as writer:
+        for i in range(5):
+            writer.write(i, np.array([[0, 0, 5, 5]]), np.array([0]))
+    with pytest.raises(ValueError, match=r"store\.arrow: all scores are 0, and T-WDet multiplies by them: create it"):
+        build_test_loader(dataset, mapper=dict, proposals=str(tmp_path / "store.arrow"))

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from wsd_distill.data.image import ImageStamp
 from wsd_distill.data.proposal_store import (
     ProposalStore,
     ProposalStoreWriter,
@@ -15,6 +16,7 @@ from wsd_distill.data.proposal_store import (
     clip_boxes,
     default_store_path,
 )
+from wsd_distill.data.store_format import COLUMNS, row_checksum
 
 
 def random_proposals(rng, count):
@@ -102,7 +104,7 @@ def test_metadata_and_pickling(tmp_path):
         failures={"a": "truncated"},
         box_mode="XYXY_ABS",
         chunk_rows=1024,
-        format_version=2,
+        format_version=3,
     )
 
 
@@ -186,7 +188,7 @@ def test_store_of_another_dataset_raises(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not arrow at all" * 100])
 def test_other_files_raise(tmp_path, content):
     (tmp_path / "s.arrow").write_bytes(content)
-    with pytest.raises(ValueError, match=r"s\.arrow is truncated or not an Arrow file"):
+    with pytest.raises(ValueError, match=r"s\.arrow is truncated, damaged or not an Arrow file"):
         ProposalStore(tmp_path / "s.arrow")
 
 
@@ -196,7 +198,7 @@ def test_truncated_store_raises(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 997):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"s\.arrow is truncated or not an Arrow file"):
+        with pytest.raises(ValueError, match=r"s\.arrow is truncated, damaged or not an Arrow file"):
             ProposalStore(path)
 
 
@@ -214,8 +216,8 @@ def test_missing_file_and_other_arrow_file_raise(tmp_path):
 
 
 def test_other_format_version_raises(tmp_path):
-    path = write(tmp_path / "s.arrow", [], format_version=3)
-    with pytest.raises(ValueError, match=r"s\.arrow has format version 3, expected 2"):
+    path = write(tmp_path / "s.arrow", [], format_version=2)
+    with pytest.raises(ValueError, match=r"s\.arrow has format version 2, expected 3"):
         ProposalStore(path)
 
 
@@ -287,3 +289,108 @@ def test_boxes_are_clipped_and_counted():
 def test_clipping_no_boxes():
     boxes, scores, *counts = clip_boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 3, 4)
     assert (boxes.shape, scores.shape, counts) == ((0, 4), (0,), [0, 0])
+
+
+STAMP = ImageStamp(30, 40, 1234, 2**63 + 5)
+
+
+def test_rows_keep_the_stamp_of_their_image(tmp_path):
+    store = ProposalStore(write(tmp_path / "s.arrow", [("a", BOX, [1], STAMP), ("b", BOX, [1])]))
+    assert (store.image_stamp(0), store.image_stamp(1)) == (STAMP, ImageStamp(0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("value", [1.5, np.inf, np.nan, -1.0, 0.25])
+@pytest.mark.parametrize("column", range(5))
+def test_changed_number_raises_and_names_the_image(tmp_path, value, column):
+    path = write(tmp_path / "s.arrow", [("cat", BOX, [1]), ("dog", [[2, 3, 4, 5]], [0.5])])
+    content = bytearray(path.read_bytes())
+    start = content.index(np.float32([2, 3, 4, 5, 0.5]).tobytes())
+    content[start + 4 * column : start + 4 * column + 4] = np.float32(value).tobytes()
+    path.write_bytes(content)
+    store = ProposalStore(path)
+    assert store["cat"][0].tolist() == BOX
+    with pytest.raises(ValueError, match=r"s\.arrow: the row of image 'dog' is damaged, create the store again"):
+        store["dog"]
+
+
+@pytest.mark.parametrize("scores", [[97], [-0.5], [1.001]])
+def test_scores_outside_0_to_1_raise(tmp_path, scores):
+    with pytest.raises(ValueError, match=r"image 'dog': scores from .* are not in 0\.\.1, by which T-WDet multiplies"):
+        write(tmp_path / "s.arrow", [("dog", BOX, scores)])
+
+
+def rewrite(path, compression=None, **columns):
+    """Write a store again with other columns or compressed."""
+    table = pa.ipc.open_file(pa.py_buffer(path.read_bytes())).read_all()
+    for name, column in columns.items():
+        field = table.schema.field(name).with_type(column.type)
+        table = table.set_column(table.schema.get_field_index(name), field, column)
+    with pa.ipc.new_file(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(table)
+
+
+def test_columns_of_another_type_raise(tmp_path):
+    path = write(tmp_path / "s.arrow", [("dog", BOX, [1])])
+    rewrite(path, proposals=pa.array([[[0.0] * 5]], pa.list_(pa.list_(pa.float64(), 5))))
+    with pytest.raises(ValueError, match=r"s\.arrow has the columns .*'proposals': 'list<.*double.*expected"):
+        ProposalStore(path)
+
+
+@pytest.mark.parametrize("box", [[3, 0, 1, 1, 1], [0, 0, np.inf, 1, 1], [0, 0, 1, 1, 7]])
+def test_invalid_rows_with_a_valid_checksum_raise(tmp_path, box):
+    path = write(tmp_path / "s.arrow", [("dog", BOX, [1])])
+    checksum = row_checksum("dog", ImageStamp(), np.array([box], np.float32))
+    proposals = pa.array([[box]], COLUMNS.field("proposals").type)
+    rewrite(path, proposals=proposals, checksum=pa.array([checksum], pa.uint32()))
+    with pytest.raises(ValueError, match=r"s\.arrow: image 'dog': (boxes|scores) "):
+        ProposalStore(path)["dog"]
+
+
+def test_compressed_blocks_raise_before_they_are_decompressed(tmp_path):
+    path = write(tmp_path / "s.arrow", [("dog", BOX * 2000, [1] * 2000)])
+    rewrite(path, compression="lz4")
+    with pytest.raises(
+        ValueError, match=r"s\.arrow is truncated, damaged .* \(it has a compressed or unexpected block"
+    ):
+        ProposalStore(path)
+
+
+def test_damaged_files_are_read_right_or_named(tmp_path):
+    """Random bytes, bits and integers are changed, or the end is cut: no crash, and no other value."""
+    rng = np.random.default_rng(0)
+    rows = [(f"{i}", *random_proposals(rng, 3 * i), STAMP) for i in range(7)]
+    path = write(tmp_path / "s.arrow", rows, chunk_rows=3)
+    content = path.read_bytes()
+    whole = ProposalStore(path)
+    expected = {name: [part.tolist() for part in row] for name, row in whole.items()}
+    integers = [b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f", b"\0\0\0\x80"]
+    right = 0
+    for _ in range(2000):
+        damaged, position = bytearray(content), int(rng.integers(len(content)))
+        kind = rng.integers(4)
+        if kind == 0:
+            damaged[position] = rng.integers(256)
+        elif kind == 1:
+            damaged[position] ^= 1 << rng.integers(8)
+        elif kind == 2:
+            damaged[position & ~3 : (position & ~3) + 4] = integers[rng.integers(4)]
+        else:
+            damaged = damaged[:position]
+        path.write_bytes(damaged)
+        try:
+            store = ProposalStore(path)
+            found = {name: [part.tolist() for part in row] for name, row in store.items()}
+            assert (found, store.metadata) == (expected, whole.metadata)
+            assert [store.image_stamp(row) for row in range(len(store))] == [STAMP] * 7
+            right += 1
+        except ValueError as error:
+            assert str(path) in str(error)
+    assert 20 < right < 1000
+
+
+def test_a_folder_or_a_pipe_instead_of_a_store_raises(tmp_path):
+    os.mkfifo(tmp_path / "pipe.arrow")
+    with pytest.raises(ValueError, match=r"pipe\.arrow is a pipe, socket or device, not a file"):
+        ProposalStore(tmp_path / "pipe.arrow")
+    with pytest.raises(ValueError, match=r"is a folder, not a file"):
+        ProposalStore(tmp_path)

@@ -1,20 +1,23 @@
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
-import fcntl
 import io
 import logging
 import multiprocessing
 import os
 import sys
+import threading
+import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from detectron2.structures import BoxMode
 from helpers.builders import Proposer
 from PIL import Image
 
 from wsd_distill.data.build import DatasetWithProposals
+from wsd_distill.data.image import UNKNOWN_IMAGE, ImageFile
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from wsd_distill.proposals import sharding
 from wsd_distill.proposals.generate import generate, progress_bar
@@ -148,7 +151,7 @@ def test_store_without_image_fingerprint_can_be_read_but_not_reused(tmp_path):
     with ProposalStoreWriter(tmp_path / "s.arrow", metadata) as writer:
         for i in range(3):
             writer.write(i, np.zeros((0, 4)), np.zeros(0))
-    with pytest.raises(FileExistsError, match=r"created by an older version without a record.*use --overwrite"):
+    with pytest.raises(FileExistsError, match=r"created without a record.*use --overwrite"):
         run(tmp_path / "s.arrow", 3, Proposer())
     assert len(DatasetWithProposals(dataset(3), ProposalStore(tmp_path / "s.arrow", "d"))[2]["proposal_boxes"]) == 0
 
@@ -162,12 +165,96 @@ def test_only_some_file_sizes_are_read(tmp_path, monkeypatch):
         assert len(set(read)) == len(read) == expected
 
 
-def test_two_processes_cannot_run_the_same_shard(tmp_path, no_lock_timeout):
-    (tmp_path / "s.arrow.parts").mkdir()
-    with open(tmp_path / "s.arrow.parts" / "shard1.lock", "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(RuntimeError, match=r"another process is using .*s\.arrow\.parts"):
-            run(tmp_path / "s.arrow", 3, Proposer())
+def test_scores_outside_0_to_1_stop_the_run_and_name_the_image(tmp_path):
+    proposer = Proposer(side_effect={2: found([[0, 0, 5, 5], [1, 1, 2, 2]], [97, 3])})
+    message = r"2\.png: counting: scores from 3 to 97 are not in 0\.\.1, by which T-WDet multiplies: scale them"
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "s.arrow", 5, proposer)
+    assert not (tmp_path / "s.arrow").exists()
+
+
+def test_three_processes_that_create_the_same_store_end_well(tmp_path):
+    """The first works, the others wait for it and use its store; nothing is left."""
+
+    def read_slowly(name):
+        with open(tmp_path / "calls.txt", "a") as file:
+            file.write(name[0])
+        time.sleep(0.05)
+        return read_image(name)
+
+    def make():
+        run(tmp_path / "s.arrow", 7, Proposer(), read_image=read_slowly)
+
+    processes = [multiprocessing.get_context("fork").Process(target=make) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert widths(ProposalStore(tmp_path / "s.arrow")) == {str(i): i for i in range(7)}
+    assert (tmp_path / "calls.txt").read_text() == "0123456"
+    assert sorted(os.listdir(tmp_path)) == ["calls.txt", "s.arrow"]
+
+
+def test_processes_that_wait_take_over_and_skip_a_finished_store(tmp_path, caplog, no_lock_timeout):
+    """A lock file that was removed meanwhile is not a lock, and --overwrite does not repeat what another run did."""
+    run(tmp_path / "s.arrow", 3, Proposer())
+    waiting, others = threading.Event(), []
+
+    class Slow(Proposer):
+        def __call__(self, image):
+            if not others:
+                others.append(threading.Thread(target=lambda: stores.append(run(output, 3, late, overwrite=True))))
+                others[0].start()
+                assert waiting.wait(timeout=10)
+            return super().__call__(image)
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if "waiting for it" in record.getMessage():
+                waiting.set()
+
+    output, late, stores, handler = tmp_path / "s.arrow", Proposer(), [], Handler()
+    logging.getLogger("wsd_distill").addHandler(handler)
+    first = Slow()
+    stores.append(run(output, 3, first, overwrite=True))
+    others[0].join(timeout=10)
+    logging.getLogger("wsd_distill").removeHandler(handler)
+    assert (first.calls, late.calls) == ([0, 1, 2], [])
+    assert [widths(store) for store in stores] == [{"0": 0, "1": 1, "2": 2}] * 2
+    assert os.listdir(tmp_path) == ["s.arrow"]
+
+
+def test_full_disk_names_the_file_and_keeps_the_finished_parts(tmp_path, monkeypatch):
+    def full(path, schema):
+        return new_file("/dev/full" if "000002" in path else path, schema)
+
+    new_file = pa.ipc.new_file
+    with monkeypatch.context() as patch:
+        patch.setattr(pa.ipc, "new_file", full)
+        with pytest.raises(OSError, match=r"parts/000002\.arrow cannot be written \(No space left on device\): free"):
+            run(tmp_path / "s.arrow", 7, Proposer())
+    assert sorted(path.name for path in (tmp_path / "s.arrow.parts").glob("*arrow*")) == [
+        "000000.arrow",
+        "000001.arrow",
+    ]
+    again = Proposer()
+    assert len(run(tmp_path / "s.arrow", 7, again)) == 7
+    assert again.calls == [4, 5, 6]
+
+
+def test_a_folder_instead_of_a_store_raises(tmp_path):
+    (tmp_path / "s.arrow").mkdir()
+    with pytest.raises(ValueError, match=r"s\.arrow is a folder, not a file"):
+        run(tmp_path / "s.arrow", 3, Proposer(), overwrite=True)
+
+
+def test_rows_keep_what_identifies_their_image_file(tmp_path, images):
+    store = generate(images, "d", Proposer(side_effect={}), tmp_path / "s.arrow", num_workers=0, images_per_part=2)
+    for row, record in enumerate(images):
+        expected = UNKNOWN_IMAGE if row == 3 else ImageFile(record["file_name"]).stamp
+        assert store.image_stamp(row) == expected
+    assert ImageFile(images[0]["file_name"]).stamp[:3] == (60, 80, os.path.getsize(images[0]["file_name"]))
 
 
 def test_bad_images_get_no_box_and_are_logged_also_after_a_restart(tmp_path, caplog):
@@ -223,8 +310,9 @@ def test_values_that_are_not_finite_are_a_failure(tmp_path):
     nan_score = found([[0, 0, 5, 5], [1, 1, 2, 2]], [np.nan, 0.1])
     infinite_box = found([[0, 0, np.inf, 5]], [0.2])
     store = run(tmp_path / "s.arrow", 3, Proposer(side_effect={0: nan_score, 2: infinite_box}))
-    message = "ValueError: counting returned boxes or scores that are not finite"
-    assert store.metadata.failures == {"0": f"0.png: {message}", "2": f"2.png: {message}"}
+    message = "ValueError: counting: {} are not finite"
+    failures = {"0": f"0.png: {message.format('scores')}", "2": f"2.png: {message.format('boxes')}"}
+    assert store.metadata.failures == failures
     assert [len(store[i][0]) for i in range(3)] == [0, 1, 0]
 
 
@@ -254,7 +342,7 @@ def test_summary_counts_boxes_and_recall(tmp_path, caplog):
         box = {"bbox": [0, 0, 4, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
         record["annotations"] = [box]
     # the sixth image: its object is the 501st box
-    many = found([[10, 10, 11, 11]] * 500 + [[0, 0, 4, 1]], np.arange(501, 0, -1))
+    many = found([[10, 10, 11, 11]] * 500 + [[0, 0, 4, 1]], np.arange(501, 0, -1) / 501)
     dicts += [{**dicts[0], "image_id": 5, "file_name": "5.png"}]
     with caplog.at_level(logging.INFO):
         generate(

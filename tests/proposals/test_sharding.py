@@ -125,12 +125,10 @@ class Nested(Proposer):
         return super().__call__(image)
 
 
-def test_running_shard_locks_out_the_same_shard_only(tmp_path, no_lock_timeout):
+def test_running_shard_does_not_lock_out_another_one(tmp_path, no_lock_timeout):
     output = tmp_path / "s.arrow"
 
     def attempt():
-        with pytest.raises(RuntimeError, match=r"another process is using .*s\.arrow\.parts"):
-            run(output, "1/2")
         assert run(output, "2/2") is None
 
     assert widths(run(output, "1/2", Nested(attempt))) == [0, 1, 2, 3, 4, 5, 6]
@@ -145,7 +143,7 @@ def test_another_number_of_shards_raises(tmp_path):
 def test_partly_removed_folder_does_not_affect_another_run(tmp_path, monkeypatch):
     """Killed while the folder is removed: the parts go before their fingerprint."""
 
-    def killed(_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

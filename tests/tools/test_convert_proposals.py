@@ -30,7 +30,7 @@ def convert(restore_catalogs):
 def test_mat_to_store_to_pickle(convert, tmp_path):
     names, boxes, mat = np.empty(3, object), np.empty(3, object), tmp_path / "selective_search.mat"
     names[:] = ["ten", "nine", "hundred"]
-    boxes[:] = [np.float64([[1, 1, 31, 42], [2, 3, 8, 9]]), np.float64([[1, 1, 50, 50]]), np.zeros((0, 4))]
+    boxes[:] = [np.float64([[1, 1, 30, 41], [2, 3, 8, 9]]), np.float64([[1, 1, 50, 50]]), np.zeros((0, 4))]
     savemat(mat, {"images": names, "boxes": boxes})
     convert(mat, tmp_path / "p.arrow")
     store = ProposalStore(tmp_path / "p.arrow", "convert_three")
@@ -45,16 +45,16 @@ def test_options_reach_the_files(convert, tmp_path):
     table = np.empty(3, object)
     table[:] = [np.float64([[2, 3, 4, 5]])] * 3
     savemat(tmp_path / "p.mat", {"images": np.array(["ten", "nine", "x"], dtype=object), "boxes": table})
-    convert(tmp_path / "p.mat", tmp_path / "p.pkl", "--mat-order", "xywh", "--missing", "empty", "--sigmoid")
+    convert(tmp_path / "p.mat", tmp_path / "p.pkl", "--box-format", "xywh", "--missing", "empty")
     found = content(read_proposals(str(tmp_path / "p.pkl"), "convert_three"))
-    assert found["10"] == ([[1, 2, 5, 7]], [pytest.approx(1 / (1 + np.exp(-1)))])
+    assert found["10"] == ([[1, 2, 5, 7]], [1])
     assert found["100"] == ([], [])
 
 
 def test_images_registered_by_a_config(convert, tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("file,labels\na.png,cat\n")
-    result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 20, 5], "score": 0.5}
+    result = {"image_id": "a.png", "category_id": 1, "bbox": [30, 20, 11, 5], "score": 0.5}
     (tmp_path / "p.json").write_text(json.dumps([result]))
     config = ["--config-file", "configs/efficientnet_lite0/student.py"]
     own = own_images(tmp_path / "list.csv", name="convert_own")

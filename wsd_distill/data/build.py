@@ -15,7 +15,7 @@ from detectron2.structures import BoxMode
 
 from .datasets.catalog import get_source_dataset
 from .image import ImageError
-from .proposal_store import ProposalStore
+from .proposal_store import ProposalStore, check_sample
 from .types import DatasetDict
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,10 @@ class DatasetWithProposals(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> DatasetDict:
         record = self._dicts[index]  # unpickled, hence a copy
-        record["proposal_boxes"], record["proposal_objectness_logits"] = self._store.read_row(self._rows.item(index))
+        row = self._rows.item(index)
+        record["proposal_boxes"], record["proposal_objectness_logits"] = self._store.read_row(row)
         record["proposal_bbox_mode"] = BoxMode.XYXY_ABS
+        record["proposal_image"] = self._store.image_stamp(row)
         return record
 
 
@@ -151,4 +153,6 @@ def _load_records(
     dicts = get_dataset_dicts(name, subsample)
     if proposals is None:
         return DatasetFromList(dicts, copy=False)
-    return DatasetWithProposals(dicts, ProposalStore(proposals, dataset_name=get_source_dataset(name)))
+    store = ProposalStore(proposals, dataset_name=get_source_dataset(name))
+    check_sample(store, dicts)
+    return DatasetWithProposals(dicts, store)

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -56,6 +57,22 @@ class ImageError(ValueError):
         )
 
 
+class ImageStamp(NamedTuple):
+    """What identifies the content of an image file; 0 where unknown."""
+
+    height: int = 0  # of the upright image, in pixels
+    width: int = 0
+    num_bytes: int = 0
+    digest: int = 0  # 64 bits of ImageFile.digest
+
+    def differs(self, other: ImageStamp) -> bool:
+        """Return whether a value that both know differs."""
+        return any(one and two and one != two for one, two in zip(self, other))
+
+
+UNKNOWN_IMAGE = ImageStamp()
+
+
 class ImageFile:
     """An image file, opened by reading its header.
 
@@ -87,6 +104,11 @@ class ImageFile:
     def digest(self) -> bytes:
         """Hash of the file's bytes."""
         return hashlib.blake2b(self._data, digest_size=16).digest()
+
+    @property
+    def stamp(self) -> ImageStamp:
+        """Size in pixels and bytes, and hash."""
+        return ImageStamp(*self.shape, len(self._data), int.from_bytes(self.digest[:8], "little"))
 
     def pixels(self, min_size: int | None = None) -> np.ndarray:
         """Decode the image.

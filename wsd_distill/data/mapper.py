@@ -15,6 +15,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.logger import log_first_n
 
 from .image import ImageFile, resize_to_square
+from .proposal_store import check_stamp
 from .types import DatasetDict, MappedImage, Proposals, View
 
 _IMAGE_KEYS = ("file_name", "image_id", "height", "width")
@@ -47,8 +48,9 @@ class MultiLabelMapper:
         tta: at test time, also return the image at each of ``sizes``, plain and, unless ``flip_prob`` is 0, mirrored.
 
     Raises:
-        ValueError: names the file; it cannot be read (ImageError) or its size differs from the dataset dict's, a label
-            is out of range, proposals are not finite, or ``teacher_sizes`` is set and there are no proposals.
+        ValueError: names the file; it cannot be read (ImageError), its size differs from the dataset dict's, its
+            proposals were computed for another image or are not finite, a label is out of range, or ``teacher_sizes``
+            is set and there are no proposals.
     """
 
     is_train: bool
@@ -96,6 +98,8 @@ class MultiLabelMapper:
         file = ImageFile(dataset_dict["file_name"])
         utils.check_image_size(output, file)
         flip = bool(self.is_train and np.random.rand() < self.flip_prob)
+        if "proposal_image" in dataset_dict:
+            check_stamp(file.file_name, dataset_dict["proposal_image"], file.stamp)
         proposals = self._select_proposals(dataset_dict, file.shape)
         output.update(self._make_view(file, proposals, self._choose_size(self.sizes), flip))
         if self.teacher_sizes:

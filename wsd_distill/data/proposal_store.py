@@ -1,72 +1,38 @@
 """Proposal store: the object proposals of one dataset split in one Arrow IPC file.
 
-The file has one row per image, sorted by ``str(image_id)``, with the columns ``image_id`` (string) and ``proposals``
-(list of 5 float32: a box XYXY_ABS in pixels of the original image and its score; scores descend).
+The file has one row per image, sorted by ``str(image_id)``, with the columns ``image_id`` (string), ``proposals``
+(list of 5 float32: a box XYXY_ABS in pixels of the original image and its score in 0..1; scores descend), ``height``,
+``width``, ``num_bytes`` and ``digest`` of the image file that they belong to, and a ``checksum`` of the row.
 
-Opening a store maps the file, reads the ids and the byte offset of each row (about 80 bytes per image), and unmaps it.
-Proposals are then read on demand with one system call per image: the pages of a permanent mapping would count as
-memory of every worker, and the first access to a page takes longer than a read.
+Opening a store maps the file, reads everything but the proposals (about 110 bytes per image), and unmaps it. Proposals
+are then read on demand with one system call per image: the pages of a permanent mapping would count as memory of every
+worker, and the first access to a page takes longer than a read.
 """
 
 from __future__ import annotations
 
-import json
-import mmap
+import errno
 import os
 import weakref
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..io import atomic_write, datasets_root
-from .types import Proposals
+from ..io import atomic_write, check_file, datasets_root
+from .image import UNKNOWN_IMAGE, ImageStamp
+from .store_format import StoreMetadata, read_index, row_checksum
+from .types import DatasetDict, Proposals
 
-FORMAT_VERSION = 2
-_METADATA_KEY = b"wsd_distill.proposals"
-_JSON_KEYS = {"image_fingerprint": "pictures"}  # fields of StoreMetadata with another name in the file format
-_COLUMNS = pa.schema(
-    [
-        pa.field("image_id", pa.string(), nullable=False),
-        pa.field("proposals", pa.list_(pa.list_(pa.float32(), 5)), nullable=False),
-    ]
-)
+_SAMPLE = 100  # images checked when a training or an evaluation opens a store
 
 
 def default_store_path(dataset_name: str, method: str = "edge_boxes") -> str:
     """Return the default path of a dataset's proposal store, for configs and tools."""
     return os.path.join(datasets_root(), "proposals", f"{dataset_name}_{method}.arrow")
-
-
-@dataclass(frozen=True)
-class StoreMetadata:
-    """Description of a store, saved as JSON in its schema.
-
-    ``failures`` are images whose proposals could not be computed; they have no box or, converted with
-    ``--missing whole-image``, the whole image.
-    """
-
-    dataset_name: str
-    generator: str  # name of the proposer, or "converted"
-    parameters: dict = field(default_factory=dict)  # everything the proposals depend on
-    failures: dict[str, str] = field(default_factory=dict)  # image id -> reason
-    dropped_boxes: int = 0  # without area inside their image; 0 in converted stores, whose conversion logs the number
-    image_fingerprint: str = ""  # proposals.sharding.image_fingerprint; empty if unknown
-    box_mode: str = "XYXY_ABS"
-    chunk_rows: int = 1024  # images per Arrow record batch
-    format_version: int = FORMAT_VERSION
-
-    def to_json(self) -> str:
-        return json.dumps({_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()})
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> StoreMetadata:
-        names = {key: name for name, key in _JSON_KEYS.items()}
-        return cls(**{names.get(key, key): value for key, value in json.loads(text).items()})
 
 
 class ProposalStore(Mapping[str, Proposals]):
@@ -81,17 +47,19 @@ class ProposalStore(Mapping[str, Proposals]):
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: the file is truncated or not a proposal store, or belongs to another dataset.
+        ValueError: the file is truncated, damaged or not a proposal store, or belongs to another dataset; also raised
+            when a damaged row is read, naming its image.
     """
 
     def __init__(self, path: str | os.PathLike, dataset_name: str | None = None) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self._dataset_name = dataset_name
-        if not os.path.isfile(self.path):
+        if not os.path.exists(self.path):
             raise FileNotFoundError(f"no proposal store {self.path}: create it with {_describe_tools(dataset_name)}")
+        check_file(self.path)
         self._file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
-        self._ids, self._rows, self.metadata = _read_index(self.path, self._file)
+        self._ids, self._rows, self.metadata = read_index(self.path, self._file)
         if dataset_name is not None and self.metadata.dataset_name != dataset_name:
             raise ValueError(
                 f"{self.path} contains proposals for '{self.metadata.dataset_name}', not for '{dataset_name}'. "
@@ -120,13 +88,23 @@ class ProposalStore(Mapping[str, Proposals]):
             )
         return row
 
+    def image_stamp(self, row: int) -> ImageStamp:
+        """Return what identifies the image file that the proposals of a row belong to."""
+        return ImageStamp(*self._rows[row].item()[2:6])
+
     def read_row(self, row: int) -> Proposals:
-        """Read the proposals of a row."""
-        count, offset = self._rows[row].tolist()
+        """Read the proposals of a row; raise ValueError if the row is damaged."""
+        count, offset, *stamp, checksum = self._rows[row].item()
         table = np.empty((count, 5), np.float32)
         if os.preadv(self._file, [table.data], offset) != table.nbytes:
             raise ValueError(f"{self.path} was truncated while open: create it again")
-        return table[:, :4], table[:, 4]
+        image_id = self._ids[row]
+        if row_checksum(image_id, ImageStamp(*stamp), table) != checksum:
+            raise ValueError(f"{self.path}: the row of image '{image_id}' is damaged, create the store again")
+        boxes, scores = table[:, :4], table[:, 4]
+        if not _is_valid(table):
+            check_proposals(f"{self.path}: image '{image_id}'", boxes, scores)
+        return boxes, scores
 
 
 class ProposalStoreWriter(AbstractContextManager):
@@ -138,16 +116,17 @@ class ProposalStoreWriter(AbstractContextManager):
     def __init__(self, path: str | os.PathLike, metadata: StoreMetadata) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self.metadata = metadata
-        self._rows: list[tuple[str, np.ndarray]] = []
+        self._rows: list[tuple[str, np.ndarray, ImageStamp]] = []
         self._last_id: str | None = None
         self._context = self._open()
 
     @contextmanager
     def _open(self) -> Iterator[ProposalStoreWriter]:
-        self._schema = _COLUMNS.with_metadata({_METADATA_KEY: self.metadata.to_json()})
-        with atomic_write(self.path) as tmp_path, pa.ipc.new_file(str(tmp_path), self._schema) as self._writer:
-            yield self
-            self._flush()
+        self._schema = self.metadata.to_schema()
+        with name_full_disk(self.path), atomic_write(self.path) as tmp_path:
+            with pa.ipc.new_file(str(tmp_path), self._schema) as self._writer:
+                yield self
+                self._flush()
 
     def __enter__(self) -> ProposalStoreWriter:
         return self._context.__enter__()
@@ -155,13 +134,16 @@ class ProposalStoreWriter(AbstractContextManager):
     def __exit__(self, *error: Any) -> bool | None:
         return self._context.__exit__(*error)
 
-    def write(self, image_id: int | str, boxes: np.ndarray, scores: np.ndarray) -> None:
+    def write(
+        self, image_id: int | str, boxes: np.ndarray, scores: np.ndarray, stamp: ImageStamp = UNKNOWN_IMAGE
+    ) -> None:
         """Add an image; images must come in ascending order of ``str(image_id)``.
 
         Args:
             image_id: unique id.
             boxes: (R, 4) XYXY_ABS in pixels of the original image, in any order; R may be 0.
-            scores: (R,).
+            scores: (R,) in 0..1.
+            stamp: of the image file; by default unknown.
 
         Raises:
             ValueError: wrong shape or order, or invalid boxes or scores; names the image.
@@ -173,9 +155,9 @@ class ProposalStoreWriter(AbstractContextManager):
         boxes, scores = np.asarray(boxes, dtype=np.float32), np.asarray(scores, dtype=np.float32)
         if boxes.size == scores.size == 0:
             boxes, scores = boxes.reshape(0, 4), scores.reshape(0)
-        check_boxes(f"image '{name}'", boxes, scores)
+        check_proposals(f"image '{name}'", boxes, scores)
         best_first = np.argsort(-scores, kind="stable")  # equal scores keep their order
-        self._rows.append((name, np.column_stack([boxes, scores])[best_first]))
+        self._rows.append((name, np.column_stack([boxes, scores])[best_first], stamp))
         self._last_id = name
         if len(self._rows) == self.metadata.chunk_rows:
             self._flush()
@@ -183,12 +165,26 @@ class ProposalStoreWriter(AbstractContextManager):
     def _flush(self) -> None:
         if not self._rows:
             return
-        ids, tables = zip(*self._rows)
+        ids, tables, stamps = zip(*self._rows)
         offsets = pa.array(np.cumsum([0] + [len(table) for table in tables]), pa.int32())
         flat = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(tables).ravel()), 5)
-        columns = [pa.array(ids, pa.string()), pa.ListArray.from_arrays(offsets, flat)]
+        checksums = [row_checksum(name, stamp, table) for name, table, stamp in self._rows]
+        columns = [ids, pa.ListArray.from_arrays(offsets, flat), *zip(*stamps), checksums]
+        columns = [pa.array(values, column.type) for values, column in zip(columns, self._schema)]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
         self._rows.clear()
+
+
+@contextmanager
+def name_full_disk(path: str) -> Iterator[None]:
+    """Name the file that is written in the error of a full disk, which has only a number otherwise."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        text = f"{path} cannot be written ({os.strerror(error.errno)}): free some space and start again"
+        raise OSError(error.errno, text) from error
 
 
 def _describe_tools(dataset_name: str | None) -> str:
@@ -197,45 +193,71 @@ def _describe_tools(dataset_name: str | None) -> str:
     return f"tools/generate_proposals.py{config} or tools/convert_proposals.py"
 
 
-def _read_index(path: str, file: int) -> tuple[list[str], np.ndarray, StoreMetadata]:
-    """Read an open file.
+def check_sample(store: ProposalStore, dataset_dicts: Sequence[DatasetDict]) -> None:
+    """Check some rows of a store before its first use: at most 100, evenly spaced.
 
-    Returns:
-        Ids (N), number of proposals and byte offset of each row, (N, 2) int64, and metadata.
+    The size of their image files must be as it was when the store was created, and not all scores may be 0, because
+    T-WDet multiplies by them. The mapper compares each image that it reads.
+
+    Raises:
+        KeyError: an image is not in the store.
+        ValueError: an image file was replaced, a row is damaged, or all scores are 0; names the image or store.
     """
-    try:
-        content = pa.py_buffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # pa.memory_map would read ahead
-        reader = pa.ipc.open_file(content)
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is truncated or not an Arrow file ({error}): delete and create it again") from error
-    schema_metadata: Mapping = reader.schema.metadata or {}
-    if _METADATA_KEY not in schema_metadata:
-        raise ValueError(f"{path} is an Arrow file but not a proposal store: create one with {_describe_tools(None)}")
-    version = json.loads(schema_metadata[_METADATA_KEY])["format_version"]
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version}, expected {FORMAT_VERSION}: create it again")
-    ids: list[str] = []
-    rows = [np.zeros((0, 2), np.int64)]
-    for batch in batches:
-        names, proposals = batch.columns
-        begins = proposals.offsets.to_numpy().astype(np.int64)
-        values = proposals.values.values  # all floats of the batch; without a buffer if there are none
-        first = values.buffers()[1].address - content.address if len(values) else 0
-        rows.append(np.stack([np.diff(begins), first + 20 * begins[:-1]], axis=1))
-        ids += names.to_pylist()
-    return ids, np.concatenate(rows), StoreMetadata.from_json(schema_metadata[_METADATA_KEY])
+    highest = []
+    for record in dataset_dicts[:: -(-len(dataset_dicts) // _SAMPLE) or 1]:
+        row = store.row_index(record["image_id"])
+        try:
+            found = ImageStamp(num_bytes=os.path.getsize(record["file_name"]))
+        except OSError:  # missing or not a local file: reported when the image is read
+            found = ImageStamp()
+        check_stamp(record["file_name"], store.image_stamp(row), found)
+        scores = store.read_row(row)[1]
+        highest += [scores[0]] if len(scores) else []
+    if highest and max(highest) == 0:
+        tools = _describe_tools(store.metadata.dataset_name)
+        raise ValueError(f"{store.path}: all scores are 0, and T-WDet multiplies by them: create it again with {tools}")
 
 
-def check_boxes(location: str, boxes: np.ndarray, scores: np.ndarray) -> None:
-    """Raise ValueError unless boxes (R, 4) are XYXY_ABS, and they and scores (R,) are finite."""
+def check_stamp(file_name: str, expected: ImageStamp, found: ImageStamp) -> None:
+    """Raise ValueError if an image file is not the one that its proposals were computed for."""
+    if expected.differs(found):
+        names = [name.replace("num_bytes", "size in bytes") for name in ImageStamp._fields]
+        changes = [f"{n} {a} before, {b} now" for n, a, b in zip(names, expected, found) if a and b and a != b]
+        raise ValueError(
+            f"{file_name} is not the image that its proposals were computed for ({'; '.join(changes)}): create the "
+            "proposal store again (--overwrite)"
+        )
+
+
+def _is_valid(table: np.ndarray) -> bool:
+    """Return what :func:`check_proposals` checks, in a third of the time, for (R, 5) float32."""
+    columns = table.T.copy()  # contiguous
+    ordered, scores = (columns[2:4] >= columns[:2]).all(), columns[4]
+    return bool(ordered and np.isfinite(columns).all() and scores.min(initial=0) == 0 and scores.max(initial=1) == 1)
+
+
+def check_finite(location: str, boxes: np.ndarray, scores: np.ndarray | None) -> None:
+    """Raise ValueError unless all boxes and scores are finite."""
+    for name, values in (("boxes", boxes), ("scores", scores)):
+        if values is not None and not np.isfinite(values).all():
+            raise ValueError(f"{location}: {name} are not finite")
+
+
+def check_proposals(location: str, boxes: np.ndarray, scores: np.ndarray) -> None:
+    """Raise ValueError unless boxes (R, 4) are finite and XYXY_ABS, and scores (R,) are in 0..1."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
         raise ValueError(f"{location}: boxes {boxes.shape} and scores {scores.shape} are not (R, 4) and (R,)")
-    for name, values in (("boxes", boxes), ("scores", scores)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{location}: {name} are not finite")
+    check_finite(location, boxes, scores)
     if (boxes[:, 2:] < boxes[:, :2]).any():
         raise ValueError(f"{location}: boxes are not (x1, y1, x2, y2) with x2 >= x1 and y2 >= y1: check the columns")
+    check_scores(location, scores)
+
+
+def check_scores(location: str, scores: np.ndarray) -> None:
+    """Raise ValueError unless scores (R,) are in 0..1."""
+    if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
+        text = f"scores from {scores.min():.4g} to {scores.max():.4g} are not in 0..1"
+        raise ValueError(f"{location}: {text}, by which T-WDet multiplies: scale them")
 
 
 def clip_boxes(

@@ -8,6 +8,8 @@ import numpy as np
 from detectron2.structures import BoxMode, Instances
 from torch import Tensor
 
+from .image import ImageStamp
+
 Proposals = tuple[np.ndarray, np.ndarray]  # boxes (R, 4) and scores (R,)
 
 
@@ -45,6 +47,7 @@ class DatasetDict(_DatasetDict, total=False):
     proposal_boxes: np.ndarray  # (R, 4), see proposal_bbox_mode
     proposal_objectness_logits: np.ndarray  # (R,), descending
     proposal_bbox_mode: BoxMode
+    proposal_image: ImageStamp  # image file that the proposals belong to
 
 
 class View(TypedDict, total=False):

@@ -21,17 +21,38 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.datasets.readers import check_unique
-from ..data.image import read_rgb
-from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata, clip_boxes
+from ..data.image import UNKNOWN_IMAGE, ImageFile, ImageStamp
+from ..data.proposal_store import (
+    ProposalStore,
+    ProposalStoreWriter,
+    StoreMetadata,
+    check_finite,
+    check_scores,
+    clip_boxes,
+)
 from ..data.types import DatasetDict
 from ..data.workers import raise_if_cancelled, run_jobs
 from .generators import Proposer
 from .recall import proposal_recall
-from .sharding import Shard, claim_shard, describe_mismatch, fingerprint, image_fingerprint, merge_when_complete
+from .sharding import (
+    Shard,
+    claim_shard,
+    describe_mismatch,
+    file_version,
+    fingerprint,
+    image_fingerprint,
+    merge_when_complete,
+)
 
 logger = logging.getLogger(__name__)
 
+Row = tuple[str, np.ndarray, np.ndarray, ImageStamp]  # image id, boxes (R, 4), scores (R,), image file
+
 _LOG_LINE = "{desc}: {n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left"
+
+
+class InvalidScoresError(ValueError):
+    """A proposer returned scores outside 0..1, by which T-WDet multiplies."""
 
 
 def generate(
@@ -43,7 +64,7 @@ def generate(
     num_workers: int,
     shard: Shard = Shard(),  # noqa: B008  (frozen)
     images_per_part: int = 32,
-    read_image: Callable[[str], np.ndarray] = read_rgb,
+    read_image: Callable[[str], np.ndarray] | None = None,
     overwrite: bool = False,
 ) -> ProposalStore | None:
     """Create or resume the proposal store ``output``, and log a summary.
@@ -51,7 +72,8 @@ def generate(
     Boxes are clipped to the image; those without area are dropped and counted. If an image cannot be read, or the
     proposer fails or returns values that are not finite, the image gets no box, so that the mapper uses the whole
     image; the log and the store's ``metadata.failures`` name it. An existing store of the same images (ids and a sample
-    of the file sizes) and the same parameters is reused.
+    of the file sizes) and the same parameters is reused. Of several processes that create the same store, one works
+    and the others wait for it.
 
     Args:
         dataset_dicts: images; only ``image_id`` and ``file_name`` are required, ``height`` and ``width`` are checked if
@@ -59,7 +81,7 @@ def generate(
         dataset_name: registered name, saved in the store.
         num_workers: number of processes; 0 runs in this one.
         shard: share of the work to do.
-        read_image: reads (H, W, 3) uint8 RGB from a file.
+        read_image: reads (H, W, 3) uint8 RGB from a file; None: as an :class:`ImageFile`, whose hash is then saved.
         overwrite: replace an existing store.
 
     Returns:
@@ -67,10 +89,15 @@ def generate(
 
     Raises:
         FileExistsError: ``output`` or its parts exist, with other images or parameters.
-        ValueError: a dataset dict lacks a key, or an image id is not unique.
-        RuntimeError: every image failed, a worker was killed, or another process is processing the same shard.
+        ValueError: a dataset dict lacks a key, an image id is not unique, the proposer lacks a dependency, or its
+            scores are not in 0..1.
+        OSError: the disk is full; names the file. Finished parts are kept.
+        RuntimeError: every image failed, or a worker was killed.
     """
     output = os.fspath(output)
+    if os.path.isdir(output):
+        raise ValueError(f"{output} is a folder, not a file: give the path of a proposal store")
+    proposer.prepare()
     records = _sort_records(dataset_dicts, dataset_name)
     metadata = StoreMetadata(
         dataset_name,
@@ -79,16 +106,20 @@ def generate(
         image_fingerprint=image_fingerprint([record["file_name"] for record in records]),
     )
     expected = fingerprint(metadata, [str(record["image_id"]) for record in records])
-    if os.path.exists(output) and not overwrite:
+    before = file_version(output)
+    if before is not None and not overwrite:
         return _reuse_store(output, expected)
     folder = f"{output}.parts"
     starts = range(0, len(records), images_per_part)
     parts = [os.path.join(folder, f"{start // images_per_part:06d}.arrow") for start in starts]
-    with claim_shard(folder, {**expected, "images_per_part": images_per_part}, shard) as folder_exists:
+    expected_run = {**expected, "images_per_part": images_per_part}
+    with claim_shard(folder, expected_run, shard, lambda: file_version(output) != before) as has_work:
+        if not has_work:  # another process has created the store meanwhile
+            return _reuse_store(output, expected)
         jobs = [
             (records[start : start + images_per_part], part, metadata, proposer, read_image)
             for number, (start, part) in enumerate(zip(starts, parts))
-            if folder_exists and number % shard.count == shard.number - 1
+            if number % shard.count == shard.number - 1
         ]
         _make_parts(jobs, num_workers if proposer.in_workers else 0)
         store = merge_when_complete(folder, parts, output, metadata, len(records))
@@ -152,38 +183,50 @@ def progress_bar(images: int, done: int, seconds: float = 60.0) -> tqdm:
     return tqdm(total=images, initial=done, unit=" images", desc="proposals", **options)
 
 
-def _make_part(records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable) -> int:
-    rows: list[tuple[str, np.ndarray, np.ndarray]] = []
+def _make_part(
+    records: list[dict], path: str, metadata: StoreMetadata, proposer: Proposer, read: Callable | None
+) -> int:
+    rows: list[Row] = []
     failures, dropped_boxes = {}, 0
     for record in records:
         raise_if_cancelled()
         image_id = str(record["image_id"])
         try:
-            boxes, scores, dropped = _propose(record, proposer, read)
-            rows.append((image_id, boxes, scores))
+            boxes, scores, dropped, stamp = _propose(record, proposer, read)
+            rows.append((image_id, boxes, scores, stamp))
             dropped_boxes += dropped
+        except InvalidScoresError:  # of every image
+            raise
         except Exception as error:  # one bad image must not stop the others
             failures[image_id] = f"{record['file_name']}: {type(error).__name__}: {error}"
-            rows.append((image_id, np.zeros((0, 4)), np.zeros(0)))
+            rows.append((image_id, np.zeros((0, 4)), np.zeros(0), UNKNOWN_IMAGE))
     with ProposalStoreWriter(path, replace(metadata, failures=failures, dropped_boxes=dropped_boxes)) as writer:
         for row in rows:
             writer.write(*row)
     return len(records)
 
 
-def _propose(record: dict, proposer: Proposer, read: Callable) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return clipped boxes, their scores, and the number of boxes dropped."""
-    image = read(record["file_name"])
+def _propose(record: dict, proposer: Proposer, read: Callable | None) -> tuple[np.ndarray, np.ndarray, int, ImageStamp]:
+    """Return clipped boxes, their scores, the number of boxes dropped, and the stamp of the image file."""
+    if read is None:
+        file = ImageFile(record["file_name"])
+        image, stamp = file.pixels(), file.stamp
+    else:
+        image = read(record["file_name"])
+        stamp = ImageStamp(*image.shape[:2])
     height, width = image.shape[:2]
     if "height" in record and (height, width) != (record["height"], record["width"]):
         raise ValueError(
             f"the image is {width} x {height}, its dataset dict has {record['width']} x {record['height']}"
         )
     boxes, scores = proposer(image)
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise ValueError(f"{proposer.name} returned boxes or scores that are not finite")
+    check_finite(proposer.name, boxes, scores)
+    try:
+        check_scores(f"{record['file_name']}: {proposer.name}", scores)
+    except ValueError as error:
+        raise InvalidScoresError(str(error)) from None
     boxes, scores, _, dropped = clip_boxes(boxes, scores, height, width)
-    return boxes, scores, dropped
+    return boxes, scores, dropped, stamp
 
 
 def _log_summary(store: ProposalStore, dataset_dicts: list[DatasetDict]) -> None:

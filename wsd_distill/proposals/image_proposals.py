@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 
 from ..data.image import read_rgb
 from ..data.mapper import top_proposals
-from ..data.proposal_store import clip_boxes
+from ..data.proposal_store import check_finite, check_scores, clip_boxes
 from ..data.types import Proposals
 from .generators import EdgeBoxes
 
@@ -61,11 +61,15 @@ class ImageProposals:
 
         Raises:
             ImageError: the file cannot be read.
+            ValueError: the proposer's boxes or scores are not finite, or its scores not in 0..1.
         """
         input_size, image = tuple(x["image"].shape[-2:]), self._load_image(x)
-        size = image.shape[:2]
-        boxes, scores, *_ = clip_boxes(*self.proposer(image), *size)  # as for a store
-        boxes, scores = top_proposals(boxes, scores, self.num_proposals, size, x.get("file_name", "an image"))
+        size, name = image.shape[:2], x.get("file_name", "an image")
+        boxes, scores = self.proposer(image)
+        check_finite(name, boxes, scores)
+        check_scores(name, scores)
+        boxes, scores, *_ = clip_boxes(boxes, scores, *size)  # as for a store
+        boxes, scores = top_proposals(boxes, scores, self.num_proposals, size, name)
         boxes = T.ResizeTransform(*size, *input_size).apply_box(boxes)
         return Instances(
             input_size,

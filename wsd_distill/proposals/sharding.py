@@ -13,9 +13,10 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import TextIO
 
 from ..data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from ..io import file_lock
@@ -81,34 +82,91 @@ def describe_mismatch(found: dict, expected: dict) -> str:
         if before != now and key != IMAGE_FINGERPRINT:
             differences.append(f"{key} is {before}, expected {now}")
         elif before != now:
-            unknown = "created by an older version without a record of the image files"
+            unknown = "created without a record of the image files"
             differences.append("other images, by the sizes of their files" if before else unknown)
     return "; ".join(differences)
 
 
-@contextmanager
-def claim_shard(folder: str, expected: dict, shard: Shard) -> Iterator[bool]:
-    """Lock a shard of a folder of parts; yield whether the folder still exists.
+def file_version(path: str) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced; None if there is no file."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
-    Another shard may have merged the parts and removed it meanwhile. A new folder gets the ``expected`` fingerprint, an
+
+@contextmanager
+def claim_shard(folder: str, expected: dict, shard: Shard, is_done: Callable[[], bool]) -> Iterator[bool]:
+    """Lock a shard of a folder of parts; yield whether there is work to do.
+
+    A second process with the same shard waits for the first. A new folder gets the ``expected`` fingerprint, an
     existing one must have it.
+
+    Args:
+        is_done: returns whether another process has created the store meanwhile.
 
     Raises:
         FileExistsError: the parts belong to another run, or to another number of shards.
-        RuntimeError: another process is processing the same shard.
     """
-    os.makedirs(folder, exist_ok=True)
-    with file_lock(os.path.join(folder, f"shard{shard.number}.lock")):
+    with _lock_shard(folder, f"shard{shard.number}.lock"):
+        if is_done():
+            _remove_unused(folder)
+            yield False
+            return
         with file_lock(os.path.join(folder, "run.json"), wait=True) as file:
             expected = {**expected, "shards": shard.count}
             file.seek(0)
             content = file.read()
             if not content:
                 file.write(json.dumps(expected))
-            elif mismatch := describe_mismatch(json.loads(content), expected):
+            elif mismatch := describe_mismatch(_parse_run(folder, content), expected):
                 settings = f"parts of a run with other settings ({mismatch})"
                 raise FileExistsError(f"{folder} has {settings}: delete that folder or use another --output")
-        yield os.path.isdir(folder)
+        yield not is_done()  # another shard may have merged the parts while this one waited for run.json
+
+
+def _parse_run(folder: str, content: str) -> dict:
+    try:
+        found = json.loads(content)
+        return found if isinstance(found, dict) else {}
+    except ValueError as error:
+        raise FileExistsError(f"{folder}/run.json is damaged ({error}): delete that folder") from error
+
+
+@contextmanager
+def _lock_shard(folder: str, name: str) -> Iterator[None]:
+    """Hold a lock in a folder that another process may remove, with the lock file, while this one waits."""
+    path = os.path.join(folder, name)
+    while True:
+        os.makedirs(folder, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                file = _wait_for_lock(stack, path)
+            except FileNotFoundError:
+                continue
+            if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                stack = stack.pop_all()
+                break
+    with stack:
+        yield
+
+
+def _wait_for_lock(stack: ExitStack, path: str) -> TextIO:
+    try:
+        return stack.enter_context(file_lock(path))
+    except RuntimeError:
+        logger.warning("another process is working on the same parts: waiting for it (%s)", path)
+        return stack.enter_context(file_lock(path, wait=True))
+
+
+def _remove_unused(folder: str) -> None:
+    """Remove a folder that contains only the lock file of this process."""
+    with suppress(OSError):
+        names = os.listdir(folder)
+        if len(names) == 1:
+            os.remove(os.path.join(folder, names[0]))
+            os.rmdir(folder)
 
 
 def merge_when_complete(
@@ -148,13 +206,14 @@ def _merge(folder: str, parts: list[str], output: str, metadata: StoreMetadata, 
         failures.update(part_metadata.failures)
         dropped += part_metadata.dropped_boxes
     if images and len(failures) == images:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         raise RuntimeError(f"every image failed, the first with {next(iter(failures.values()))}")
     with ProposalStoreWriter(output, replace(metadata, failures=failures, dropped_boxes=dropped)) as writer:
         for part in parts:
-            for image_id, (boxes, scores) in ProposalStore(part).items():
-                writer.write(image_id, boxes, scores)
+            store = ProposalStore(part)
+            for row, image_id in enumerate(store):
+                writer.write(image_id, *store.read_row(row), store.image_stamp(row))
     for part in parts:  # before run.json, so that no parts are left without their fingerprint
         os.remove(part)
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # a process that waits may create its lock file again
     return ProposalStore(output)

@@ -47,7 +47,8 @@ def test_files_of_coco_evaluator_can_be_read(tmp_path):
     ]
     torch.save(predictions, tmp_path / "instances_predictions.pth")
     source = read_predictions(str(tmp_path / "instances_predictions.pth"))
-    assert [part.tolist() for part in source["10"]] == [[[1, 2, 4, 8], [0, 0, 2, 2]], [0.5, 0.75]]
+    boxes, scores = source["10"]
+    assert source.to_xyxy(boxes).tolist() == [[1, 2, 4, 8], [0, 0, 2, 2]] and scores.tolist() == [0.5, 0.75]
     assert [part.shape for part in source["9"]] == [(0, 4), (0,)]
 
 
@@ -62,10 +63,10 @@ RESULT = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5}
         ([{key: value for key, value in RESULT.items() if key != "score"}], r"p\.json: .* has no 'score'"),
         (
             [{**RESULT, "bbox": [0, 0, 1]}],
-            r"p\.json: a result of image 1 has the bbox \[0, 0, 1\], expected four numbers",
+            r"p\.json: a result of image '1' has the bbox \[0, 0, 1\], expected four numbers",
         ),
-        ([{**RESULT, "bbox": [0, 0, 1]}] * 4, r"p\.json: a result of image 1 has the bbox"),
-        ([{**RESULT, "score": "a"}], r"p\.json: a result of image 1 has the score 'a', expected a number"),
+        ([{**RESULT, "bbox": [0, 0, 1]}] * 4, r"p\.json: a result of image '1' has the bbox"),
+        ([{**RESULT, "score": "a"}], r"p\.json: a result of image '1' has the score 'a', expected a number"),
         ([{**RESULT, "image_id": "1"}, RESULT], r"p\.json: image '1' is listed twice"),
     ],
 )

@@ -54,8 +54,9 @@ def test_every_protocol_and_both_numpys(tmp_path, protocol, core):
         text = text[:start] + b"\x95" + (len(text) - start - 9).to_bytes(8, "little") + text[start + 9 :]
     assert core.encode() + b".m" in text
     (tmp_path / "p.pkl").write_bytes(text)
-    found, scores = detectron2_pickle.read(str(tmp_path / "p.pkl"))["7"]
-    assert found.tolist() == [[1, 2, 4, 6]]  # x, y, w, h
+    source = detectron2_pickle.read(str(tmp_path / "p.pkl"))
+    found, scores = source["7"]
+    assert source.to_xyxy(found).tolist() == [[1, 2, 4, 6]]  # x, y, w, h
     assert scores.tolist() == [0.5]
 
 
@@ -123,8 +124,10 @@ GOOD = {"ids": [1], "boxes": [np.zeros((1, 4))], "objectness_logits": [np.zeros(
     "value, message",
     [
         ([1], r"p\.pkl contains a list, expected a dict"),
-        ({**GOOD, "bbox_mode": 9}, r"p\.pkl has the bbox_mode 9, expected 0 \(XYXY_ABS\) or 1 \(XYWH_ABS\)"),
-        ({**GOOD, "bbox_mode": BoxMode.XYXY_REL}, r"p\.pkl has the bbox_mode 2, expected"),
+        ({**GOOD, "bbox_mode": 9}, r"p\.pkl has the bbox_mode 9, expected one of 0 \(XYXY_ABS\), 1 \(XYWH_ABS\), 2"),
+        ({**GOOD, "bbox_mode": BoxMode.XYWHA_ABS}, r"p\.pkl has the bbox_mode 4, expected"),
+        ({**GOOD, "ids": 3}, r"p\.pkl: 'ids' is a int, expected a list of one item per image"),
+        ({**GOOD, "ids": [None]}, r"p\.pkl: None is not the name of an image"),
         ({"ids": [1], "boxes": []}, r"p\.pkl has no 'objectness_logits', only \['boxes', 'ids'\]"),
         ({**GOOD, "ids": [1, 2]}, r"p\.pkl: 2 ids, 1 arrays of boxes, 1 of scores"),
         ({k: v * 2 for k, v in {**GOOD, "ids": [5]}.items()}, r"p\.pkl: image '5' is listed twice"),

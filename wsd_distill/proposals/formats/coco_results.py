@@ -7,7 +7,8 @@ whole, in memory.
 from __future__ import annotations
 
 import json
-import pickle
+import reprlib
+import zipfile
 from collections import defaultdict
 from typing import Any
 
@@ -17,7 +18,8 @@ from detectron2.structures import BoxMode
 
 from ...data.datasets import readers
 from ...data.types import DatasetDict
-from .proposal_file import ProposalFile, Rows
+from ...io import read_limit
+from .proposal_file import ProposalFile, RawProposals, Rows, parse_name
 
 CATEGORY = 1  # category_id of written proposals, which have no class
 
@@ -28,48 +30,70 @@ def read_json(path: str) -> ProposalFile:
     if not isinstance(results, list):
         raise ValueError(f"{path} contains a {type(results).__name__}, expected a list of detections")
     per_image = defaultdict(list)
+    names: dict[str, Any] = {}
     for result in results:
-        per_image[_get(path, result, "image_id")].append(result)
-    return _proposal_file(path, list(per_image.items()))
+        image_id = _get(path, result, "image_id")
+        name = parse_name(path, image_id)
+        if names.setdefault(name, image_id) != image_id:
+            raise ValueError(f"{path}: image '{name}' is listed twice, as {names[name]!r} and as {image_id!r}")
+        per_image[name].append(result)
+    return _proposal_file(path, list(per_image), list(per_image.values()))
 
 
 def read_predictions(path: str) -> ProposalFile:
-    """Read ``instances_predictions.pth``, without RPN proposals; raise ValueError for another format."""
+    """Read ``instances_predictions.pth``, without RPN proposals.
+
+    Raises:
+        ValueError: another format, or a file that has more than ``$WSD_MAX_FILE_GB`` (16) gigabytes when decompressed.
+    """
+    _check_decompressed_size(path)
     try:
         predictions = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged file can raise anything
         # Without PyTorch's message, which advises weights_only=False and thereby arbitrary code execution.
         raise ValueError(f"{path} is not a file of plain predictions ({type(error).__name__})") from None
     if not isinstance(predictions, list):
         raise ValueError(f"{path} contains a {type(predictions).__name__}, expected a list of predictions")
-    per_image = [(_get(path, each, "image_id"), _get(path, each, "instances")) for each in predictions]
-    return _proposal_file(path, per_image)
+    names = [parse_name(path, _get(path, each, "image_id")) for each in predictions]
+    return _proposal_file(path, names, [_get(path, each, "instances") for each in predictions])
 
 
-def _proposal_file(path: str, per_image: list[tuple]) -> ProposalFile:
-    def proposals(position: int) -> tuple[np.ndarray, np.ndarray]:
-        results = per_image[position][1]
-        boxes = np.array([_numbers(path, result, "bbox", (4,)) for result in results]).reshape(-1, 4)
-        scores = np.array([_numbers(path, result, "score", ()) for result in results])
-        boxes = BoxMode.convert(boxes.astype(np.float32), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
-        return boxes, scores.astype(np.float32)
+def _check_decompressed_size(path: str) -> None:
+    limit = read_limit("WSD_MAX_FILE_GB", 16)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(each.file_size for each in archive.infolist()) / 1e9
+    except Exception:  # PyTorch's format before 1.6, or a damaged file: left to torch.load
+        return
+    if size > limit:
+        text = f"{path} has {size:.1f} GB when decompressed, more than the limit of {limit:g}"
+        raise ValueError(f"{text}: set the environment variable WSD_MAX_FILE_GB if it is right")
 
-    return ProposalFile(path, [image_id for image_id, _ in per_image], proposals)
+
+def _proposal_file(path: str, names: list[str], per_image: list) -> ProposalFile:
+    def proposals(position: int) -> RawProposals:
+        name, results = names[position], per_image[position]
+        if not isinstance(results, list):
+            raise ValueError(f"{path}: the instances of image '{name}' are not a list of detections")
+        boxes = np.array([_numbers(path, name, result, "bbox", (4,)) for result in results]).reshape(-1, 4)
+        return boxes, np.array([_numbers(path, name, result, "score", ()) for result in results])
+
+    return ProposalFile(path, names, proposals, box_format="xywh")
 
 
 def _get(path: str, result: dict, key: str) -> Any:
     if not isinstance(result, dict) or key not in result:
-        raise ValueError(f"{path}: {str(result)[:80]} has no '{key}'")
+        raise ValueError(f"{path}: {reprlib.repr(result)} has no '{key}'")
     return result[key]
 
 
-def _numbers(path: str, result: dict, key: str, shape: tuple[int, ...]) -> np.ndarray:
+def _numbers(path: str, name: str, result: dict, key: str, shape: tuple[int, ...]) -> np.ndarray:
     value = _get(path, result, key)
     try:
-        return np.array(value, dtype=np.float32).reshape(shape)
-    except (ValueError, TypeError) as error:
-        image, expected = result.get("image_id"), "four numbers" if shape else "a number"
-        raise ValueError(f"{path}: a result of image {image!r} has the {key} {value!r}, expected {expected}") from error
+        return np.array(value, dtype=np.float64).reshape(shape)
+    except (ValueError, TypeError, OverflowError):
+        expected, text = "four numbers" if shape else "a number", reprlib.repr(value)
+        raise ValueError(f"{path}: a result of image '{name}' has the {key} {text}, expected {expected}") from None
 
 
 def write_json(path: str, rows: Rows) -> None:
@@ -80,7 +104,9 @@ def write_json(path: str, rows: Rows) -> None:
 
 def write_predictions(path: str, rows: Rows) -> None:
     """Write ``instances_predictions.pth``."""
-    torch.save([{"image_id": row[0]["image_id"], "instances": _to_results(*row)} for row in rows], path)
+    content = [{"image_id": row[0]["image_id"], "instances": _to_results(*row)} for row in rows]
+    with open(path, "wb") as file:  # a full disk is then an OSError
+        torch.save(content, file)
 
 
 def _to_results(record: DatasetDict, boxes: np.ndarray, scores: np.ndarray) -> list[dict]:

@@ -13,7 +13,14 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ...pickles import load_pickle
-from .proposal_file import ProposalFile, Proposals, Rows
+from .proposal_file import ProposalFile, RawProposals, Rows, parse_name, parse_proposals
+
+_BOX_FORMATS = {
+    BoxMode.XYXY_ABS: "x1y1x2y2",
+    BoxMode.XYWH_ABS: "xywh",
+    BoxMode.XYXY_REL: "x1y1x2y2-relative",
+    BoxMode.XYWH_REL: "xywh-relative",
+}
 
 
 def read(path: str) -> ProposalFile:
@@ -25,27 +32,30 @@ def read(path: str) -> ProposalFile:
     content = load_pickle(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} contains a {type(content).__name__}, expected a dict of proposals")
-    ids = _column(path, content, "ids", "indexes")
+    names = [parse_name(path, value) for value in _column(path, content, "ids", "indexes")]
     boxes = _column(path, content, "boxes")
     scores = _column(path, content, "objectness_logits", "scores")
-    if not len(ids) == len(boxes) == len(scores):
-        raise ValueError(f"{path}: {len(ids)} ids, {len(boxes)} arrays of boxes, {len(scores)} of scores")
+    if not len(names) == len(boxes) == len(scores):
+        raise ValueError(f"{path}: {len(names)} ids, {len(boxes)} arrays of boxes, {len(scores)} of scores")
     mode = content.get("bbox_mode", BoxMode.XYXY_ABS)
-    if mode not in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS):
-        raise ValueError(f"{path} has the bbox_mode {mode!r}, expected 0 (XYXY_ABS) or 1 (XYWH_ABS)")
-    mode = BoxMode(mode)
+    if not isinstance(mode, int) or mode not in list(_BOX_FORMATS):
+        expected = ", ".join(f"{each.value} ({each.name})" for each in _BOX_FORMATS)
+        raise ValueError(f"{path} has the bbox_mode {mode!r}, expected one of {expected}")
 
-    def proposals(position: int) -> Proposals:
-        found = np.asarray(boxes[position], dtype=np.float32).reshape(-1, 4)
-        return BoxMode.convert(found, mode, BoxMode.XYXY_ABS), np.asarray(scores[position], dtype=np.float32)
+    def proposals(position: int) -> RawProposals:
+        return parse_proposals(f"{path}: image '{names[position]}'", boxes[position], scores[position])
 
-    return ProposalFile(path, list(ids), proposals)
+    return ProposalFile(path, names, proposals, box_format=_BOX_FORMATS[BoxMode(mode)])
 
 
-def _column(path: str, content: dict, *names: str) -> list:
+def _column(path: str, content: dict, *names: str) -> Any:
     for name in names:
         if name in content:
-            return content[name]
+            column = content[name]
+            if not isinstance(column, (list, tuple, np.ndarray)) or getattr(column, "shape", None) == ():
+                kind = type(column).__name__
+                raise ValueError(f"{path}: '{name}' is a {kind}, expected a list of one item per image")
+            return column
     raise ValueError(f"{path} has no '{names[0]}', only {sorted(map(str, content))}")
 
 

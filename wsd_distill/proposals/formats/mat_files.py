@@ -2,93 +2,119 @@
 
 Either one file per split, with the cell arrays ``images`` (file names without folder and suffix) and ``boxes`` ((R, 4)
 each), or a folder with one file per image, named after it, that contains ``boxes`` only. MATLAB counts pixels from 1
-and boxes include their last pixel; Detectron2's boxes are continuous, so 1 is subtracted from the first corner only.
+and boxes include their last pixel.
 
 Scores are in ``scores`` (``boxScores`` in WSDDN's files) or in a fifth column. Files without scores list the best box
-first; box i of R (from 0) gets the score 1 - i / R.
+first.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat, savemat
-from scipy.io.matlab import MatReadError
 
-from .proposal_file import ProposalFile, Proposals, Rows
+from ...io import check_file, read_limit
+from .box_formats import PIXEL_FORMATS
+from .proposal_file import RANK_SCORES, ProposalFile, RawProposals, Rows, parse_name, parse_proposals
 
-# Order of the columns; the first is used by Fast R-CNN for selective search and MCG.
-BOX_FORMATS = ("y1x1y2x2", "x1y1x2y2", "xywh")
+BOX_FORMAT = "y1x1y2x2"  # used by Fast R-CNN for selective search and MCG
+WRITTEN_FORMATS = PIXEL_FORMATS[:3]
 _SCORES = ("scores", "boxScores")
-_RANK_SCORES = "1 - rank / number, since the file has none"  # saved in the metadata of stores
 
 
-def read(path: str, box_format: str = BOX_FORMATS[0]) -> ProposalFile:
+def read(path: str) -> ProposalFile:
     """Read a .mat file as a whole, or the files of a folder on access.
 
     Raises:
-        ValueError: not a .mat file, a file of MATLAB's version 7.3, or one without the expected variables.
+        ValueError: not a .mat file, a damaged one, a file of MATLAB's version 7.3, one without the expected variables,
+            or one that has more than ``$WSD_MAX_FILE_GB`` (16) gigabytes when decompressed.
     """
     if os.path.isdir(path):
-        return _read_folder(path, box_format)
+        return _read_folder(path)
     content = _load(path, "images", "boxes")
-    names = [str(np.asarray(cell).item()) for cell in content["images"].ravel()]
-    boxes = content["boxes"].ravel()
-    cells = next((content[name].ravel() for name in _SCORES if name in content), [None] * len(boxes))
+    names = [parse_name(path, cell).strip() for cell in np.ravel(content["images"])]
+    boxes = _cells_of(path, content, "boxes")
+    found = next((name for name in _SCORES if name in content), None)
+    cells = _cells_of(path, content, found) if found else np.full(len(boxes), None)
     if not len(names) == len(boxes) == len(cells):
         raise ValueError(f"{path}: {len(names)} images, {len(boxes)} arrays of boxes, {len(cells)} of scores")
-    ranked = not any(name in content for name in _SCORES) and not any(table.shape[1:] == (5,) for table in boxes)
+    ranked = not found and not any(getattr(table, "shape", ())[1:] == (5,) for table in boxes)
+    text = f"{RANK_SCORES}, since the file has none" if ranked else "of the file"
 
-    def proposals(position: int) -> Proposals:
-        return _proposals(f"{path}: image '{names[position]}'", boxes[position], cells[position], box_format)
+    def proposals(position: int) -> RawProposals:
+        return parse_proposals(f"{path}: image '{names[position]}'", boxes[position], cells[position])
 
-    return ProposalFile(path, names, proposals, key="file_name", scores=_RANK_SCORES if ranked else "of the file")
+    return ProposalFile(path, names, proposals, box_format=BOX_FORMAT, one_based=True, key="file_name", scores=text)
 
 
-def _read_folder(path: str, box_format: str) -> ProposalFile:
+def _read_folder(path: str) -> ProposalFile:
     files = sorted(Path(path).rglob("*.mat"))
     if not files:
         raise ValueError(f"{path}: no .mat file in this folder or its subfolders")
 
-    def proposals(position: int) -> Proposals:
+    def proposals(position: int) -> RawProposals:
         content = _load(str(files[position]), "boxes")
         scores = next((content[name] for name in _SCORES if name in content), None)
-        return _proposals(str(files[position]), content["boxes"], scores, box_format)
+        return parse_proposals(str(files[position]), content["boxes"], scores)
 
-    text = "of the files; where there are none, 1 - rank / number"
-    return ProposalFile(path, [file.stem for file in files], proposals, key="file_name", scores=text)
+    text = f"of the files; where there are none, {RANK_SCORES}"
+    names = [file.stem for file in files]
+    return ProposalFile(path, names, proposals, box_format=BOX_FORMAT, one_based=True, key="file_name", scores=text)
 
 
 def _load(path: str, *required: str) -> dict:
+    check_file(path)
+    _check_decompressed_size(path)
     try:
         content = loadmat(path)
     except NotImplementedError as error:
         raise ValueError(f"{path} has MATLAB's format 7.3: save it again in MATLAB with save(..., '-v7')") from error
-    except (MatReadError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is truncated or not a .mat file ({error})") from error
+    except Exception as error:  # a damaged file can raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is truncated, damaged or not a .mat file ({reason})") from error
     if missing := [name for name in required if name not in content]:
         variables = [name for name in content if not name.startswith("__")]
         raise ValueError(f"{path} lacks the variables {missing}, it has {variables}")
     return content
 
 
-def _proposals(location: str, table: np.ndarray, scores: np.ndarray | None, box_format: str) -> Proposals:
-    if table.size == 0:
-        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    if table.ndim != 2 or table.shape[1] not in (4, 5):
-        raise ValueError(f"{location}: boxes {table.shape} are not (R, 4) or, with scores, (R, 5)")
-    if scores is None:
-        scores = table[:, 4] if table.shape[1] == 5 else 1 - np.arange(len(table)) / len(table)
-    boxes = table[:, [1, 0, 3, 2] if box_format == "y1x1y2x2" else [0, 1, 2, 3]].astype(np.float32)
-    if box_format == "xywh":
-        boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:] - 1
-    boxes[:, :2] -= 1
-    return boxes, np.asarray(scores, dtype=np.float32).ravel()
+def _cells_of(path: str, content: dict, name: str) -> np.ndarray:
+    cells = content[name]
+    if not isinstance(cells, np.ndarray) or cells.dtype != object:
+        raise ValueError(f"{path}: '{name}' is not a cell array with one cell per image")
+    return cells.ravel()
 
 
-def write(path: str, rows: Rows, box_format: str = BOX_FORMATS[0]) -> None:
+def _check_decompressed_size(path: str) -> None:
+    """Raise ValueError if the compressed variables of a version 5 file are larger than the limit of a file.
+
+    loadmat decompresses whatever a file contains. A file with an invalid structure is left to it.
+    """
+    limit, total = read_limit("WSD_MAX_FILE_GB", 16) * 1e9, 0
+    with open(path, "rb") as file:
+        order = {b"IM": "little", b"MI": "big"}.get(file.read(128)[126:])
+        while order and len(tag := file.read(8)) == 8:
+            kind, size = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))  # type: ignore[arg-type]
+            end = file.tell() + size
+            decompressor = zlib.decompressobj()
+            try:
+                while kind == 15 and file.tell() < end and (data := file.read(min(1 << 20, end - file.tell()))):
+                    while data and total <= limit:
+                        total += len(decompressor.decompress(data, 1 << 24))
+                        data = decompressor.unconsumed_tail
+            except zlib.error:
+                return
+            if total > limit:
+                text = f"{path} has more than {limit / 1e9:g} GB when decompressed"
+                raise ValueError(f"{text}: set the environment variable WSD_MAX_FILE_GB if it is right")
+            file.seek(end)
+
+
+def write(path: str, rows: Rows, box_format: str = BOX_FORMAT) -> None:
     """Write one file per split, with ``scores``, after collecting all in memory."""
     names, tables, scores = [], [], []
     for record, boxes, image_scores in rows:

@@ -89,6 +89,9 @@ class DetectorProposer(Proposer):
             self._detector = detector
         return self._detector
 
+    def prepare(self) -> None:
+        self.load()
+
     @property
     def parameters(self) -> dict[str, Any]:
         self.load()

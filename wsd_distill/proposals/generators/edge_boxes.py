@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,11 +58,15 @@ class EdgeBoxes(Proposer):
         if self.edge_model is not None and not os.path.isfile(self.edge_model):
             raise FileNotFoundError(f"edge_model: no structured-forest model {self.edge_model}")
 
+    def prepare(self) -> None:
+        check_ximgproc(self.name, "createEdgeBoxes")
+
     @property
     def parameters(self) -> dict:
         return {**asdict(self), "edge_model": self.edge_model and os.path.basename(self.edge_model)}
 
     def __call__(self, image: np.ndarray) -> Proposals:
+        self.prepare()
         found = [self._search(image, side) for side in self.sides]
         if len(found) == 1:
             return found[0]
@@ -109,6 +114,24 @@ class EdgeBoxes(Proposer):
         edges = detector.detectEdges(image.astype(np.float32) / 255)
         orientation = detector.computeOrientation(edges)
         return detector.edgesNms(edges, orientation), orientation
+
+
+def check_ximgproc(method: str, function: str) -> None:
+    """Raise ValueError if OpenCV lacks its contrib modules.
+
+    Args:
+        method: name of the proposer, for the message.
+        function: path of the function that it calls, in ``cv2.ximgproc``.
+    """
+    found: Any = getattr(cv2, "ximgproc", None)
+    for part in function.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise ValueError(
+            f"{method} calls cv2.ximgproc.{function}, which the installed OpenCV {cv2.__version__} lacks: run `pip "
+            "uninstall opencv-python opencv-python-headless`, then `pip install --force-reinstall "
+            "opencv-contrib-python-headless`"
+        )
 
 
 @lru_cache(maxsize=1)

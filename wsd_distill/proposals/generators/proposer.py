@@ -21,6 +21,13 @@ class Proposer(ABC):
     name: ClassVar[str]
     in_workers: ClassVar[bool] = True
 
+    def prepare(self) -> None:  # noqa: B027  (optional)
+        """Read files and check dependencies, so that errors come before the first image.
+
+        Raises:
+            OSError, ValueError: something is missing; says how to get it.
+        """
+
     @property
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
@@ -34,5 +41,6 @@ class Proposer(ABC):
             image: (H, W, 3) uint8 RGB.
 
         Returns:
-            Boxes (R, 4) float32 XYXY_ABS in pixels of ``image`` and scores (R,) float32, best first; R may be 0.
+            Boxes (R, 4) float32 XYXY_ABS in pixels of ``image`` and scores (R,) float32 in 0..1, best first; R may be
+            0.
         """

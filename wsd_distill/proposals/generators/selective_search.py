@@ -10,7 +10,7 @@ import torch
 from torchvision.ops import nms
 
 from ...data.types import Proposals
-from .edge_boxes import resize_longest_side
+from .edge_boxes import check_ximgproc, resize_longest_side
 from .proposer import Proposer
 
 MODES = ("fast", "quality")
@@ -49,11 +49,15 @@ class SelectiveSearch(Proposer):
         if self.mode not in MODES:
             raise ValueError(f"selective search has no mode {self.mode}: choose {' or '.join(MODES)}")
 
+    def prepare(self) -> None:
+        check_ximgproc(self.name, "segmentation.createSelectiveSearchSegmentation")
+
     @property
     def parameters(self) -> dict:
         return {**asdict(self), "scores": "falling rank in (0, 1]"}
 
     def __call__(self, image: np.ndarray) -> Proposals:
+        self.prepare()
         height, width = image.shape[:2]
         resized = image if self.max_side is None else resize_longest_side(image, min(self.max_side, max(height, width)))
         boxes = self._sort(self._search(resized))
