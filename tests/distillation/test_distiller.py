@@ -181,6 +181,18 @@ def test_a_checkpoint_excludes_the_teacher_and_resumes_temperatures_and_optimize
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def test_results_have_the_temperatures_that_were_reached(checkpoint, caplog):
+    trainer = trainer_for(build(checkpoint), [make_batch(seed=seed) for seed in range(3)])
+    with caplog.at_level("INFO", logger="wsd_distill"):
+        trainer.train(0, 3)
+    found = trainer.results()["objectives"]
+    t_cls = trainer.distiller.objectives["loss_class_aware"].temperatures.t_cls
+    reached = [t_cls.mean().item(), t_cls.min().item(), t_cls.max().item()]
+    assert [found[f"temperature/t_cls{x}"] for x in ("", "_min", "_max")] == pytest.approx(reached)
+    assert f"temperature/t_cls_max is {reached[2]:.4g}" in caplog.text
+    assert trainer_for(build(checkpoint, stage=1), []).results() == {}
+
+
 def step(checkpoint, record):
     """Losses and gradients of a step on two images read by the mapper."""
     torch.manual_seed(0)

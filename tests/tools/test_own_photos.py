@@ -47,7 +47,8 @@ def test_from_lists_of_photos_to_the_labels_of_one(tmp_path):
     tool("train_net", "stage2", *distilling)
     tool("train_net", "soft_labels", *distilling, "train.init_checkpoint=")
     results = json.loads((tmp_path / "output/pets/efficientnet_lite0_edge_boxes/stage2/results.json").read_text())
-    assert set(results) == {"val", "test"} and "mAP" in results["test"]["multilabel"]
+    assert results["objectives"]["temperature/t_cls_min"] < results["objectives"]["temperature/t_cls_max"]
+    assert set(results) == {"val", "test", "objectives"} and "mAP" in results["test"]["multilabel"]
     weights = ["--weights", "output/pets/efficientnet_lite0_edge_boxes/stage2/model_final.pth", "--threshold", 0]
     photos = ["--input", "photos/test0.png", "photos/test2.png"]
     found = tool("predict", "student", *weights, *photos, student, "train.device=cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import cast
 
@@ -9,6 +10,8 @@ from wsd_distill.engine import Trainer
 from wsd_distill.modeling import WSDDN
 
 from .distiller import Distiller
+
+logger = logging.getLogger(__name__)
 
 
 class DistillTrainer(Trainer):
@@ -39,6 +42,16 @@ class DistillTrainer(Trainer):
     def run_step(self) -> None:
         super().run_step()
         self.storage.put_scalars(**self.distiller.scalars())
+
+    def results(self) -> dict[str, dict[str, float]]:
+        """Return the values of objectives at the end of training, such as the temperatures reached."""
+        scalars = self.distiller.scalars()
+        return {"objectives": scalars} if scalars else {}
+
+    def after_train(self) -> None:
+        super().after_train()
+        for name, value in self.distiller.scalars().items():
+            logger.info("At the end of training, %s is %.4g", name, value)
 
     def state_dict(self) -> dict:
         return {**super().state_dict(), "objectives": self.distiller.objectives.state_dict()}

@@ -129,7 +129,7 @@ class RowFile:
         return values
 
     def _checksum(self, value: np.ndarray, checksum: np.uint32) -> int:
-        return zlib.crc32(np.ascontiguousarray(value), zlib.crc32(checksum.tobytes(), self._seed))
+        return zlib.crc32(np.ascontiguousarray(value).data, zlib.crc32(checksum.tobytes(), self._seed))
 
 
 def _open(path: Path, shape: tuple[int | None, ...], dtype: np.dtype) -> np.memmap:

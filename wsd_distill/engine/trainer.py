@@ -149,6 +149,10 @@ class Trainer(TrainerBase):
         means = {name: sum(x[name] for x in gathered) / len(gathered) for name in losses}
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
+    def results(self) -> dict:
+        """Return what ``results.json`` gets besides the metrics."""
+        return {}
+
     def state_dict(self) -> dict:
         parts = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
         return {**super().state_dict(), **parts}

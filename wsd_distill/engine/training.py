@@ -135,7 +135,7 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     if start < train.max_iter and main:  # otherwise the run is complete, and only evaluated again
         (Path(train.output_dir) / RESULTS).unlink(missing_ok=True)
     trainer.train(start, train.max_iter)
-    write_results(cfg, latest, RESULTS)
+    write_results(cfg, {**latest, **trainer.results()}, RESULTS)
 
 
 def write_results(cfg: DictConfig, results: dict, name: str) -> None:

@@ -10,6 +10,8 @@ from scipy.special import expit, rel_entr, softmax, xlogy
 from wsd_distill import losses
 from wsd_distill.distillation import ClassAware, HardLabels, SoftLabels, StudentOutput, Temperatures
 
+NAMES = [f"temperature/t_{kind}{suffix}" for kind in ("cls", "det", "student") for suffix in ("", "_min", "_max")]
+
 
 def test_hard_labels_is_the_students_own_loss(outputs):
     student, teacher = outputs
@@ -41,7 +43,11 @@ def test_class_aware_with_temperature_one_compares_plain_predictions(outputs):
     objective = ClassAware(num_classes=K, num_proposals=7, weight=2.5)
     expected = 2.5 * losses.class_aware_loss(teacher.image_scores, student.logits.sigmoid())
     torch.testing.assert_close(objective(student, teacher), expected)
-    assert objective.scalars() == {"temperature/t_cls": 1, "temperature/t_det": 1, "temperature/t_student": 1}
+    assert objective.scalars() == dict.fromkeys(NAMES, 1)
+    with torch.no_grad():
+        objective.temperatures.log_t_cls.copy_(torch.tensor([0.5, 1.0, 4.5]).log())
+    found = objective.scalars()
+    assert [found[f"temperature/t_cls{y}"] for y in ("", "_min", "_max")] == pytest.approx([2, 0.5, 4.5])
 
 
 def test_images_with_fewer_proposals_use_the_first_temperatures():
@@ -151,7 +157,7 @@ def test_kinds_of_temperatures(outputs, kind, sizes):
     assert list(objective.state_dict()) == [f"temperatures.log_t_{x}" for x in ("cls", "det", "student")][: len(sizes)]
     t = objective.temperatures
     assert [len(value) for value in (t.t_cls, t.t_det, t.t_student)] == [K, 7, K]
-    assert objective.scalars() == pytest.approx({f"temperature/t_{x}": 2 for x in ("cls", "det", "student")})
+    assert objective.scalars() == pytest.approx(dict.fromkeys(NAMES, 2))
     if sizes:
         objective(*outputs).backward()
         torch.optim.SGD(objective.parameters(), lr=1.0).step()

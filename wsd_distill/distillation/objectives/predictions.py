@@ -105,10 +105,12 @@ class ClassAware(Objective):
         return self.weight * losses.class_aware_loss(target, losses.softened_sigmoid(student.logits, t.t_student))
 
     def scalars(self) -> dict[str, float]:
-        """Return the mean of each kind of temperature."""
+        """Return the mean, smallest and largest of each kind of temperature."""
         t = self.temperatures
         named = {"t_cls": t.t_cls, "t_det": t.t_det, "t_student": t.t_student}
-        return {f"temperature/{name}": value.mean().item() for name, value in named.items()}
+        statistics = [statistic for value in named.values() for statistic in (value.mean(), value.min(), value.max())]
+        keys = [f"temperature/{name}{suffix}" for name in named for suffix in ("", "_min", "_max")]
+        return dict(zip(keys, torch.stack(statistics).tolist()))
 
 
 class SoftLabels(Objective):
