@@ -40,9 +40,34 @@ def test_image_level_bce_by_hand():
 
 
 @pytest.mark.parametrize("score, label", [(0.0, 1.0), (1.0, 0.0), (1.0 + 1e-6, 0.0)])
-def test_image_level_bce_is_clamped_at_1e_4(score, label):
+def test_image_level_bce_is_limited_at_1e_4(score, label):
     loss = losses.image_level_bce(torch.tensor([[score]]), torch.tensor([[label]]))
     assert loss.item() == pytest.approx(-math.log(1e-4), rel=1e-3)
+
+
+@pytest.mark.parametrize("eps", [1e-4, 1e-7])
+def test_image_level_bce_keeps_its_gradient_outside_the_limit(eps):
+    """As in CrossEntropyLossLayer of the released code; 0 where the label is ignored."""
+    values = [0.0, 2e-7, 5e-5, 1e-4, 0.3, 0.5, 0.9999, 0.99997, 1.0, 1.0 + 1e-6]
+    p = torch.tensor([values] * 3, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[1.0], [0.0], [-1.0]]).expand(3, len(values))
+    loss = losses.image_level_bce(p, labels, eps=eps)
+    loss.backward()
+    positive, negative = ([max(x, eps) for x in values], [max(1 - x, eps) for x in values])
+    assert loss.item() == pytest.approx(-sum(map(math.log, positive + negative)) / 3, rel=1e-9)
+    expected = [[-1 / x / 3 for x in positive], [1 / x / 3 for x in negative], [0] * len(values)]
+    torch.testing.assert_close(p.grad, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_a_positive_that_no_proposal_scores_is_learned():
+    """80 classes, p = 2e-7 of the positive one: its logit rises as with the released layer, by 2e-3 per unit of rate."""
+    cls_logits = torch.zeros(1, 80)
+    cls_logits[0, 0] = math.log(2e-7 * 79)
+    cls_logits.requires_grad_()
+    p = losses.fused_scores(cls_logits, torch.zeros(1, 80)).sum(0)[None]
+    losses.image_level_bce(p[:, :1], torch.ones(1, 1)).backward()
+    assert p[0, 0].item() == pytest.approx(2e-7, rel=1e-3)
+    assert cls_logits.grad[0, 0].item() == pytest.approx(-2e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -105,7 +130,7 @@ def test_soft_label_loss_by_hand():
     assert over.item() == pytest.approx(math.log(2), rel=1e-6)  # targets are clamped to 1
 
 
-def test_soft_label_divergence_is_zero_for_equal_predictions_and_finite_at_0_and_1():
+def test_soft_label_divergence_is_zero_for_equal_predictions_and_has_a_gradient_at_0_and_1():
     logits = torch.tensor([[2.0, -1.0, 0.5]])
     divergence = losses.soft_label_divergence((logits / 3).sigmoid(), logits, 3.0)
     assert divergence.item() == pytest.approx(0, abs=1e-6)
@@ -115,7 +140,9 @@ def test_soft_label_divergence_is_zero_for_equal_predictions_and_finite_at_0_and
     ends = torch.tensor([[0.0, 1.0]], requires_grad=True)
     loss = losses.soft_label_divergence(ends, torch.zeros(1, 2), 1.0)
     loss.backward()
-    assert loss.item() == pytest.approx(2 * math.log(2), rel=2e-3) and ends.grad.tolist() == [[0, 0]]
+    assert loss.item() == pytest.approx(2 * math.log(2), rel=2e-3)
+    at_limit = math.log(1e-4 / (1 - 1e-4))  # d/dq of q log(q / p) + (1 - q) log((1 - q) / (1 - p)) at p = 1/2
+    assert ends.grad[0].tolist() == pytest.approx([at_limit, -at_limit], rel=1e-3)
 
 
 def test_hint_loss_by_hand():

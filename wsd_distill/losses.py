@@ -23,6 +23,11 @@ def _targets_and_mask(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
     return labels.clamp(min=0).to(dtype), (labels >= 0).to(dtype)
 
 
+def _clamp_value(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    """Clamp the value of ``x`` and keep its gradient: 1 everywhere, also outside the limits."""
+    return x + (x.clamp(low, high) - x).detach()
+
+
 def softened_scores(cls_logits: Tensor, det_logits: Tensor, t_cls: Tensor, t_det: Tensor) -> Tensor:
     """Softened scores of one image: Eq. 7 and the product in Eq. 6.
 
@@ -48,17 +53,19 @@ def fused_scores(cls_logits: Tensor, det_logits: Tensor) -> Tensor:
 def image_level_bce(scores: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor:
     """Loss of T-WDet: cross-entropy of p = sum_R S, summed over classes, averaged over images.
 
-    The paper does not give the loss of T-WDet; this is WSDDN's, with the clamp of the released code.
+    The paper does not give the loss of T-WDet; this is WSDDN's, with the limit of the released code: a positive has the
+    value -log(max(p, eps)) and the gradient -1 / max(p, eps), a negative the same of 1 - p with the other sign. The
+    gradient is that of the limit beyond it, so that a positive with p near 0 is learned.
 
     Args:
         scores: (N, K) image-level probabilities.
         labels: (N, K), 1 = positive, 0 = negative, -1 = ignored.
-        eps: probabilities are clamped to [eps, 1 - eps].
+        eps: lower limit of the probability of a label.
     """
-    with torch.autocast(scores.device.type, enabled=False):
-        p = _to_float32(scores).clamp(eps, 1 - eps)
-        target, mask = _targets_and_mask(labels, p.dtype)
-        return F.binary_cross_entropy(p, target, mask, reduction="sum") / len(p)
+    p = _to_float32(scores)
+    target, mask = _targets_and_mask(labels, p.dtype)
+    of_label = torch.where(target == 1, p, 1 - p)  # (N, K): probability of each label
+    return -(mask * _clamp_value(of_label, low=eps).log()).sum() / len(p)
 
 
 def hard_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -94,7 +101,7 @@ def soft_label_loss(teacher: Tensor, logits: Tensor, t: Tensor | float) -> Tenso
         t: (K,) temperatures, or one for all classes.
     """
     logits = _to_float32(logits) / t
-    target = _to_float32(teacher).clamp(0, 1)  # a sum of products of softmaxes may exceed 1 by rounding
+    target = _clamp_value(_to_float32(teacher), 0, 1)  # a sum of products of softmaxes may exceed 1 by rounding
     return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
 
 
@@ -106,9 +113,9 @@ def soft_label_divergence(teacher: Tensor, logits: Tensor, t: Tensor | float, ep
 
     Args:
         teacher, logits, t: as in ``soft_label_loss``.
-        eps: targets are clamped to [eps, 1 - eps].
+        eps: targets are clamped to [eps, 1 - eps]; beyond, temperatures of the teacher keep the gradient of the limit.
     """
-    q = _to_float32(teacher).clamp(eps, 1 - eps)
+    q = _clamp_value(_to_float32(teacher), eps, 1 - eps)
     entropy = -(q * q.log() + (1 - q) * (1 - q).log()).sum() / len(q)
     return soft_label_loss(q, logits, t) - entropy
 
