@@ -30,8 +30,8 @@ CONFIG = "config.yaml"
 
 # Keys that do not change what is learned, except by rounding on another device.
 _HARMLESS = re.compile(
-    r"train\.(device|channels_last|cudnn_benchmark|log_period|eval_period|checkpointer\..*|root|recipe|run)"
-    r"|(.*\.)?(num_workers|output_dir)|trainer\.teacher_check\..*|distiller\.cache\.(folder|batch_size)"
+    r"train\.(channels_last|cudnn_benchmark|log_period|eval_period|checkpointer\..*|root|recipe|run)"
+    r"|(.*\.)?(device|num_workers|output_dir)|trainer\.teacher_check\..*|distiller\.cache\.(folder|batch_size)"
 )
 
 
