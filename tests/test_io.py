@@ -1,11 +1,14 @@
+import errno
 import fcntl
 import os
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from wsd_distill.io import atomic_write, check_file, file_lock, read_limit
+from wsd_distill.io import atomic_write, check_file, datasets_root, expand_user, file_lock, read_limit
 
 
 def test_atomic_write_replaces_the_file_at_the_end(tmp_path):
@@ -26,6 +29,66 @@ def test_failed_atomic_write_changes_nothing(tmp_path, error):
         tmp_file.write_text("half")
         raise error
     assert list(tmp_path.iterdir()) == [path] and path.read_text() == "old"
+
+
+def test_leftovers_of_killed_writers_are_removed_by_the_next_and_no_others(tmp_path):
+    path, program = tmp_path / "a.json", "import sys, time; from wsd_distill.io import atomic_write\n"
+    program += "with atomic_write(sys.argv[1]) as p: p.write_text('half'); print(flush=True); time.sleep(60)"
+    writers = [subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) for _ in range(2)]
+    for writer in writers:
+        writer.stdout.readline()
+    killed, running = writers
+    killed.kill()
+    killed.wait()
+    other = tmp_path / "a.json.bak.tmp.json"
+    other.write_text("kept")
+    try:
+        assert len(list(tmp_path.glob("a.json.*.tmp"))) == 2
+        with atomic_write(path) as tmp_file:
+            tmp_file.write_text("whole")
+        assert path.read_text() == "whole" and other.read_text() == "kept"
+        assert len(list(tmp_path.glob("a.json.*.tmp"))) == 1  # of the running process
+    finally:
+        running.kill()
+        running.wait()
+    with atomic_write(path) as tmp_file:
+        tmp_file.write_text("again")
+    assert {file.name for file in tmp_path.iterdir()} == {"a.json", "a.json.bak.tmp.json"}
+
+
+def test_an_atomic_write_is_flushed_before_and_after_it_is_renamed(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append(stat.S_ISDIR(os.fstat(file).st_mode)), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    with atomic_write(tmp_path / "a.json") as tmp_file:
+        tmp_file.write_text("text")
+    assert calls == [False, "replace", True]  # the file, then the folder
+
+
+def test_a_full_disk_and_a_folder_in_a_files_place_name_the_file(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(OSError, match=f"No space left on device while writing: '{path}'"), atomic_write(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match=r"No such file .*: 'input.txt'"), atomic_write(path):
+        Path("input.txt").read_text()
+    path.mkdir()
+    with pytest.raises(ValueError, match=f"{path} is a folder"), atomic_write(path):
+        pass
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_home_folder_in_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
+    assert datasets_root() == "/home/me/data"
+    assert [expand_user(text) for text in ("~", "~/a", "a/~/b", "~a", "")] == [
+        "/home/me",
+        "/home/me/a",
+        "a/~/b",
+        "~a",
+        "",
+    ]
 
 
 def test_lock_is_exclusive(tmp_path, no_lock_timeout):

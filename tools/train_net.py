@@ -7,45 +7,57 @@ python tools/train_net.py --config-file configs/small/teacher.py dataset.name=di
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
 
 # isort: split
+import argparse
+from pathlib import Path
+
 from detectron2.config import instantiate
-from detectron2.engine import default_argument_parser, default_setup
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
+from detectron2.engine import default_argument_parser
 
 from wsd_distill.engine import launch, load_config, resolve_schedule, to_device
-from wsd_distill.engine.cli import report_user_errors
+from wsd_distill.engine.cli import expand_paths, report_user_errors
 from wsd_distill.engine.evaluations import check_data
-from wsd_distill.engine.training import (
-    EVALUATION,
-    check_checkpoints,
-    choose_weights,
-    do_test,
-    do_train,
-    lock_output_dir,
-    write_results,
-)
+from wsd_distill.engine.run_folder import EVALUATION, RESULTS, check_start, lock_output_dir, setup_run
+from wsd_distill.engine.termination import Termination
+from wsd_distill.engine.training import check_checkpoints, choose_weights, do_test, do_train, write_results
 from wsd_distill.modeling.checkpoints.load import load_weights
 
 
-def main(args) -> None:
-    with report_user_errors(default_argument_parser(__doc__)):
+def make_parser() -> argparse.ArgumentParser:
+    parser = default_argument_parser(__doc__)
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="with --resume: continue although settings of the run have changed"
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    with Termination() as termination, report_user_errors(make_parser()) as log_errors:
         cfg = load_config(args.config_file, args.opts)
         if not args.eval_only:
             check_checkpoints(cfg, args.resume)
             check_data(cfg)
-    with lock_output_dir(cfg.train.output_dir):
-        default_setup(cfg, args)
-        logger = setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="wsd_distill")
-        model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
-        if args.eval_only:
-            weights = choose_weights(cfg, args.opts)
-            logger.info("Evaluating %s", weights)
-            load_weights(model, weights)
-            write_results(cfg, do_test(cfg, model), EVALUATION)
-        else:
-            resolve_schedule(cfg)
-            do_train(cfg, model, args.resume)
+        with lock_output_dir(cfg.train.output_dir):
+            changes = []
+            if not args.eval_only:
+                changes = check_start(cfg, resume=args.resume, allow_changes=args.allow_changes)
+            is_complete = args.resume and not changes and Path(cfg.train.output_dir, RESULTS).exists()
+            logger = setup_run(cfg, args)
+            log_errors(logger, cfg.train.output_dir)
+            if changes:
+                logger.warning("Resuming with other settings, as of --allow-changes: %s", "; ".join(changes))
+            if is_complete and not args.eval_only:
+                logger.info("%s is complete, nothing to do; --eval-only evaluates it again", cfg.train.output_dir)
+                return
+            model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
+            if args.eval_only:
+                weights = choose_weights(cfg, args.opts)
+                logger.info("Evaluating %s", weights)
+                load_weights(model, weights)
+                write_results(cfg, do_test(cfg, model), EVALUATION)
+            else:
+                resolve_schedule(cfg)
+                do_train(cfg, model, args.resume, termination)
 
 
 if __name__ == "__main__":
-    launch(main, default_argument_parser(__doc__).parse_args())
+    launch(main, expand_paths(make_parser().parse_args()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +18,12 @@ LOCK_TIMEOUT = 10.0  # seconds; PyTorch's workers check every 5 s whether their 
 
 def datasets_root() -> str:
     """Return ``$DETECTRON2_DATASETS``, by default ``datasets``, as Detectron2 does."""
-    return os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    return expand_user(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+
+
+def expand_user(path: str) -> str:
+    """Replace a leading ``~/`` or ``~name/`` by that user's home folder; any other text is returned unchanged."""
+    return os.path.expanduser(path) if path == "~" or "/" in path else path
 
 
 def read_limit(name: str, default: float) -> float:
@@ -56,19 +63,69 @@ def check_file(path: str | os.PathLike) -> None:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path that replaces ``path`` when the block succeeds.
+    """Yield an empty temporary file that replaces ``path`` when the block succeeds.
 
-    Readers see the old file or the complete new one. If the block raises, the temporary file is removed and ``path``
-    stays unchanged. Missing parent folders are created.
+    Readers see the old file or the complete new one, also after a power cut: the file and its folder are flushed to the
+    disk. If the block raises, the temporary file is removed and ``path`` stays unchanged. Missing parent folders are
+    created. Temporary files of killed processes for the same ``path`` are removed first; each writer holds a lock on
+    its own, so that those of running processes, also on other machines, are kept.
+
+    Args:
+        path: file to replace. The block must write to the temporary file without deleting it.
+
+    Raises:
+        ValueError: ``path`` is a folder.
+        OSError: the file cannot be written, for example because the disk is full; names ``path``.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, and a file is to be written there: give another path, or move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    _remove_leftovers(path)
+    tmp_path, lock = _create_locked(path)
     try:
-        yield tmp_path
-        os.replace(tmp_path, path)
+        try:
+            yield tmp_path
+            os.fsync(lock)
+            os.replace(tmp_path, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            if error.errno is None or error.filename not in (None, tmp_path, str(tmp_path)):
+                raise
+            raise OSError(error.errno, f"{error.strerror or error} while writing", os.fspath(path)) from error
     finally:
         tmp_path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _create_locked(path: Path) -> tuple[Path, int]:
+    """Create a temporary file for ``path``; return its path and a descriptor that holds an exclusive lock on it."""
+    while True:
+        tmp_path = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(tmp_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # a file system without locks: nobody can lock it, and so nobody removes it
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # another process may have removed it before it was locked
+            if os.stat(tmp_path).st_ino == os.fstat(descriptor).st_ino:
+                return tmp_path, descriptor
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for ``path`` whose writer has ended, which releases its lock."""
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), open(leftover, "r+b") as file:  # OSError: locked, or removed by another process
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names of the files in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

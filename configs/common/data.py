@@ -114,6 +114,8 @@ dataloader = dict(
         total_batch_size=L(micro_batch)(batch_size="${train.batch_size}", accumulate="${trainer.accumulate}"),
         num_workers=2,
         max_corrupt_images=20,
+        seed="${train.seed}",
+        start_batch=0,  # set by a resume
     ),
     test=dict(val=_test_split("val", None), test=_test_split("test", "val")),
 )

@@ -40,6 +40,7 @@ trainer = L(DistillTrainer)(
     accumulate=1,
     amp=torch.cuda.is_available(),
     clip_norm=None,
+    seed="${train.seed}",
     teacher_check=L(TeacherCheck)(
         loader=L(build_test_loader)(
             dataset="${dataset.val}",

@@ -83,6 +83,8 @@ def detection_loaders(size):
             mapper=L(DatasetMapper)(is_train=True, augmentations=[resize, flip], image_format=image_format),
             total_batch_size=L(micro_batch)(batch_size="${train.batch_size}", accumulate="${trainer.accumulate}"),
             num_workers=0,
+            seed="${train.seed}",
+            start_batch=0,  # set by a resume
         ),
         test=dict(
             test=dict(

@@ -14,7 +14,7 @@ train = dict(
     output_dir="${train.root}/${train.run}",
     init_checkpoint="",
     new_layers=[],  # submodules that init_checkpoint may lack; T-WDet and S-Cls know theirs
-    seed=0,
+    seed=0,  # of all random numbers; -1: chosen at random and saved
     epochs=10,
     max_iter=None,  # None: epochs * images / batch
     batch_size=16,  # of a step, over all ranks and trainer.accumulate micro-batches
@@ -27,7 +27,13 @@ train = dict(
 )
 
 trainer = L(Trainer)(
-    model=None, data_loader=None, optimizer=None, accumulate=1, amp=torch.cuda.is_available(), clip_norm=None
+    model=None,
+    data_loader=None,
+    optimizer=None,
+    accumulate=1,
+    amp=torch.cuda.is_available(),
+    clip_norm=None,
+    seed="${train.seed}",
 )
 
 _new_layers = ["cls_branch", "det_branch", "classifier"]

@@ -1,15 +1,17 @@
 import itertools
+import random
 
 import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
 from PIL import Image
 
-from wsd_distill.data.build import build_test_loader, build_train_loader, get_dataset_dicts
+from wsd_distill.data.build import ResumableSampler, build_test_loader, build_train_loader, get_dataset_dicts
 from wsd_distill.data.image import ImageError, ImageFile
 from wsd_distill.data.mapper import MultiLabelMapper
-from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
+from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 
 
 @pytest.fixture
@@ -54,6 +56,64 @@ def test_train_loader_is_infinite_and_yields_every_image_in_each_epoch(dataset, 
         assert all(record["proposal_boxes"][0, 2] == 10 + record["image_id"] for record in batch)
     plain = next(iter(build_train_loader(dataset, mapper=dict, total_batch_size=2)))
     assert all(set(record) == {"file_name", "image_id", "labels"} for record in plain)
+
+
+def draw(record):
+    """A mapper that draws random numbers of NumPy and Python."""
+    return record["image_id"], np.random.rand(), random.random()
+
+
+def read(count, **options):
+    loader = build_train_loader("build_five", mapper=draw, total_batch_size=2, seed=7, **options)
+    return list(itertools.islice(loader, count))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_batches_depend_on_seed_and_position_only(dataset, num_workers):
+    whole = read(9)
+    np.random.seed(int(torch.randint(1000, ())))  # must not matter
+    assert read(9, num_workers=num_workers) == whole
+    assert read(5, num_workers=num_workers, start_batch=4) == whole[4:]
+    assert len({number for batch in whole for _, number, _ in batch}) == 18
+
+
+def test_replacements_of_corrupt_images_depend_on_the_position_only(dataset):
+    def corrupt(record):
+        return make_mapper(1, 3)(record)["image_id"], np.random.rand()
+
+    def read(count, start_batch=0):
+        options = {"total_batch_size": 5, "start_batch": start_batch}
+        return list(itertools.islice(build_train_loader(dataset, mapper=corrupt, **options), count))
+
+    assert read(3, start_batch=2) == read(5)[2:]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_take_turns_in_a_stream_of_permutations(monkeypatch, world_size):
+    monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+    streams = []
+    for rank in range(world_size):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        streams.append(list(itertools.islice(ResumableSampler(5, seed=1, start=3), 12 // world_size)))
+    merged = [item for items in zip(*streams) for item in items]
+    assert [position for position, _ in merged] == list(range(3, 15))
+    indices = [index for _, index in merged]
+    assert sorted(indices[2:7]) == sorted(indices[7:12]) == [0, 1, 2, 3, 4]  # positions 5 to 9, and 10 to 14
+    assert indices[2:7] != indices[7:12]
+
+
+def test_a_batch_that_ranks_cannot_share_raises(dataset, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="5 images of a batch cannot be split over 2 processes: set train.batch_size"):
+        build_train_loader(dataset, mapper=dict, total_batch_size=5)
+
+
+def test_proposals_that_are_not_finite_name_the_image(dataset, tmp_path, monkeypatch):
+    store = write_store(tmp_path / "store.arrow", dataset)
+    broken = (np.full((1, 4), np.nan, np.float32), np.ones(1, np.float32))
+    monkeypatch.setattr(ProposalStore, "read_row", lambda self, row: broken)
+    with pytest.raises(ValueError, match="store.arrow: the proposals of image 0 are not finite"):
+        next(iter(build_test_loader(dataset, mapper=dict, proposals=store)))
 
 
 def test_store_of_another_dataset_raises(dataset, tmp_path):

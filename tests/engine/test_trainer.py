@@ -6,12 +6,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers.builders import K, OneWeight, make_batch, make_pair, make_student, make_teacher
 from helpers.running import run_two_ranks
 from torch import nn
+
+# isort: split
+from detectron2.structures import Boxes, Instances
 
 from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAwareTransfer
 from wsd_distill.engine import Trainer, create_ddp_model, exit_gloo_worker
@@ -166,57 +168,80 @@ def test_unused_parameters_are_an_error_with_several_processes():
 
 
 def noisy(weight, batch):
-    """Return the mean of a batch after dropout, which uses PyTorch's random numbers."""
+    """Return the mean of a batch after dropout, which draws PyTorch's random numbers."""
     return {"loss": (nn.functional.dropout(weight.expand(4), 0.5) * torch.tensor(batch).mean()).sum()}
 
 
-def augmented():
-    """Yield endless batches that depend on NumPy's random numbers, like augmented images."""
-    while True:
-        time.sleep(0.002)
-        yield np.random.rand(3)
+def losses_of(start, stop, seed=3):
+    """Train with dropout from one iteration to another; return the losses."""
+    torch.manual_seed(int(time.time()))  # must not matter
+    model = OneWeight(noisy)
+    batches = ([float(i)] for i in itertools.count(start))
+    trainer = Trainer(model, batches, torch.optim.SGD(model.parameters(), lr=0.0), seed=seed)
+    trainer.train(start, stop)
+    return [value for value, _ in trainer.storage.history("loss").values()]
 
 
-def seeded(run):
-    torch.manual_seed(3)
-    np.random.seed(3)
-    return run(OneWeight(noisy))
+def test_random_numbers_of_a_step_depend_on_seed_and_iteration_only():
+    whole = losses_of(0, 20)
+    assert losses_of(0, 8) + losses_of(8, 20) == whole
+    assert len({loss / (i or 1) for i, loss in enumerate(whole)}) > 2  # dropout does differ between iterations
+    assert losses_of(0, 20, seed=4) != whole
 
 
-def test_a_seeded_run_equals_a_loop_without_prefetching():
-    def plain(model):
-        losses, optimizer = [], torch.optim.SGD(model.parameters(), lr=0.1)
-        for batch in itertools.islice(augmented(), 20):
-            optimizer.zero_grad()
-            losses.append(model(batch)["loss"])
-            losses[-1].backward()
-            optimizer.step()
-        return [loss.item() for loss in losses]
-
-    def ours(model):
-        trainer = Trainer(model, augmented(), torch.optim.SGD(model.parameters(), lr=0.1))
-        trainer.train(0, 20)
-        return [value for value, _ in trainer.storage.history("loss").values()]
-
-    expected = seeded(plain)
-    assert len(set(expected)) == 20
-    assert seeded(ours) == seeded(ours) == expected
+def test_micro_batches_draw_different_random_numbers():
+    model = OneWeight(lambda weight, batch: {"loss": weight * 0 + torch.rand(())})
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output["loss"].item()))
+    Trainer(model, [[]] * 6, torch.optim.SGD(model.parameters(), lr=0.0), accumulate=3).train(0, 2)
+    assert len(set(seen)) == 6
 
 
 def test_continued_training_uses_the_prefetched_batch_unless_the_loader_is_new():
     seen = []
 
     def keep(weight, batch):
-        seen.append(batch)
+        seen.extend(batch)
         return linear(weight, batch)
 
     model = OneWeight(keep)
-    trainer = Trainer(model, itertools.count(), torch.optim.SGD(model.parameters(), lr=0.0))
+    trainer = Trainer(model, ([i] for i in itertools.count()), torch.optim.SGD(model.parameters(), lr=0.0))
     trainer.train(0, 2)
     trainer.train(2, 4)
-    trainer.data_loader = itertools.count(100)
+    trainer.data_loader = ([i] for i in itertools.count(100))
     trainer.train(4, 6)
     assert seen == [0, 1, 2, 3, 100, 101]
+
+
+def test_inputs_that_are_not_finite_are_named_before_the_step():
+    nan = torch.full((3, 2, 2), float("nan"))
+    proposals = Instances((2, 2), proposal_boxes=Boxes(torch.zeros(1, 4)), scores=torch.tensor([float("inf")]))
+    batches = {
+        "a.jpg: its pixels are not finite": {"file_name": "a.jpg", "image": nan},
+        "a.jpg: its proposal scores are not finite": {"file_name": "a.jpg", "teacher": {"proposals": proposals}},
+    }
+    for message, x in batches.items():
+        model = OneWeight(linear)
+        with pytest.raises(ValueError, match=message):
+            Trainer(model, [[x]], torch.optim.SGD(model.parameters(), lr=1.0)).train(0, 1)
+        assert model.weight.item() == 1
+
+
+def test_a_loss_that_is_not_finite_before_the_first_step_names_its_cause():
+    model = OneWeight(poisoned)
+    with pytest.raises(FloatingPointError, match="at iteration 0, before the first step, .*Check model.pixel_mean"):
+        Trainer(model, [[1]], torch.optim.SGD(model.parameters(), lr=1.0)).train(0, 1)
+    torch.nn.init.constant_(model.weight, float("nan"))
+    with pytest.raises(FloatingPointError, match="weight of the model had values that are not finite before the first"):
+        Trainer(model, [[0]], torch.optim.SGD(model.parameters(), lr=1.0)).train(0, 1)
+
+
+def test_divergence_of_the_teacher_is_reported_as_that_of_the_students():
+    batch = batch_for("teacher")
+    model = build("teacher", "")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e20)
+    with pytest.raises(FloatingPointError, match="loss_image became .nan. at iteration 1. Lower the learning rate and"):
+        Trainer(model, [batch] * 3, optimizer).train(0, 3)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch.utils.data
-from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset, build_detection_train_loader
+from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import InferenceSampler
 from detectron2.structures import BoxMode
+from detectron2.utils import comm
 
 from .datasets.catalog import get_source_dataset
 from .image import ImageError
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 class DatasetWithProposals(torch.utils.data.Dataset):
     """Dataset dicts with their proposals, best first, under Detectron2's keys.
 
-    An image that is not in the store raises a KeyError.
+    An image that is not in the store raises a KeyError, one whose proposals are not finite a ValueError.
     """
 
     def __init__(self, dicts: list[DatasetDict], store: ProposalStore) -> None:
@@ -69,26 +71,90 @@ def build_train_loader(
     proposals: str | None = None,
     num_workers: int = 0,
     max_corrupt_images: int = 20,
+    seed: int = 0,
+    start_batch: int = 0,
 ) -> torch.utils.data.DataLoader:
-    """Build Detectron2's infinite, shuffled training loader.
+    """Build an infinite, shuffled training loader.
 
-    Images that cannot be read are skipped with a warning and replaced by random ones.
+    Unlike Detectron2's, the images and their random numbers depend only on ``seed`` and on the position in the stream
+    of images, not on ``num_workers`` or on what was read before, so that a resumed training continues with the same
+    inputs. Images that cannot be read are skipped with a warning and replaced by random ones.
 
     Args:
         dataset: registered name.
-        mapper: maps a dataset dict to a model input.
+        mapper: maps a dataset dict to a model input, with random numbers of NumPy or Python. Those of PyTorch belong to
+            the model, because without workers a thread of its process runs the mapper.
         total_batch_size: images per step over all ranks.
         proposals: path of the dataset's proposal store; None loads no proposals.
         num_workers: loader processes per rank.
         max_corrupt_images: number of unreadable images tolerated per worker; one more raises ImageError.
+        seed: of the order and of the random numbers.
+        start_batch: number of batches to skip.
+
+    Raises:
+        ValueError: ``total_batch_size`` is not a multiple of the number of ranks, or the dataset is empty.
     """
-    return build_detection_train_loader(
-        SkipCorruptImages(_load_records(dataset, proposals), mapper, max_corrupt_images),
-        mapper=None,
-        total_batch_size=total_batch_size,
-        aspect_ratio_grouping=False,
+    world_size = comm.get_world_size()
+    if total_batch_size % world_size or total_batch_size < 1:
+        raise ValueError(
+            f"{total_batch_size} images of a batch cannot be split over {world_size} processes: set train.batch_size "
+            "divided by trainer.accumulate to a multiple of their number"
+        )
+    images = SkipCorruptImages(_load_records(dataset, proposals), mapper, max_corrupt_images)
+    if not len(images):
+        raise ValueError(f"dataset {dataset} has no image: training needs at least one")
+    return torch.utils.data.DataLoader(
+        SeededDataset(images, seed),
+        batch_size=total_batch_size // world_size,
+        sampler=ResumableSampler(len(images), seed, start_batch * total_batch_size),
         num_workers=num_workers,
+        collate_fn=trivial_batch_collator,
+        drop_last=True,
     )
+
+
+class ResumableSampler(torch.utils.data.Sampler):
+    """Endless stream of (position, index) of this rank; each ``size`` positions are a permutation of the indices.
+
+    As in Detectron2's TrainingSampler ranks take turns, but the stream can begin anywhere: the permutation of an epoch
+    depends only on ``seed`` and the number of the epoch.
+
+    Args:
+        size: number of images.
+        seed: the same on all ranks.
+        start: first position, over all ranks.
+    """
+
+    def __init__(self, size: int, seed: int, start: int = 0):
+        self.size, self.seed, self.start = size, seed, start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        position, last_epoch = self.start + comm.get_rank(), -1
+        while True:
+            epoch, offset = divmod(position, self.size)
+            if epoch != last_epoch:
+                order, last_epoch = np.random.default_rng((self.seed, epoch)).permutation(self.size), epoch
+            yield position, int(order[offset])
+            position += comm.get_world_size()
+
+
+class SeededDataset(torch.utils.data.Dataset):
+    """Read items by (position, index), each with random numbers that depend only on ``seed`` and the position.
+
+    Seeds Python's and NumPy's generators; PyTorch's only in a loader process (see :func:`build_train_loader`).
+    """
+
+    def __init__(self, dataset: torch.utils.data.Dataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        position, index = key
+        state = np.random.SeedSequence((self.seed, position)).generate_state(4)
+        np.random.seed(state)
+        random.seed(state.tobytes())
+        if torch.utils.data.get_worker_info() is not None:
+            torch.manual_seed(int(state[0]))
+        return self.dataset[index]
 
 
 def build_test_loader(

@@ -217,10 +217,13 @@ class TeacherCache:
 
     def _write_missing(self, teacher: WSDDN) -> None:
         missing = [self._needed & (file.checksums[:, 0].reshape(-1, 2) == 0) for file in self._files.values()]
-        indices = np.flatnonzero(np.any(missing, axis=(0, 2)))
-        # By index in the dataset, not among the missing images: other ranks may be writing already.
-        indices = indices[indices % comm.get_world_size() == comm.get_rank()]
-        if not len(indices):
+        is_missing = np.any(missing, axis=(0, 2))
+        # By index in the dataset, not among the missing images: other ranks may be writing already. Whole batches, as
+        # results may be rounded differently in a smaller one: a resumed run gets the rows of an uninterrupted one.
+        own = np.arange(comm.get_rank(), len(is_missing), comm.get_world_size())
+        batches = (own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size))
+        indices = [i for batch in batches if is_missing[batch].any() for i in batch.tolist()]
+        if not indices:
             return
         loader = torch.utils.data.DataLoader(
             torch.utils.data.Subset(self._images(), indices),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing.util
 import os
+import signal
 import socket
 import sys
 from argparse import Namespace
@@ -22,9 +23,30 @@ from torch import nn
 def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
     """Run ``main(args)`` in ``args.num_gpus`` processes: one GPU each over NCCL, or CPUs over gloo without a GPU.
 
+    SIGTERM is passed on to all processes. If one ends with an exit code, this process ends with the same.
+
     Raises:
         ValueError: several machines without GPUs.
     """
+    if args.num_gpus > 1:
+        _forward_sigterm()
+    try:
+        _launch(main, args)
+    except mp.ProcessExitedException as error:  # it has printed why
+        sys.exit(error.exit_code)
+
+
+def _forward_sigterm() -> None:
+    """Let SIGTERM to this process reach its children, whose exit codes then end this process."""
+
+    def handle(number: int, frame: object) -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _launch(main: Callable[[Namespace], None], args: Namespace) -> None:
     if torch.cuda.is_available():
         launch_on_gpus(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     elif args.num_machines > 1:
@@ -41,7 +63,10 @@ def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
 def _cpu_worker(rank: int, url: str, main: Callable[[Namespace], None], args: Namespace) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     dist.init_process_group("gloo", init_method=url, world_size=args.num_gpus, rank=rank)
-    main(args)
+    try:
+        main(args)
+    except SystemExit as error:
+        _exit_worker(error.code if isinstance(error.code, int) else 1)
     exit_gloo_worker()
 
 
@@ -52,12 +77,16 @@ def exit_gloo_worker() -> None:
     an active exception").
     """
     dist.barrier()
+    _exit_worker(0)
+
+
+def _exit_worker(code: int) -> None:
     # os._exit skips the end of a multiprocessing child: stop loader workers, then release their semaphores.
     gc.collect()
     multiprocessing.util._exit_function()  # type: ignore[attr-defined]
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def broadcast_buffers(model: nn.Module) -> None:

@@ -44,8 +44,16 @@ class ResumableCheckpointer(hooks.PeriodicCheckpointer):
 
     def after_step(self) -> None:
         super().after_step()
-        if (self.trainer.iter + 1) % self.period == 0:
+        if self._is_due():
             self.trainer.last_checkpoint = self.checkpointer.get_checkpoint_file()
+
+    def save_now(self) -> None:
+        """Save a checkpoint of the step just done, unless ``after_step`` has; it counts towards ``max_to_keep``."""
+        if not self._is_due() and self.trainer.iter + 1 < self.trainer.max_iter:
+            self.checkpointer.save(f"{self.file_prefix}_{self.trainer.iter:07}", iteration=self.trainer.iter)
+
+    def _is_due(self) -> bool:
+        return (self.trainer.iter + 1) % self.period == 0
 
 
 class ReduceLROnPlateauHook(HookBase):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,12 +13,18 @@ from typing import Any
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import ValidationError
 
 from wsd_distill.class_names import describe_difference
 from wsd_distill.data.datasets import DatasetInfo, get_dataset_info, list_datasets, register_files
+from wsd_distill.io import check_file, expand_user
+
+from .override_types import convert
+
+_SECTIONS = ("dataset", "proposals", "dataloader", "model", "optimizer", "lr_multiplier", "trainer", "train")
+_HOME = re.compile(r"(^|[\[{,:]\s*)(~[^/\s,\]}'\"]*)(?=/)")  # at the start of a path in a value
 
 
 def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[str] | None = None) -> DictConfig:
@@ -28,12 +36,14 @@ def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[
 
     Raises:
         KeyError: no such key in the config, or no such dataset; names near ones.
-        ValueError: an override that is not ``key=value``, or another dataset or other classes for a saved config.
+        ValueError: the file is not a config of this project; an override is not ``key=value`` or its value has a wrong
+            type; another dataset or other classes for a saved config.
         FileNotFoundError, ValueError: a file of the dataset is missing or wrong.
     """
-    cfg = LazyConfig.load(file)
+    cfg = _read_config(file)
     saved = cfg.dataset.name if cfg.dataset.train is not None else None
     apply_overrides(cfg, method_first(overrides))
+    _expand_paths(cfg)
     if OmegaConf.is_missing(cfg.dataset, "name"):
         if class_names is not None:
             cfg.dataset.name = "images"
@@ -51,6 +61,36 @@ def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[
     return cfg
 
 
+def _read_config(file: str) -> DictConfig:
+    """Load a config of this project; raise ValueError that names the file, and the line of an error in Python code."""
+    check_file(file)
+    try:
+        cfg = LazyConfig.load(file)
+    except Exception as error:  # the file is code, which may raise anything
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        text = (str(error) or "no message").splitlines()[0]
+        place = f", line {lines[-1]}" if lines else ""
+        raise ValueError(f"{file}{place} cannot be read as a config ({type(error).__name__}: {text})") from error
+    missing = [name for name in _SECTIONS if name not in cfg] if isinstance(cfg, DictConfig) else [*_SECTIONS]
+    if missing:
+        text = f"{file} is not a config of tools/train_net.py: it has no section {', '.join(missing)}"
+        raise ValueError(f"{text}. Start from a recipe in configs (docs/extending.md)")
+    return cfg
+
+
+def _expand_paths(node: DictConfig | ListConfig) -> None:
+    """Replace ``~/`` and ``~name/`` at the start of any text by the home folder, in place."""
+    for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        value = node[key]
+        if isinstance(value, (DictConfig, ListConfig)):
+            _expand_paths(value)
+        elif isinstance(value, str) and value.startswith("~"):
+            node[key] = expand_user(value)
+
+
 def method_first(overrides: Sequence[str]) -> list[str]:
     """Sort the generator first, because ``image_proposals.proposer`` refers to it."""
     return sorted(overrides, key=lambda override: not override.startswith("proposals.method="))
@@ -63,7 +103,8 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
     Raises:
         KeyError: no such key; names near ones.
-        ValueError: not of the form ``key=value``, or a value that cannot be parsed.
+        ValueError: not of the form ``key=value``, or a value that cannot be parsed, has a wrong type or is out of
+            range.
     """
     for override in overrides:
         key, separator, value = override.partition("=")
@@ -77,14 +118,22 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             near = difflib.get_close_matches(key, list(_keys(OmegaConf.to_container(cfg))), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise KeyError(f"the config has no key {key!r}{hint}")
+        value = _HOME.sub(lambda found: found[1] + expand_user(f"{found[2]}/").rstrip("/"), value)
         try:
-            LazyConfig.apply_overrides(node, [f"{name}={value}"])
-        except (OverrideParseException, ValidationError) as error:
-            raise ValueError(
-                f"the value of {override!r} cannot be parsed. Quote text with special characters, inside the shell's "
-                f"own quotes: '{key}=\"a=b, c\"'"
-            ) from error
+            (parsed,) = OverridesParser.create().parse_overrides([f"{name}={value}"])
+        except OverrideParseException as error:
+            raise ValueError(_describe_quoting(override, key)) from error
+        if parsed.is_sweep_override():
+            raise ValueError(_describe_quoting(override, key))
+        OmegaConf.update(node, name, convert(key, value, parsed.value(), node, name), merge=True)
     return cfg
+
+
+def _describe_quoting(override: str, key: str) -> str:
+    return (
+        f"the value of {override!r} cannot be parsed. Quote text with special characters, inside the shell's own "
+        f"quotes: '{key}=\"a=b, c\"'"
+    )
 
 
 def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None) -> None:

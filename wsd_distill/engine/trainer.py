@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
@@ -21,8 +22,8 @@ from .distributed import check_unused_parameters
 class Prefetcher:
     """Iterate over ``loader`` in its order while a thread reads the next batch.
 
-    An error of the loader is raised, with its traceback, where its batch is requested. Only the thread runs the
-    loader's code, so the loader draws the same random numbers as without it.
+    An error of the loader is raised, with its traceback, where its batch is requested. The loader's code must not draw
+    PyTorch's random numbers, which the model draws meanwhile.
     """
 
     def __init__(self, loader: Iterable):
@@ -57,6 +58,11 @@ class Trainer(TrainerBase):
         accumulate: micro-batches of a step; its gradient is the mean over them, and over ranks.
         amp: autocast and gradient scaling on a GPU.
         clip_norm: maximal norm of the gradient; None: no clipping.
+        seed: PyTorch's generators are seeded with it, the rank, the iteration and the micro-batch before each forward
+            pass, so that a resumed training draws the same numbers as an uninterrupted one.
+
+    Attributes:
+        should_stop: called on each rank in each step; once it returns True on one, ``stopping`` is True on all.
     """
 
     def __init__(
@@ -68,15 +74,18 @@ class Trainer(TrainerBase):
         accumulate: int = 1,
         amp: bool = False,
         clip_norm: float | None = None,
+        seed: int = 0,
     ):
         super().__init__()
         if amp and not torch.cuda.is_available():
             raise ValueError("mixed precision needs a GPU: set trainer.amp=False")
         model.train()
         self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
-        self.accumulate, self.amp, self.clip_norm = accumulate, amp, clip_norm
+        self.accumulate, self.amp, self.clip_norm, self.seed = accumulate, amp, clip_norm, seed
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=amp)
         self.last_checkpoint = ""  # latest file of this run, set by ResumableCheckpointer on the main process
+        self.should_stop: Callable[[], bool] = lambda: False
+        self.stopping = False
         self._batches: Prefetcher | None = None
 
     @property
@@ -92,6 +101,8 @@ class Trainer(TrainerBase):
             start = time.perf_counter()
             batch = self._next_batch()
             data_time += time.perf_counter() - start
+            check_inputs(batch)
+            torch.manual_seed(self._derive_seed(micro_step))
             for name, value in self._backward(batch, last=micro_step + 1 == self.accumulate).items():
                 totals[name] = totals.get(name, 0.0) + value / self.accumulate
         if self.iter == self.start_iter and self.unwrapped_model is not self.model:
@@ -103,6 +114,10 @@ class Trainer(TrainerBase):
         self._log({name: value.item() for name, value in totals.items()}, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _derive_seed(self, micro_step: int) -> int:
+        entropy = (self.seed, comm.get_rank(), self.iter, micro_step)
+        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
     def after_train(self) -> None:
         self._pause_reading()
@@ -123,35 +138,58 @@ class Trainer(TrainerBase):
         model = self.model
         with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast("cuda", enabled=self.amp):
-                losses = model(batch)
+                try:
+                    losses = model(batch)
+                except FloatingPointError as error:  # of Detectron2's RPN
+                    raise FloatingPointError(self._describe_divergence(str(error).splitlines()[0])) from error
             self.grad_scaler.scale(sum(losses.values()) / self.accumulate).backward()
         return {name: value.detach() for name, value in losses.items()}
 
     def _log(self, losses: dict[str, float], data_time: float) -> None:
-        """Log means over ranks.
+        """Log means over ranks; set ``stopping``.
 
         Raises:
             FloatingPointError: a loss is not finite on some rank; no optimizer step was made with it.
         """
-        gathered = comm.all_gather({**losses, "data_time": data_time})
-        bad = {name: x[name] for name in losses for x in gathered if not math.isfinite(x[name])}
+        gathered = comm.all_gather({"losses": losses, "data_time": data_time, "stop": self.should_stop()})
+        self.stopping = any(x["stop"] for x in gathered)
+        of_ranks = [x["losses"] for x in gathered]
+        bad = {name: x[name] for name in losses for x in of_ranks if not math.isfinite(x[name])}
         if bad:
-            last = comm.all_gather(self.last_checkpoint)[0]
-            start = f"train.init_checkpoint={last} " if last else ""
-            raise FloatingPointError(
-                f"{', '.join(bad)} became {list(bad.values())} at iteration {self.iter}. Lower the learning rate and "
-                f"start {'from the last checkpoint' if last else 'again'} in a new folder, without --resume, which "
-                f"restores the old rate: {start}optimizer.lr=... train.output_dir=..."
-            )
+            self.last_checkpoint = comm.all_gather(self.last_checkpoint)[0]
+            raise FloatingPointError(self._describe_divergence(f"{', '.join(bad)} became {list(bad.values())}"))
         if not comm.is_main_process():
             return
-        self.storage.put_scalar("data_time", max(x.pop("data_time") for x in gathered))
-        means = {name: sum(x[name] for x in gathered) / len(gathered) for name in losses}
+        self.storage.put_scalar("data_time", max(x["data_time"] for x in gathered))
+        means = {name: sum(x[name] for x in of_ranks) / len(of_ranks) for name in losses}
         self.storage.put_scalars(total_loss=sum(means.values()), **means)
 
     def results(self) -> dict:
         """Return what ``results.json`` gets besides the metrics."""
         return {}
+
+    def _describe_divergence(self, what: str) -> str:
+        """Return a sentence with the likely cause: wrong weights or settings before the first step, else the rate."""
+        what = f"{what} at iteration {self.iter}"
+        if self.iter == 0:
+            state = self.unwrapped_model.state_dict()
+            broken = [name for name, x in state.items() if x.is_floating_point() and not torch.isfinite(x).all()]
+            if broken:
+                text = (
+                    f"{what}: {', '.join(broken[:3])} of the model had values that are not finite before the first step"
+                )
+                return f"{text}. Set train.init_checkpoint to a file with sound weights."
+            return (
+                f"{what}, before the first step, though weights and inputs are finite: the learning rate is not the "
+                "cause. Check model.pixel_mean, model.pixel_std and proposals.score_scale, and with trainer.amp=True "
+                "try False."
+            )
+        last = self.last_checkpoint
+        start = f"train.init_checkpoint={last} " if last else ""
+        return (
+            f"{what}. Lower the learning rate and start {'from the last checkpoint' if last else 'again'} in a new "
+            f"folder, without --resume, which restores the old rate: {start}optimizer.lr=... train.output_dir=..."
+        )
 
     def state_dict(self) -> dict:
         parts = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
@@ -161,3 +199,29 @@ class Trainer(TrainerBase):
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def check_inputs(batch: list[dict]) -> None:
+    """Check that images and proposals of a batch are finite, also of a teacher's view. Only dicts are checked.
+
+    Raises:
+        ValueError: names the image.
+    """
+    for x in (x for x in batch if isinstance(x, dict)):
+        for view in filter(None, (x, x.get("teacher"))):
+            for name, values in _float_inputs(view):
+                if not torch.isfinite(values).all():
+                    image = x.get("file_name", x.get("image_id", "an image"))
+                    raise ValueError(
+                        f"{image}: its {name} are not finite (NaN or infinite): fix the file or its values"
+                    )
+
+
+def _float_inputs(view: dict) -> Iterator[tuple[str, Tensor]]:
+    image, proposals = view.get("image"), view.get("proposals")
+    if image is not None and image.is_floating_point():
+        yield "pixels", image
+    if proposals is not None:
+        yield "proposal boxes", proposals.proposal_boxes.tensor
+        if proposals.has("scores"):
+            yield "proposal scores", proposals.scores

@@ -6,29 +6,26 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from detectron2.config import instantiate
 from detectron2.engine import HookBase, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
 from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
-from wsd_distill.io import atomic_write, file_lock
+from wsd_distill.io import atomic_write
 
 from .checkpointer import Checkpointer
 from .distributed import broadcast_buffers, create_ddp_model, to_device
 from .evaluations import build_evaluator, evaluation_order, weights_digest
 from .hooks import ResumableCheckpointer
+from .run_folder import RESULTS, drop_later_metrics
+from .termination import Termination, TerminationHook
 
 logger = logging.getLogger("wsd_distill")
-
-RESULTS = "results.json"  # the last file that a training writes: where it exists, the run is complete
-EVALUATION = "evaluation.json"  # written by --eval-only
 
 
 def micro_batch(batch_size: int, accumulate: int) -> int:
@@ -97,8 +94,13 @@ def do_test(cfg: DictConfig, model: nn.Module) -> dict:
     return results
 
 
-def do_train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
-    """Train ``model``, or a Distiller around it, and write ``results.json``."""
+def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termination) -> None:
+    """Train ``model``, or a Distiller around it, and write ``results.json``.
+
+    Args:
+        resume: continue from the last checkpoint in the run's folder, if there is one.
+        termination: block around this call.
+    """
     train, trained = cfg.train, model
     if "distiller" in cfg:
         cfg.distiller.student = model
@@ -114,26 +116,47 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool) -> None:
     main = comm.is_main_process()
     latest: dict[str, dict] = {}
 
+    saving = ResumableCheckpointer(checkpointer, **train.checkpointer) if main else None
+    ending = TerminationHook(termination, saving, "start the same command with --resume")
+
     def evaluate() -> dict:
-        latest.update(do_test(cfg, model))
+        if trainer.stopping:  # Detectron2's hook evaluates even where the last iteration ends by SystemExit
+            return {}
+        try:
+            with termination.immediate():
+                latest.update(do_test(cfg, model))
+        except SystemExit:
+            ending.save()
+            raise
         return latest
 
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
             schedule if isinstance(schedule, HookBase) else hooks.LRScheduler(optimizer, schedule),
-            ResumableCheckpointer(checkpointer, **train.checkpointer) if main else None,
+            saving,
+            ending,
             hooks.EvalHook(train.eval_period, evaluate),
             hooks.PeriodicWriter(default_writers(train.output_dir, train.max_iter), train.log_period) if main else None,
         ]
     )
     checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
-    if start > 0:  # otherwise a resumed run would see the first images again
-        seed_all_rng(train.seed + start + comm.get_rank())
+    if resume and not start:
+        logger.info("%s has no checkpoint to resume from: starting from the beginning", train.output_dir)
+    if start:
+        if "start_batch" not in cfg.dataloader.train:
+            logger.warning(
+                "dataloader.train has no key start_batch, as build_train_loader has: the resumed training begins with "
+                "the first images again, and its results differ from those of an uninterrupted one"
+            )
+        else:
+            cfg.dataloader.train.start_batch = start * cfg.trainer.accumulate
     trainer.data_loader = instantiate(cfg.dataloader.train)
-    if start < train.max_iter and main:  # otherwise the run is complete, and only evaluated again
-        (Path(train.output_dir) / RESULTS).unlink(missing_ok=True)
+    if main:
+        drop_later_metrics(train.output_dir, start)
+        if start < train.max_iter:  # otherwise the run is complete, and only evaluated again
+            (Path(train.output_dir) / RESULTS).unlink(missing_ok=True)
     trainer.train(start, train.max_iter)
     write_results(cfg, {**latest, **trainer.results()}, RESULTS)
 
@@ -150,11 +173,3 @@ def nan_to_none(results: dict | float) -> dict | float | None:
     if isinstance(results, dict):
         return {name: nan_to_none(value) for name, value in results.items()}
     return results if math.isfinite(results) else None
-
-
-def lock_output_dir(folder: str) -> AbstractContextManager:
-    """Create and lock the run's folder, on the main process for all ranks."""
-    if not comm.is_main_process():
-        return nullcontext()
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return file_lock(Path(folder) / "lock")

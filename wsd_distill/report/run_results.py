@@ -131,6 +131,8 @@ def _rebuild_command(namespace: str) -> str:
     keywords = [node for node in ast.walk(ast.parse(namespace)) if isinstance(node, ast.keyword)]
     arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
     words = ["python", "tools/train_net.py", "--config-file", arguments["config_file"]]
-    words += [flag for flag in ("--resume", "--eval-only") if arguments[flag[2:].replace("-", "_")]]
+    words += [
+        flag for flag in ("--resume", "--allow-changes", "--eval-only") if arguments.get(flag[2:].replace("-", "_"))
+    ]
     words += ["--num-gpus", str(arguments["num_gpus"])] if arguments["num_gpus"] != 1 else []
     return shlex.join([*words, *arguments["opts"]])
