@@ -18,6 +18,19 @@ def test_is_registered():
     assert META_ARCH_REGISTRY.get("WSDDN") is WSDDN
 
 
+def test_one_class_is_refused():
+    options = {
+        "backbone": None,
+        "in_feature": "",
+        "head": None,
+        "pixel_mean": [],
+        "pixel_std": [],
+        "image_format": "RGB",
+    }
+    with pytest.raises(ValueError, match="num_classes=1: T-WDet needs 2 classes or more, add a background class"):
+        WSDDN(num_classes=1, **options)
+
+
 def test_each_image_has_a_softmax_over_its_own_proposals():
     """Images with 4, 5 and 6 proposals have the same scores in one batch as alone."""
     model, batch = make_teacher().eval(), inputs()

@@ -6,27 +6,87 @@ from PIL import Image
 CHECK = ["tools/check_dataset.py", "--config-file", "configs/efficientnet_lite0/student.py", "--num-workers", "0"]
 
 
-def test_own_images(tmp_path):
-    for number in range(3):
-        Image.new("RGB", (30, 20), (number, 0, 0)).save(tmp_path / f"{number}.png")
-        (tmp_path / f"{number}.csv").write_text(f"file,labels\n{number}.png,cat\n")
-    (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes())
-    own = own_images(*(tmp_path / f"{number}.csv" for number in range(3)))
-    done = run(*CHECK, *own, data=tmp_path, check=False)
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve photos per split with the labels cat and dog; returns the overrides."""
+    for number, split in enumerate(("train", "val", "test")):
+        rows = ["file,labels"]
+        for i in range(12):
+            Image.new("RGB", (30, 20), (number, i, 0)).save(tmp_path / f"{split}{i}.png")
+            rows.append(f"{split}{i}.png,{'cat' if i % 2 else 'dog'}")
+        (tmp_path / f"{split}.csv").write_text("\n".join(rows))
+    return own_images(*(tmp_path / f"{split}.csv" for split in ("train", "val", "test")))
+
+
+@pytest.fixture
+def check(capsys, tmp_path, restore_catalogs):
+    """Function: overrides -> exit code and lines of the tool."""
+
+    def call(*overrides):
+        with pytest.raises(SystemExit) as caught:
+            in_process(*CHECK, "--faults", tmp_path / "faults.txt", *overrides)
+        printed = capsys.readouterr()
+        return caught.value.code, (printed.out or printed.err).splitlines()
+
+    return call
+
+
+def test_own_images(photos, tmp_path):
+    (tmp_path / "test1.png").write_bytes((tmp_path / "val1.png").read_bytes())
+    done = run(*CHECK, *photos, data=tmp_path, check=False)
     assert done.returncode == 1, done.stderr[-2000:]
-    assert "pets_train: 1 images, 1 labels" in done.stdout
-    assert f"ERROR {tmp_path}/2.png of pets_test is also in pets_val, as {tmp_path}/1.png" in done.stdout
+    assert "pets_train: 12 images, 12 labels" in done.stdout
+    detail = f"{tmp_path}/test1.png as {tmp_path}/val1.png"
+    assert f"ERROR pets_test: images are also in pets_val (1): {detail}\n" in done.stdout
     assert done.stdout.endswith("1 errors\n")
-    done = run(*CHECK, "--dataset", "pets_train", "pets_val", *own, data=tmp_path)
-    assert done.stdout.endswith("OK\n")
+
+
+def test_sound_datasets(check, photos):
+    code, lines = check("--dataset", "pets_train", "pets_val", *photos)
+    assert (code, lines[-1]) == (0, "OK")
+
+
+def test_a_wrong_folder_is_a_line_per_split(check, photos, tmp_path):
+    code, lines = check(*photos, f"dataset.image_root={tmp_path}/elsewhere")
+    errors = [line for line in lines if line.startswith("ERROR")]
+    assert code == 1 and len(errors) == 3 and lines[-1] == "36 errors"
+    assert errors[0].startswith(
+        f"ERROR pets_train: images are missing (see dataset.image_root) (12): {tmp_path}/elsewh"
+    )
+    assert errors[0].endswith("; and 7 more")
+    assert len((tmp_path / "faults.txt").read_text().splitlines()) == 36
+
+
+def test_few_positives_are_warnings(check, photos, tmp_path):
+    (tmp_path / "val.csv").write_text("file,labels\nval0.png,cat\nval1.png,cat;dog\n")
+    code, lines = check(*photos)
+    assert code == 0 and lines[-4:-2] == [
+        "WARNING pets_val: every image has cat: AP is 100 whatever is predicted",
+        "WARNING pets_val: fewer than 5 images have cat, dog",
+    ]
+    assert lines[-1] == "2 warnings"
+
+
+def test_joined_labels_are_named(check, photos, tmp_path):
+    (tmp_path / "train.csv").write_text('file,labels\ntrain0.png,cat\ntrain1.png,"cat,dog"\n')
+    code, lines = check(*photos)
+    assert (
+        code == 2 and f"{tmp_path}/train.csv: 1 of 2 labels look wrong: line 3: label 'cat,dog' contains" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(
     "files, message",
     [
         ([], "dataset.name=pets: no such dataset; known: "),
-        (own_images("gone.csv"), "gone.csv is missing: see datasets/README.md"),
-        (own_images("{}/empty.txt"), "empty.txt: the list of classes is empty"),
+        (own_images("gone.csv"), "dataset.files.train=gone.csv is missing: set it to a list of images"),
+        (own_images("{}/empty.txt"), "empty.txt is empty"),
+        ([*own_images("{}/empty.txt"), "dataset.classes={}/empty.txt"], "empty.txt: the list of classes is empty"),
+        (
+            ["dataset.files=list.csv"],
+            "dataset.files=list.csv: set dataset.files.train, dataset.files.val, dataset.files.t",
+        ),
+        (['dataset.register=[{{_target_: builtins.int, base: "x"}}]'], "dataset.register: "),
     ],
 )
 def test_missing_or_invalid_training_list_is_reported(tmp_path, files, message, capsys, restore_catalogs):

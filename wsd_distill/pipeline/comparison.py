@@ -29,7 +29,10 @@ METRICS = ["mAP", "CF1", "OF1", "CF1-top3", "OF1-top3", "CorLoc", "images/s"]
 def build_comparison(output: Path, seeds: int, name: str) -> Table:
     """Build a table of the finished runs of ``COMPARISON`` below ``output``."""
     rows = [Row(method, ours=read_results(training, output, seeds)) for method, training in COMPARISON.items()]
-    return Table(f"{name}, test split", f"In percent, {seeds} seed{'s' if seeds > 1 else ''}.", METRICS, rows)
+    caption = f"In percent, {seeds} seed{'s' if seeds > 1 else ''}."
+    chance = sorted({f"{seed['mAP-chance']:.1f}" for row in rows for seed in row.ours if "mAP-chance" in seed})
+    caption += f" Random scores have an mAP of {' to '.join(chance)}." if chance else ""
+    return Table(f"{name}, test split", caption, METRICS, rows)
 
 
 def write_comparison(path: Path, table: Table) -> str:

@@ -68,7 +68,8 @@ def _describe_run(run: RunResults) -> list[str]:
         length = f"{iterations} iterations" if iterations else f"{run.settings.epochs:g} epochs"
         facts = [f"seed {run.settings.seed}", length]
     if "mAP" in run.metrics:
-        facts.append(f"mAP {run.metrics['mAP']:.1f}")
+        chance = f" (chance {run.metrics['mAP-chance']:.1f})" if "mAP-chance" in run.metrics else ""
+        facts.append(f"mAP {run.metrics['mAP']:.1f}{chance}")
     if run.duration:
         facts.append(f"{'last start took' if len(run.commands) > 1 else 'took'} {run.duration}")
     return facts if run.done else [*facts, "not finished"]

@@ -21,7 +21,7 @@ def load(name):
     return [(record["image_id"], record["labels"]) for record in DatasetCatalog.get(name)]
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_csv(tmp_path, restore_catalogs, newline, encoding):
     register_image_list("own", write(tmp_path / "own.csv", ROWS, newline, encoding), str(tmp_path / "photos"))
@@ -194,6 +194,14 @@ def test_separator(tmp_path, restore_catalogs, caplog, separator):
     assert "own.csv: labels are separated by ','" in caplog.text
     with pytest.raises(ValueError, match="dataset.separator=x: choose from semicolon, comma"):
         register_image_list("other", str(tmp_path / "own.csv"), separator="x")
+
+
+def test_a_carriage_return_in_a_field_is_white_space_and_no_line(tmp_path, restore_catalogs):
+    (tmp_path / "own.csv").write_bytes(b'file,labels\r\na.jpg,"cat,dog\r"\nb.jpg,"cat;\r"\n')
+    with pytest.raises(ValueError, match="line 2: label 'cat,dog' contains ','"):
+        register_image_list("own", str(tmp_path / "own.csv"))
+    register_image_list("own", str(tmp_path / "own.csv"), classes=["cat", "cat,dog"])
+    assert load("own") == [("a.jpg", [1]), ("b.jpg", [0])]
 
 
 def test_splits_that_are_numbers_are_text(tmp_path, restore_catalogs):

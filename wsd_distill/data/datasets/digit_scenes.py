@@ -184,7 +184,8 @@ def generate(root: str | os.PathLike) -> Path:
     target = Path(root) / f"digit_scenes_v{VERSION}"
     if target.exists():
         return target
-    logger.info("Generating digit_scenes in %s (about 40 seconds, once)", target)
+    # a warning, because logging may not be set up yet
+    logger.warning("Generating digit_scenes in %s (about 40 seconds, once)", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp_path = Path(tempfile.mkdtemp(prefix=".digit_scenes", dir=target.parent))
     try:

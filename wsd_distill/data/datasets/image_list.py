@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..types import DatasetDict
 from .catalog import SPLITS, DatasetInfo, register, register_info
-from .coco import is_coco_file, register_coco
+from .coco import is_coco_file, read_categories, register_coco
 from .image_paths import image_path
 from .label_names import SEPARATORS, check_listed_labels
 from .readers import class_indices, read_class_names, read_csv, read_json
@@ -69,7 +69,9 @@ def register_files(
     options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
     is_coco = is_coco_file(paths["train"])
     register_info(name, DatasetInfo(f"{name}_train", f"{name}_val", f"{name}_test", boxes=is_coco))
-    classes = paths["train"] if classes is None else classes
+    if classes is None:
+        train = paths["train"]
+        classes = read_categories(train) if is_coco else _listed_labels(train, _check_separator(separator))
     for split, path in paths.items():
         root = image_root and image_root.replace("{split}", split)
         if is_coco:
@@ -111,7 +113,7 @@ def register_image_list(
         ValueError: a file or one of its lines is invalid; names it.
     """
     separator = _check_separator(separator)
-    names = _class_names(file if classes is None else classes, separator)
+    names = _listed_labels(file, separator) if classes is None else _class_names(classes, separator)
     root = os.path.dirname(file) if image_root is None else image_root
     options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
     arguments = {"file": file, "image_root": root, "classes": names, "split": split, "separator": separator, **options}
@@ -169,16 +171,20 @@ def _text(value: Any, key: str) -> str:
 
 
 def _class_names(source: Sequence[str] | str, separator: str) -> list[str]:
-    if isinstance(source, str) and source.lower().endswith((".csv", ".json")):
-        labels: dict[str, str] = {}
-        for location, _, names, _ in _read_entries(source, separator):
-            for label in names:
-                labels.setdefault(label, location.removeprefix(f"{source}, "))
-        check_listed_labels(labels, source, _REMEDY.format(", ".join(SEPARATORS)))
-        if not labels:
-            raise ValueError(f"{source}: the list of classes is empty, because no image has a label")
-        return sorted(labels)
-    return read_class_names(source)
+    is_list = isinstance(source, str) and source.lower().endswith((".csv", ".json"))
+    return _listed_labels(str(source), separator) if is_list else read_class_names(source)
+
+
+def _listed_labels(file: str, separator: str) -> list[str]:
+    """Return the sorted labels of a list of images, checked."""
+    labels: dict[str, str] = {}
+    for location, _, names, _ in _read_entries(file, separator):
+        for label in names:
+            labels.setdefault(label, location.removeprefix(f"{file}, "))
+    check_listed_labels(labels, file, _REMEDY.format(", ".join(SEPARATORS)))
+    if not labels:
+        raise ValueError(f"{file}: the list of classes is empty, because no image has a label")
+    return sorted(labels)
 
 
 def _read_entries(file: str, separator: str) -> Iterator[Entry]:
@@ -197,7 +203,7 @@ def _read_csv_entries(file: str, separator: str) -> Iterator[Entry]:
         raise ValueError(f"{location}: the header {header} has to include the columns 'file' and 'labels'")
     for location, row in rows:
         fields = dict(zip(header, row))
-        labels = [label.strip(" ") for label in fields["labels"].split(separator)]
+        labels = [label.strip() for label in fields["labels"].split(separator)]
         yield Entry(location, fields["file"], [label for label in labels if label], fields.get("split"))
 
 

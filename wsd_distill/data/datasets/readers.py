@@ -100,7 +100,8 @@ def read_csv(path: str | os.PathLike) -> list[tuple[str, list[str]]]:
     Returns:
         Location ("<file>, line 3", for error messages) and fields of each row; all rows have as many as the header.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline="\n" if "\n" in text else ""))  # a field may end in a lone \r
     try:
         rows = [(f"{path}, line {reader.line_num}", row) for row in reader if row]
     except csv.Error as error:
