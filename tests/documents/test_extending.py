@@ -7,7 +7,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
-from helpers.builders import K, make_batch, make_student, make_teacher
+from helpers.builders import CLASSES, K, make_batch, make_student, make_teacher
 from helpers.documents import EXTENDING, load_config_of, read_command_blocks, read_commands
 from PIL import Image
 
@@ -79,7 +79,10 @@ def test_dataset(extending, restore_catalogs, tmp_path, monkeypatch):
 
 
 def test_backbone(load, tmp_path):
-    teacher = instantiate(load("strided/teacher.py", f"dataset.num_classes={K}").model).train()
+    classes = {"num_classes": K, "class_names": CLASSES}
+    cfg = load("strided/teacher.py")
+    cfg.dataset.update(classes)
+    teacher = instantiate(cfg.model).train()
     losses = teacher([x["teacher"] for x in make_batch()])
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in teacher.parameters())
@@ -88,7 +91,8 @@ def test_backbone(load, tmp_path):
     for run in ("stage1", "stage2"):
         (command,) = get_commands(f"configs/strided/{run}.py")
         overrides = [word for word in command if "=" in word]
-        cfg = load(f"strided/{run}.py", *overrides, f"dataset.num_classes={K}")
+        cfg = load(f"strided/{run}.py", *overrides)
+        cfg.dataset.update(classes)
         assert cfg.train.output_dir == f"output/digit_scenes/strided_edge_boxes/{run}"
         cfg.distiller.update(student=instantiate(cfg.model), teacher_checkpoint=checkpoint, use_cache=False, cache=None)
         losses, gradients = step(instantiate(cfg.distiller))
