@@ -95,3 +95,54 @@ def test_invalid_files_raise(tmp_path):
     savemat(path, {"images": cells("a"), "boxes": cells(np.zeros((2, 3)))})
     with pytest.raises(ValueError, match=r"p\.mat: image 'a': boxes \(2, 3\) are not"):
         mat_files.read(str(path))["a"]
+
+
+def test_numbers_and_file_names_as_names(tmp_path):
+    savemat(tmp_path / "p.mat", {"images": np.array([[80], [7]]), "boxes": cells(np.float64(TABLE), np.float64(TABLE))})
+    assert list(read(tmp_path / "p.mat")) == ["80", "7"]
+    savemat(tmp_path / "p.mat", {"images": cells(np.float64(80)), "boxes": cells(np.float64(TABLE[0]))})
+    source = read(tmp_path / "p.mat")
+    assert list(source) == ["80"] and source["80"][0].tolist() == [TABLE[0]]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"images": cells(np.zeros((2, 2))), "boxes": cells(np.float64(TABLE))}, "is not the name of an image"),
+        ({"images": cells("a"), "boxes": np.float64(TABLE)}, r"p\.mat: 'boxes' is not a cell array"),
+        ({"images": cells("a"), "boxes": cells("text")}, r"p\.mat: image 'a': boxes .* are not numbers"),
+        (
+            {"images": cells("a"), "boxes": cells(np.float64(TABLE)), "scores": cells(np.ones((2, 1)))},
+            r"p\.mat: image 'a': 4 boxes and scores \(2, 1\) are not",
+        ),
+    ],
+)
+def test_unexpected_content_raises(tmp_path, content, message):
+    savemat(tmp_path / "p.mat", content)
+    with pytest.raises(ValueError, match=message):
+        dict(read(tmp_path / "p.mat"))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_files_are_read_or_named(tmp_path, compressed):
+    rng, path = np.random.default_rng(0), tmp_path / "p.mat"
+    savemat(path, {"images": cells("a", "b"), "boxes": cells(*[np.float64(TABLE)] * 2)}, do_compression=compressed)
+    whole = path.read_bytes()
+    for number in range(250):
+        damaged, position = bytearray(whole), int(rng.integers(len(whole)))
+        damaged[position : position + 1 + number % 4] = rng.bytes(1 + number % 4)
+        path.write_bytes(damaged[:position] if number % 5 == 0 else damaged)
+        try:
+            dict(read(path))
+        except ValueError as error:
+            assert str(path) in str(error)
+
+
+def test_a_compressed_variable_beyond_the_limit_raises(tmp_path, monkeypatch):
+    savemat(tmp_path / "p.mat", {"images": cells("a"), "boxes": cells(np.zeros((50_000, 4)))}, do_compression=True)
+    assert (tmp_path / "p.mat").stat().st_size < 10_000
+    monkeypatch.setenv("WSD_MAX_UNPACKED_GB", "0.001")
+    with pytest.raises(
+        ValueError, match=r"p\.mat has more than 0\.001 GB when decompressed: set .* WSD_MAX_UNPACKED_GB"
+    ):
+        read(tmp_path / "p.mat")

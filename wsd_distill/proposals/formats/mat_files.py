@@ -10,9 +10,12 @@ first.
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.io import loadmat, savemat
@@ -24,6 +27,8 @@ from .proposal_file import RANK_SCORES, ProposalFile, RawProposals, Rows, parse_
 BOX_FORMAT = "y1x1y2x2"  # used by Fast R-CNN for selective search and MCG
 WRITTEN_FORMATS = PIXEL_FORMATS[:3]
 _SCORES = ("scores", "boxScores")
+_MATRIX, _COMPRESSED = 14, 15  # types of elements
+_CELL, _PLAIN_KINDS = 1, (4, *range(6, 16))  # classes of arrays; plain: text and numbers
 
 
 def read(path: str) -> ProposalFile:
@@ -31,7 +36,7 @@ def read(path: str) -> ProposalFile:
 
     Raises:
         ValueError: not a .mat file, a damaged one, a file of MATLAB's version 7.3, one without the expected variables,
-            or one that has more than ``$WSD_MAX_FILE_GB`` (16) gigabytes when decompressed.
+            or a variable of more than ``$WSD_MAX_UNPACKED_GB`` (4) gigabytes when decompressed.
     """
     if os.path.isdir(path):
         return _read_folder(path)
@@ -68,18 +73,14 @@ def _read_folder(path: str) -> ProposalFile:
 
 def _load(path: str, *required: str) -> dict:
     check_file(path)
-    _check_decompressed_size(path)
+    names = _check_structure(path)
+    if missing := [name for name in required if name not in names]:
+        raise ValueError(f"{path} lacks the variables {missing}, it has {names}")
     try:
-        content = loadmat(path)
-    except NotImplementedError as error:
-        raise ValueError(f"{path} has MATLAB's format 7.3: save it again in MATLAB with save(..., '-v7')") from error
+        return loadmat(path, variable_names=[*required, *_SCORES])
     except Exception as error:  # a damaged file can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is truncated, damaged or not a .mat file ({reason})") from error
-    if missing := [name for name in required if name not in content]:
-        variables = [name for name in content if not name.startswith("__")]
-        raise ValueError(f"{path} lacks the variables {missing}, it has {variables}")
-    return content
 
 
 def _cells_of(path: str, content: dict, name: str) -> np.ndarray:
@@ -89,29 +90,82 @@ def _cells_of(path: str, content: dict, name: str) -> np.ndarray:
     return cells.ravel()
 
 
-def _check_decompressed_size(path: str) -> None:
-    """Raise ValueError if the compressed variables of a version 5 file are larger than the limit of a file.
+def _check_structure(path: str) -> list[str]:
+    """Check the sizes of everything in a file, and return the names of its variables.
 
-    loadmat decompresses whatever a file contains. A file with an invalid structure is left to it.
+    loadmat allocates memory for whatever size a file declares, and decompresses without a limit.
     """
-    limit, total = read_limit("WSD_MAX_FILE_GB", 16) * 1e9, 0
+    names = []
     with open(path, "rb") as file:
-        order = {b"IM": "little", b"MI": "big"}.get(file.read(128)[126:])
-        while order and len(tag := file.read(8)) == 8:
-            kind, size = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))  # type: ignore[arg-type]
-            end = file.tell() + size
-            decompressor = zlib.decompressobj()
-            try:
-                while kind == 15 and file.tell() < end and (data := file.read(min(1 << 20, end - file.tell()))):
-                    while data and total <= limit:
-                        total += len(decompressor.decompress(data, 1 << 24))
-                        data = decompressor.unconsumed_tail
-            except zlib.error:
-                return
-            if total > limit:
-                text = f"{path} has more than {limit / 1e9:g} GB when decompressed"
-                raise ValueError(f"{text}: set the environment variable WSD_MAX_FILE_GB if it is right")
-            file.seek(end)
+        header = file.read(128)
+        order: Literal["little", "big"] = "big" if header[126:] == b"MI" else "little"
+        if header[126:] not in (b"IM", b"MI"):
+            raise ValueError(f"{path} is truncated, damaged or not a .mat file (no version 5 header)")
+        if int.from_bytes(header[124:126], order) >> 8 == 2:
+            raise ValueError(f"{path} has MATLAB's format 7.3: save it again in MATLAB with save(..., '-v7')")
+        try:
+            while tag := file.read(8):
+                kind, data = int.from_bytes(tag[:4], order), file.read(int.from_bytes(tag[4:], order))
+                if kind == _COMPRESSED:
+                    data = _decompress(path, data)
+                    kind, data = int.from_bytes(data[:4], order), data[8 : 8 + int.from_bytes(data[4:8], order)]
+                if kind != _MATRIX:
+                    raise ValueError(f"an element of type {kind}")
+                names.append(_check_matrix(memoryview(data), order))
+        except (ValueError, IndexError, zlib.error) as error:
+            if isinstance(error, _TooLargeError):
+                raise
+            raise ValueError(f"{path} is truncated, damaged or not a .mat file ({error})") from error
+    return names
+
+
+class _TooLargeError(ValueError):
+    """A file that would fill the memory."""
+
+
+def _decompress(path: str, data: bytes) -> bytes:
+    limit = read_limit("WSD_MAX_UNPACKED_GB", 4)
+    decompressor = zlib.decompressobj()
+    content = decompressor.decompress(data, int(limit * 1e9))
+    if decompressor.unconsumed_tail:
+        text = f"{path} has more than {limit:g} GB when decompressed"
+        raise _TooLargeError(f"{text}: set the environment variable WSD_MAX_UNPACKED_GB if it is right")
+    return content
+
+
+def _check_matrix(data: memoryview, order: Literal["little", "big"], depth: int = 0) -> str:
+    """Check that an array fits its bytes, in a cell array each cell; return its name."""
+    elements = _elements(data, order)
+    flags, sizes, name, *_ = (next(elements, (0, memoryview(b""))) for _ in range(3))
+    kind = int.from_bytes(flags[1][:4], order) & 255
+    count = math.prod(int.from_bytes(sizes[1][i : i + 4], order) for i in range(0, len(sizes[1]), 4))
+    if kind == _CELL:
+        cells = [part for part in elements if part[0] == _MATRIX]
+        if count != len(cells) or depth > 1:
+            raise ValueError(f"{len(cells)} cells instead of {count}")
+        for _, cell in cells:
+            _check_matrix(cell, order, depth + 1)
+    elif len(data) and count > len(data):
+        raise ValueError(f"an array of {count} values in {len(data)} bytes")
+    elif depth and len(data) and kind not in _PLAIN_KINDS:
+        raise ValueError(f"a cell of class {kind}")
+    return bytes(name[1]).decode("latin1")
+
+
+def _elements(data: memoryview, order: Literal["little", "big"]) -> Iterator[tuple[int, memoryview]]:
+    """Yield type and content of the elements that follow each other."""
+    position = 0
+    while position + 8 <= len(data):
+        word = int.from_bytes(data[position : position + 4], order)
+        if word >> 16:  # up to four bytes, in the tag
+            yield word & 0xFFFF, data[position + 4 : position + 4 + (word >> 16)]
+            position += 8
+            continue
+        size = int.from_bytes(data[position + 4 : position + 8], order)
+        if position + 8 + size > len(data):
+            raise ValueError(f"an element of {size} bytes where {len(data) - position - 8} are left")
+        yield word, data[position + 8 : position + 8 + size]
+        position += 8 + size + -size % 8
 
 
 def write(path: str, rows: Rows, box_format: str = BOX_FORMAT) -> None:
