@@ -97,6 +97,21 @@ def test_invalid_files_raise(tmp_path):
         mat_files.read(str(path))["a"]
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "f4", "f8", "i8", ">f8"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_are_those_of_scipy(tmp_path, dtype, compressed):
+    boxes = np.arange(1, 49).reshape(12, 4).astype(dtype)
+    savemat(
+        tmp_path / "p.mat", {"images": cells("a", "\xe9l"), "boxes": cells(boxes, boxes[:1])}, do_compression=compressed
+    )
+    source, expected = read(tmp_path / "p.mat"), loadmat(tmp_path / "p.mat")
+    assert list(source) == [name.item() for name in expected["images"].ravel()] == ["a", "\xe9l"]
+    for name, table in zip(source, expected["boxes"].ravel()):
+        assert source[name][0].tolist() == table.tolist()
+    savemat(tmp_path / "p.mat", {"images": np.array(["abc", "de"]), "boxes": cells(boxes, boxes)})  # rows of text
+    assert list(read(tmp_path / "p.mat")) == ["abc", "de"]
+
+
 def test_numbers_and_file_names_as_names(tmp_path):
     savemat(tmp_path / "p.mat", {"images": np.array([[80], [7]]), "boxes": cells(np.float64(TABLE), np.float64(TABLE))})
     assert list(read(tmp_path / "p.mat")) == ["80", "7"]
@@ -142,7 +157,16 @@ def test_a_compressed_variable_beyond_the_limit_raises(tmp_path, monkeypatch):
     savemat(tmp_path / "p.mat", {"images": cells("a"), "boxes": cells(np.zeros((50_000, 4)))}, do_compression=True)
     assert (tmp_path / "p.mat").stat().st_size < 10_000
     monkeypatch.setenv("WSD_MAX_UNPACKED_GB", "0.001")
-    with pytest.raises(
-        ValueError, match=r"p\.mat has more than 0\.001 GB when decompressed: set .* WSD_MAX_UNPACKED_GB"
-    ):
+    with pytest.raises(ValueError, match=r"p\.mat has more than 0\.001 GB when decompressed: set the environment"):
+        read(tmp_path / "p.mat")
+
+
+@pytest.mark.parametrize("shape", [(1, 1788739586), (1_000_000, 1_000_000)])
+def test_a_size_that_does_not_fit_the_file_raises_before_memory_is_allocated(tmp_path, shape):
+    savemat(tmp_path / "p.mat", {"images": cells("a", "b"), "boxes": cells(*[np.float64(TABLE)] * 2)})
+    content = (tmp_path / "p.mat").read_bytes()
+    size = np.array([1, 2], "<i4").tobytes()
+    assert content.count(size) >= 2
+    (tmp_path / "p.mat").write_bytes(content.replace(size, np.array(shape, "<i4").tobytes(), 1))
+    with pytest.raises(ValueError, match=r"p\.mat is truncated, damaged .* \(2 cells instead of \d+\)"):
         read(tmp_path / "p.mat")

@@ -44,7 +44,7 @@ def read_predictions(path: str) -> ProposalFile:
     """Read ``instances_predictions.pth``, without RPN proposals.
 
     Raises:
-        ValueError: another format, or a file that has more than ``$WSD_MAX_UNPACKED_GB`` (4) gigabytes when decompressed.
+        ValueError: another format, or more than ``$WSD_MAX_UNPACKED_GB`` (4) gigabytes when decompressed.
     """
     _check_decompressed_size(path)
     try:

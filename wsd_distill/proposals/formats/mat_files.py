@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
 from ...io import check_file, read_limit
 from .box_formats import PIXEL_FORMATS
@@ -28,7 +28,10 @@ BOX_FORMAT = "y1x1y2x2"  # used by Fast R-CNN for selective search and MCG
 WRITTEN_FORMATS = PIXEL_FORMATS[:3]
 _SCORES = ("scores", "boxScores")
 _MATRIX, _COMPRESSED = 14, 15  # types of elements
-_CELL, _PLAIN_KINDS = 1, (4, *range(6, 16))  # classes of arrays; plain: text and numbers
+_CELL, _TEXT, _NUMBERS = 1, 4, range(6, 16)  # classes of arrays
+_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 18: "u4"}
+_UNICODE = {16: "utf-8", 17: "utf-16-le"}  # types of text
+Order = Literal["little", "big"]
 
 
 def read(path: str) -> ProposalFile:
@@ -71,34 +74,17 @@ def _read_folder(path: str) -> ProposalFile:
     return ProposalFile(path, names, proposals, box_format=BOX_FORMAT, one_based=True, key="file_name", scores=text)
 
 
-def _load(path: str, *required: str) -> dict:
-    check_file(path)
-    names = _check_structure(path)
-    if missing := [name for name in required if name not in names]:
-        raise ValueError(f"{path} lacks the variables {missing}, it has {names}")
-    try:
-        return loadmat(path, variable_names=[*required, *_SCORES])
-    except Exception as error:  # a damaged file can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is truncated, damaged or not a .mat file ({reason})") from error
+def _load(path: str, *required: str) -> dict[str, np.ndarray]:
+    """Read the variables of a version 5 file.
 
-
-def _cells_of(path: str, content: dict, name: str) -> np.ndarray:
-    cells = content[name]
-    if not isinstance(cells, np.ndarray) or cells.dtype != object:
-        raise ValueError(f"{path}: '{name}' is not a cell array with one cell per image")
-    return cells.ravel()
-
-
-def _check_structure(path: str) -> list[str]:
-    """Check the sizes of everything in a file, and return the names of its variables.
-
-    loadmat allocates memory for whatever size a file declares, and decompresses without a limit.
+    SciPy's loadmat crashes on some damaged files, allocates whatever size a file declares, and decompresses without a
+    limit.
     """
-    names = []
+    check_file(path)
+    content = {}
     with open(path, "rb") as file:
         header = file.read(128)
-        order: Literal["little", "big"] = "big" if header[126:] == b"MI" else "little"
+        order: Order = "big" if header[126:] == b"MI" else "little"
         if header[126:] not in (b"IM", b"MI"):
             raise ValueError(f"{path} is truncated, damaged or not a .mat file (no version 5 header)")
         if int.from_bytes(header[124:126], order) >> 8 == 2:
@@ -111,12 +97,22 @@ def _check_structure(path: str) -> list[str]:
                     kind, data = int.from_bytes(data[:4], order), data[8 : 8 + int.from_bytes(data[4:8], order)]
                 if kind != _MATRIX:
                     raise ValueError(f"an element of type {kind}")
-                names.append(_check_matrix(memoryview(data), order))
-        except (ValueError, IndexError, zlib.error) as error:
-            if isinstance(error, _TooLargeError):
-                raise
+                name, value = _read_array(memoryview(data), order)
+                content[name] = value
+        except _TooLargeError:
+            raise
+        except Exception as error:  # a damaged file can raise anything
             raise ValueError(f"{path} is truncated, damaged or not a .mat file ({error})") from error
-    return names
+    if missing := [name for name in required if name not in content]:
+        raise ValueError(f"{path} lacks the variables {missing}, it has {list(content)}")
+    return content
+
+
+def _cells_of(path: str, content: dict, name: str) -> np.ndarray:
+    cells = content[name]
+    if not isinstance(cells, np.ndarray) or cells.dtype != object:
+        raise ValueError(f"{path}: '{name}' is not a cell array with one cell per image")
+    return cells.ravel()
 
 
 class _TooLargeError(ValueError):
@@ -133,26 +129,40 @@ def _decompress(path: str, data: bytes) -> bytes:
     return content
 
 
-def _check_matrix(data: memoryview, order: Literal["little", "big"], depth: int = 0) -> str:
-    """Check that an array fits its bytes, in a cell array each cell; return its name."""
+def _read_array(data: memoryview, order: Order, depth: int = 0) -> tuple[str, np.ndarray]:
+    """Read an array from the content of its element.
+
+    Returns:
+        Name and values: numbers, text (one string per row), or cells. Other classes, as structs, are empty.
+    """
+    if not len(data):
+        return "", np.zeros(0)
     elements = _elements(data, order)
-    flags, sizes, name, *_ = (next(elements, (0, memoryview(b""))) for _ in range(3))
-    kind = int.from_bytes(flags[1][:4], order) & 255
-    count = math.prod(int.from_bytes(sizes[1][i : i + 4], order) for i in range(0, len(sizes[1]), 4))
+    (_, flags), (_, sizes), (_, name) = (next(elements) for _ in range(3))
+    kind = int.from_bytes(flags[:4], order) & 255
+    shape = np.frombuffer(sizes, np.dtype("i4").newbyteorder(">" if order == "big" else "<")).tolist()
+    values: np.ndarray = np.zeros(0)
     if kind == _CELL:
-        cells = [part for part in elements if part[0] == _MATRIX]
-        if count != len(cells) or depth > 1:
-            raise ValueError(f"{len(cells)} cells instead of {count}")
-        for _, cell in cells:
-            _check_matrix(cell, order, depth + 1)
-    elif len(data) and count > len(data):
-        raise ValueError(f"an array of {count} values in {len(data)} bytes")
-    elif depth and len(data) and kind not in _PLAIN_KINDS:
-        raise ValueError(f"a cell of class {kind}")
-    return bytes(name[1]).decode("latin1")
+        cells = [part for part_kind, part in elements if part_kind == _MATRIX]
+        if math.prod(shape) != len(cells) or min(shape) < 0 or depth > 1:
+            raise ValueError(f"{len(cells)} cells instead of {math.prod(shape)}")
+        values = _cells([_read_array(cell, order, depth + 1)[1] for cell in cells]).reshape(shape, order="F")
+    elif kind in (_TEXT, *_NUMBERS):
+        part_kind, part = next(elements)
+        if part_kind in _UNICODE:
+            part_kind, part = 18, memoryview(bytes(part).decode(_UNICODE[part_kind]).encode("utf-32-le"))
+        dtype = np.dtype(_TYPES[part_kind])
+        if order == "big" and part_kind != 18:
+            dtype = dtype.newbyteorder(">")
+        values = np.frombuffer(part, dtype).reshape(shape, order="F")
+        if next(elements, None) is not None:
+            raise ValueError("complex numbers")
+        if kind == _TEXT:
+            values = np.array(["".join(map(chr, row)) for row in np.atleast_2d(values).tolist()])
+    return bytes(name).decode("latin1"), values
 
 
-def _elements(data: memoryview, order: Literal["little", "big"]) -> Iterator[tuple[int, memoryview]]:
+def _elements(data: memoryview, order: Order) -> Iterator[tuple[int, memoryview]]:
     """Yield type and content of the elements that follow each other."""
     position = 0
     while position + 8 <= len(data):
