@@ -1,4 +1,5 @@
 import logging
+import os
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from wsd_distill.data.image import ImageFile
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from wsd_distill.proposals.convert import Converter, read_proposals, write_proposals
+from wsd_distill.proposals.formats import coco_results, detectron2_pickle
 from wsd_distill.proposals.formats.box_formats import BOX_FORMATS
 from wsd_distill.proposals.formats.proposal_file import FORMATS, ProposalFile, guess_format
 
@@ -227,3 +229,25 @@ def test_store_of_another_dataset_raises(tmp_path):
         pass
     with pytest.raises(ValueError, match=r"s\.arrow contains proposals for 'cats', not for 'dogs'"):
         read_proposals(str(tmp_path / "s.arrow"), "dogs")
+
+
+@pytest.mark.parametrize("file_format", FORMATS.values())
+def test_a_pipe_or_a_folder_instead_of_a_file_raises(tmp_path, file_format):
+    os.mkfifo(tmp_path / "p")
+    with pytest.raises(ValueError, match=r"p is a pipe, socket or device, not a file"):
+        read_proposals(str(tmp_path / "p"), "pets", file_format)
+    if file_format != "mat":
+        with pytest.raises(ValueError, match="is a folder, not a file"):
+            read_proposals(str(tmp_path), "pets", file_format)
+
+
+def test_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(path, rows):
+        with open("/dev/full", "w") as file:
+            file.write("text")
+
+    for module, function, suffix in ((coco_results, "write_json", "json"), (detectron2_pickle, "write", "pkl")):
+        monkeypatch.setattr(module, function, full)
+        with pytest.raises(OSError, match=rf"p\.{suffix} cannot be written \(No space left on device\): free some"):
+            write_proposals(str(tmp_path / f"p.{suffix}"), Converter(source(BOXES), RECORDS), "pets")
+    assert list(tmp_path.iterdir()) == []

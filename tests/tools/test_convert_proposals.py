@@ -86,3 +86,38 @@ def test_unknown_datasets_and_existing_files_are_errors(convert, tmp_path, capsy
             convert(*arguments, **more)
         assert message in capsys.readouterr().err
     assert (tmp_path / "p.pkl").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    "scores, arguments, message",
+    [
+        ([50, 97], [], "image '100' has the score 97, and the scores of the file, from 50 to 97, are not in 0..1"),
+        (
+            [0.5, 0.25],
+            ["--box-format", "x1y1x2y2"],
+            "3 end before they start (the first in image '10'): use",
+        ),
+        ([0.5, 0.25], ["--score-scale", "-1"], "--score-scale -1.0: must be a number above 0"),
+    ],
+)
+def test_errors_of_the_file_are_one_line(convert, tmp_path, capsys, scores, arguments, message):
+    scores = zip((9, 10, 100), [scores[0], *scores])
+    results = [{"image_id": i, "bbox": [9, 9, 3, 4], "score": score} for i, score in scores]
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    with pytest.raises(SystemExit) as caught:
+        convert(tmp_path / "p.json", tmp_path / "p.arrow", *arguments)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "p.arrow").exists()
+
+
+def test_options_of_scores_and_boxes(convert, tmp_path):
+    results = [{"image_id": i, "bbox": [1, 2, 13, 14], "score": 10 * i / 9} for i in (9, 10, 90)]
+    results[2]["image_id"] = 100
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    convert(tmp_path / "p.json", tmp_path / "p.arrow", "--box-format", "x1y1x2y2", "--score-scale", "0.01")
+    store = ProposalStore(tmp_path / "p.arrow")
+    assert [part.tolist() for part in store[100]] == [[[1, 2, 13, 14]], [1]]
+    assert store.metadata.parameters["score_scale"] == 0.01
+    assert store.metadata.parameters["box_format"] == "x1y1x2y2"

@@ -3,6 +3,7 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 # isort: split
 from pathlib import Path
 
+import cv2
 import pytest
 from detectron2.data import DatasetCatalog
 from helpers.builders import own_images
@@ -97,6 +98,16 @@ def test_a_wrong_list_stops_the_tool_before_the_first_store(own, tmp_path, capsy
         own()
     message = f"error: {tmp_path}/val.csv, line 2: label 'cta' is not in the list of 1 classes"
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "proposals").exists()
+
+
+def test_a_missing_opencv_module_stops_the_tool_before_the_first_image(own, tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr(cv2, "ximgproc")
+    for method in ("edge_boxes", "selective_search"):
+        with pytest.raises(SystemExit) as caught:
+            own("--method", method)
+        assert caught.value.code == 2
+        assert f"error: {method} calls cv2.ximgproc." in capsys.readouterr().err
     assert not (tmp_path / "proposals").exists()
 
 

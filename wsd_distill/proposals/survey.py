@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 import numpy as np
 
@@ -53,8 +54,8 @@ class Survey:
         self.within_unit = bool(box_range[0] >= 0 and box_range[1] <= 1)
 
     def _add_scores(self, name: str, scores: np.ndarray) -> None:
-        self.lowest = min(self.lowest, (float(scores.min()), name))
-        self.highest = max(self.highest, (float(scores.max()), name))
+        self.lowest = min(self.lowest, (float(scores.min()), name), key=itemgetter(0))
+        self.highest = max(self.highest, (float(scores.max()), name), key=itemgetter(0))
         self.several += len(scores) > 1
         if len(scores) > 1 and scores.min() == scores.max():
             self.constant += 1

@@ -2,7 +2,9 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 
 # isort: split
 import json
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
@@ -89,3 +91,40 @@ def test_invalid_files_raise(tmp_path):
     (tmp_path / "p.pth").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"p\.pth is not a file of plain predictions \(UnpicklingError\)$"):
         read_predictions(str(tmp_path / "p.pth"))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"image_id": None}, "None is not the name of an image"),
+        ({"image_id": [1]}, r"\[1\] is not the name of an image"),
+        ({"bbox": [10**400, 0, 1, 1]}, "has the bbox .*, expected four numbers"),
+        ({"score": "high"}, "has the score 'high', expected a number"),
+    ],
+)
+def test_unexpected_values_raise(tmp_path, change, message):
+    (tmp_path / "p.json").write_text(json.dumps([{**RESULT, **change}]))
+    with pytest.raises(ValueError, match=rf"p\.json: .*{message}"):
+        dict(read_json(str(tmp_path / "p.json")))
+
+
+def test_a_predictions_file_that_decompresses_beyond_the_limit_raises(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "p.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 3_000_000)
+    monkeypatch.setenv("WSD_MAX_UNPACKED_GB", "0.001")
+    with pytest.raises(ValueError, match=r"p\.pth has 0\.0 GB when decompressed, more than the limit of 0\.001"):
+        read_predictions(str(tmp_path / "p.pth"))
+
+
+def test_damaged_predictions_are_read_or_named(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "p.pth"
+    write_predictions(str(path), rows())
+    whole = path.read_bytes()
+    for _ in range(100):
+        damaged, position = bytearray(whole), int(rng.integers(len(whole)))
+        damaged[position : position + 4] = rng.bytes(4)
+        path.write_bytes(damaged)
+        try:
+            dict(read_predictions(str(path)))
+        except ValueError as error:
+            assert str(path) in str(error)

@@ -3,6 +3,7 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 # isort: split
 import os
 import pickle
+from collections import OrderedDict, defaultdict
 
 import numpy as np
 import pytest
@@ -144,3 +145,55 @@ def test_truncated_or_other_file_raises(tmp_path):
         (tmp_path / "p.pkl").write_bytes(text)
         with pytest.raises(ValueError, match=r"p\.pkl is truncated or not a pickle of arrays"):
             detectron2_pickle.read(str(tmp_path / "p.pkl"))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "boxes, scores, expected",
+    [
+        (np.zeros((0, 4), np.float32), np.zeros(0), ([], [])),
+        (np.zeros(0), np.zeros((0, 1)), ([], [])),
+        ([], [], ([], [])),
+        (np.array([[1, 2, 3, 4]], np.int16), np.array(0.5), ([[1, 2, 3, 4]], [0.5])),
+        (np.array([1, 2, 3, 4]), 0.5, ([[1, 2, 3, 4]], [0.5])),
+        (np.array([[1, 2, 3, 4]] * 2), np.array([[0.5], [0.25]]), ([[1, 2, 3, 4]] * 2, [0.5, 0.25])),
+        ([[1, 2, 3, 4]], [0.5], ([[1, 2, 3, 4]], [0.5])),
+    ],
+)
+@pytest.mark.parametrize("kind", [dict, OrderedDict, lambda content: defaultdict(list, content)])
+def test_harmless_old_pickles_are_read(tmp_path, protocol, boxes, scores, expected, kind):
+    value = kind({"indexes": np.array(["000012"]), "boxes": [boxes], "scores": [scores]})
+    source = detectron2_pickle.read(write(tmp_path / "p.pkl", value, protocol))
+    assert [part.tolist() for part in source["000012"]] == list(expected)
+
+
+@pytest.mark.parametrize(
+    "boxes, scores, message",
+    [
+        (np.zeros((2, 6)), np.zeros(3), r"boxes \(2, 6\) are not \(R, 4\)"),
+        (np.zeros((2, 4)), np.zeros(3), r"2 boxes and scores \(3,\) are not"),
+        (np.zeros((4, 4)), np.zeros((2, 2)), r"4 boxes and scores \(2, 2\) are not"),
+        (["a"], [1], "boxes .* are not numbers"),
+        ([[[[1, 2, 3, 4]]]], [1], "boxes are lists in lists in lists"),
+        ([[10**400, 2, 3, 4]], [1], "boxes .* are not numbers"),
+        (np.zeros((1, 4)), None, "has no scores"),
+    ],
+)
+def test_unexpected_shapes_raise_and_name_the_image(tmp_path, boxes, scores, message):
+    value = {"ids": ["dog"], "boxes": [boxes], "scores": [scores]}
+    with pytest.raises(ValueError, match=rf"p\.pkl: image 'dog':? {message}"):
+        detectron2_pickle.read(write(tmp_path / "p.pkl", value))["dog"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a table of 34 GB
+        b"cnumpy\nndarray\n(I99999999\nI9999\ntR.",
+        b"c__builtin__\nbytes\n(I9999999999\ntR.",
+    ],
+)
+def test_pickles_that_would_fill_the_memory_raise(tmp_path, text):
+    (tmp_path / "p.pkl").write_bytes(text)
+    with pytest.raises(ValueError, match=r"p\.pkl is truncated or not a pickle of arrays"):
+        detectron2_pickle.read(str(tmp_path / "p.pkl"))

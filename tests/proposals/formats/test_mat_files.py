@@ -95,3 +95,78 @@ def test_invalid_files_raise(tmp_path):
     savemat(path, {"images": cells("a"), "boxes": cells(np.zeros((2, 3)))})
     with pytest.raises(ValueError, match=r"p\.mat: image 'a': boxes \(2, 3\) are not"):
         mat_files.read(str(path))["a"]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "f4", "f8", "i8", ">f8"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_are_those_of_scipy(tmp_path, dtype, compressed):
+    boxes = np.arange(1, 49).reshape(12, 4).astype(dtype)
+    savemat(
+        tmp_path / "p.mat", {"images": cells("a", "\xe9l"), "boxes": cells(boxes, boxes[:1])}, do_compression=compressed
+    )
+    source, expected = read(tmp_path / "p.mat"), loadmat(tmp_path / "p.mat")
+    assert list(source) == [name.item() for name in expected["images"].ravel()] == ["a", "\xe9l"]
+    for name, table in zip(source, expected["boxes"].ravel()):
+        assert source[name][0].tolist() == table.tolist()
+    savemat(tmp_path / "p.mat", {"images": np.array(["abc", "de"]), "boxes": cells(boxes, boxes)})  # rows of text
+    assert list(read(tmp_path / "p.mat")) == ["abc", "de"]
+
+
+def test_numbers_and_file_names_as_names(tmp_path):
+    savemat(tmp_path / "p.mat", {"images": np.array([[80], [7]]), "boxes": cells(np.float64(TABLE), np.float64(TABLE))})
+    assert list(read(tmp_path / "p.mat")) == ["80", "7"]
+    savemat(tmp_path / "p.mat", {"images": cells(np.float64(80)), "boxes": cells(np.float64(TABLE[0]))})
+    source = read(tmp_path / "p.mat")
+    assert list(source) == ["80"] and source["80"][0].tolist() == [TABLE[0]]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"images": cells(np.zeros((2, 2))), "boxes": cells(np.float64(TABLE))}, "is not the name of an image"),
+        ({"images": cells("a"), "boxes": np.float64(TABLE)}, r"p\.mat: 'boxes' is not a cell array"),
+        ({"images": cells("a"), "boxes": cells("text")}, r"p\.mat: image 'a': boxes .* are not numbers"),
+        (
+            {"images": cells("a"), "boxes": cells(np.float64(TABLE)), "scores": cells(np.ones((2, 1)))},
+            r"p\.mat: image 'a': 4 boxes and scores \(2, 1\) are not",
+        ),
+    ],
+)
+def test_unexpected_content_raises(tmp_path, content, message):
+    savemat(tmp_path / "p.mat", content)
+    with pytest.raises(ValueError, match=message):
+        dict(read(tmp_path / "p.mat"))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_files_are_read_or_named(tmp_path, compressed):
+    rng, path = np.random.default_rng(0), tmp_path / "p.mat"
+    savemat(path, {"images": cells("a", "b"), "boxes": cells(*[np.float64(TABLE)] * 2)}, do_compression=compressed)
+    whole = path.read_bytes()
+    for number in range(250):
+        damaged, position = bytearray(whole), int(rng.integers(len(whole)))
+        damaged[position : position + 1 + number % 4] = rng.bytes(1 + number % 4)
+        path.write_bytes(damaged[:position] if number % 5 == 0 else damaged)
+        try:
+            dict(read(path))
+        except ValueError as error:
+            assert str(path) in str(error)
+
+
+def test_a_compressed_variable_beyond_the_limit_raises(tmp_path, monkeypatch):
+    savemat(tmp_path / "p.mat", {"images": cells("a"), "boxes": cells(np.zeros((50_000, 4)))}, do_compression=True)
+    assert (tmp_path / "p.mat").stat().st_size < 10_000
+    monkeypatch.setenv("WSD_MAX_UNPACKED_GB", "0.001")
+    with pytest.raises(ValueError, match=r"p\.mat has more than 0\.001 GB when decompressed: set the environment"):
+        read(tmp_path / "p.mat")
+
+
+@pytest.mark.parametrize("shape", [(1, 1788739586), (1_000_000, 1_000_000)])
+def test_a_size_that_does_not_fit_the_file_raises_before_memory_is_allocated(tmp_path, shape):
+    savemat(tmp_path / "p.mat", {"images": cells("a", "b"), "boxes": cells(*[np.float64(TABLE)] * 2)})
+    content = (tmp_path / "p.mat").read_bytes()
+    size = np.array([1, 2], "<i4").tobytes()
+    assert content.count(size) >= 2
+    (tmp_path / "p.mat").write_bytes(content.replace(size, np.array(shape, "<i4").tobytes(), 1))
+    with pytest.raises(ValueError, match=r"p\.mat is truncated, damaged .* \(2 cells instead of \d+\)"):
+        read(tmp_path / "p.mat")

@@ -3,6 +3,7 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 # isort: split
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.structures import Boxes, pairwise_iou
@@ -121,3 +122,12 @@ def test_missing_edge_model_raises_and_parameters_have_the_file_name_only(tmp_pa
     (tmp_path / "model.yml.gz").touch()
     proposer = EdgeBoxes(max_boxes=9, edge_model=str(tmp_path / "model.yml.gz"))
     assert (proposer.parameters["max_boxes"], proposer.parameters["edge_model"]) == (9, "model.yml.gz")
+
+
+def test_opencv_without_its_contrib_modules_raises_with_the_cure(monkeypatch):
+    monkeypatch.delattr(cv2, "ximgproc")
+    message = r"edge_boxes calls cv2\.ximgproc\..*, which .* lacks: run `pip uninstall opencv-python .*contrib"
+    with pytest.raises(ValueError, match=message):
+        EdgeBoxes().prepare()
+    with pytest.raises(ValueError, match=message):
+        EdgeBoxes()(np.zeros((9, 9, 3), np.uint8))

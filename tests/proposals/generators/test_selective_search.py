@@ -3,6 +3,7 @@ import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a curren
 # isort: split
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.structures import Boxes, pairwise_iou
@@ -76,3 +77,12 @@ def test_blank_image_gives_the_whole_image():
 def test_unknown_mode_raises():
     with pytest.raises(ValueError, match="no mode slow: choose fast or quality"):
         SelectiveSearch(mode="slow")
+
+
+def test_opencv_without_its_contrib_modules_raises_with_the_cure(monkeypatch):
+    monkeypatch.delattr(cv2, "ximgproc")
+    message = r"selective_search calls cv2\.ximgproc\..*, which .* lacks: run `pip uninstall opencv-python .*contrib"
+    with pytest.raises(ValueError, match=message):
+        SelectiveSearch().prepare()
+    with pytest.raises(ValueError, match=message):
+        SelectiveSearch()(np.zeros((9, 9, 3), np.uint8))

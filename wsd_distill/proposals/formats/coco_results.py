@@ -44,7 +44,7 @@ def read_predictions(path: str) -> ProposalFile:
     """Read ``instances_predictions.pth``, without RPN proposals.
 
     Raises:
-        ValueError: another format, or a file that has more than ``$WSD_MAX_FILE_GB`` (16) gigabytes when decompressed.
+        ValueError: another format, or more than ``$WSD_MAX_UNPACKED_GB`` (4) gigabytes when decompressed.
     """
     _check_decompressed_size(path)
     try:
@@ -59,7 +59,7 @@ def read_predictions(path: str) -> ProposalFile:
 
 
 def _check_decompressed_size(path: str) -> None:
-    limit = read_limit("WSD_MAX_FILE_GB", 16)
+    limit = read_limit("WSD_MAX_UNPACKED_GB", 4)
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(each.file_size for each in archive.infolist()) / 1e9
@@ -67,7 +67,7 @@ def _check_decompressed_size(path: str) -> None:
         return
     if size > limit:
         text = f"{path} has {size:.1f} GB when decompressed, more than the limit of {limit:g}"
-        raise ValueError(f"{text}: set the environment variable WSD_MAX_FILE_GB if it is right")
+        raise ValueError(f"{text}: set the environment variable WSD_MAX_UNPACKED_GB if it is right")
 
 
 def _proposal_file(path: str, names: list[str], per_image: list) -> ProposalFile:

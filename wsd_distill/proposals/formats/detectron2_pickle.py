@@ -43,6 +43,8 @@ def read(path: str) -> ProposalFile:
         raise ValueError(f"{path} has the bbox_mode {mode!r}, expected one of {expected}")
 
     def proposals(position: int) -> RawProposals:
+        if scores[position] is None:
+            raise ValueError(f"{path}: image '{names[position]}' has no scores")
         return parse_proposals(f"{path}: image '{names[position]}'", boxes[position], scores[position])
 
     return ProposalFile(path, names, proposals, box_format=_BOX_FORMATS[BoxMode(mode)])

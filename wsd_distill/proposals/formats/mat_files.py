@@ -10,12 +10,15 @@ first.
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
 from ...io import check_file, read_limit
 from .box_formats import PIXEL_FORMATS
@@ -24,6 +27,11 @@ from .proposal_file import RANK_SCORES, ProposalFile, RawProposals, Rows, parse_
 BOX_FORMAT = "y1x1y2x2"  # used by Fast R-CNN for selective search and MCG
 WRITTEN_FORMATS = PIXEL_FORMATS[:3]
 _SCORES = ("scores", "boxScores")
+_MATRIX, _COMPRESSED = 14, 15  # types of elements
+_CELL, _TEXT, _NUMBERS = 1, 4, range(6, 16)  # classes of arrays
+_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 18: "u4"}
+_UNICODE = {16: "utf-8", 17: "utf-16-le"}  # types of text
+Order = Literal["little", "big"]
 
 
 def read(path: str) -> ProposalFile:
@@ -31,7 +39,7 @@ def read(path: str) -> ProposalFile:
 
     Raises:
         ValueError: not a .mat file, a damaged one, a file of MATLAB's version 7.3, one without the expected variables,
-            or one that has more than ``$WSD_MAX_FILE_GB`` (16) gigabytes when decompressed.
+            or a variable of more than ``$WSD_MAX_UNPACKED_GB`` (4) gigabytes when decompressed.
     """
     if os.path.isdir(path):
         return _read_folder(path)
@@ -66,19 +74,37 @@ def _read_folder(path: str) -> ProposalFile:
     return ProposalFile(path, names, proposals, box_format=BOX_FORMAT, one_based=True, key="file_name", scores=text)
 
 
-def _load(path: str, *required: str) -> dict:
+def _load(path: str, *required: str) -> dict[str, np.ndarray]:
+    """Read the variables of a version 5 file.
+
+    SciPy's loadmat crashes on some damaged files, allocates whatever size a file declares, and decompresses without a
+    limit.
+    """
     check_file(path)
-    _check_decompressed_size(path)
-    try:
-        content = loadmat(path)
-    except NotImplementedError as error:
-        raise ValueError(f"{path} has MATLAB's format 7.3: save it again in MATLAB with save(..., '-v7')") from error
-    except Exception as error:  # a damaged file can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is truncated, damaged or not a .mat file ({reason})") from error
+    content = {}
+    with open(path, "rb") as file:
+        header = file.read(128)
+        order: Order = "big" if header[126:] == b"MI" else "little"
+        if header[126:] not in (b"IM", b"MI"):
+            raise ValueError(f"{path} is truncated, damaged or not a .mat file (no version 5 header)")
+        if int.from_bytes(header[124:126], order) >> 8 == 2:
+            raise ValueError(f"{path} has MATLAB's format 7.3: save it again in MATLAB with save(..., '-v7')")
+        try:
+            while tag := file.read(8):
+                kind, data = int.from_bytes(tag[:4], order), file.read(int.from_bytes(tag[4:], order))
+                if kind == _COMPRESSED:
+                    data = _decompress(path, data)
+                    kind, data = int.from_bytes(data[:4], order), data[8 : 8 + int.from_bytes(data[4:8], order)]
+                if kind != _MATRIX:
+                    raise ValueError(f"an element of type {kind}")
+                name, value = _read_array(memoryview(data), order)
+                content[name] = value
+        except _TooLargeError:
+            raise
+        except Exception as error:  # a damaged file can raise anything
+            raise ValueError(f"{path} is truncated, damaged or not a .mat file ({error})") from error
     if missing := [name for name in required if name not in content]:
-        variables = [name for name in content if not name.startswith("__")]
-        raise ValueError(f"{path} lacks the variables {missing}, it has {variables}")
+        raise ValueError(f"{path} lacks the variables {missing}, it has {list(content)}")
     return content
 
 
@@ -89,29 +115,67 @@ def _cells_of(path: str, content: dict, name: str) -> np.ndarray:
     return cells.ravel()
 
 
-def _check_decompressed_size(path: str) -> None:
-    """Raise ValueError if the compressed variables of a version 5 file are larger than the limit of a file.
+class _TooLargeError(ValueError):
+    """A file that would fill the memory."""
 
-    loadmat decompresses whatever a file contains. A file with an invalid structure is left to it.
+
+def _decompress(path: str, data: bytes) -> bytes:
+    limit = read_limit("WSD_MAX_UNPACKED_GB", 4)
+    decompressor = zlib.decompressobj()
+    content = decompressor.decompress(data, int(limit * 1e9))
+    if decompressor.unconsumed_tail:
+        text = f"{path} has more than {limit:g} GB when decompressed"
+        raise _TooLargeError(f"{text}: set the environment variable WSD_MAX_UNPACKED_GB if it is right")
+    return content
+
+
+def _read_array(data: memoryview, order: Order, depth: int = 0) -> tuple[str, np.ndarray]:
+    """Read an array from the content of its element.
+
+    Returns:
+        Name and values: numbers, text (one string per row), or cells. Other classes, as structs, are empty.
     """
-    limit, total = read_limit("WSD_MAX_FILE_GB", 16) * 1e9, 0
-    with open(path, "rb") as file:
-        order = {b"IM": "little", b"MI": "big"}.get(file.read(128)[126:])
-        while order and len(tag := file.read(8)) == 8:
-            kind, size = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))  # type: ignore[arg-type]
-            end = file.tell() + size
-            decompressor = zlib.decompressobj()
-            try:
-                while kind == 15 and file.tell() < end and (data := file.read(min(1 << 20, end - file.tell()))):
-                    while data and total <= limit:
-                        total += len(decompressor.decompress(data, 1 << 24))
-                        data = decompressor.unconsumed_tail
-            except zlib.error:
-                return
-            if total > limit:
-                text = f"{path} has more than {limit / 1e9:g} GB when decompressed"
-                raise ValueError(f"{text}: set the environment variable WSD_MAX_FILE_GB if it is right")
-            file.seek(end)
+    if not len(data):
+        return "", np.zeros(0)
+    elements = _elements(data, order)
+    (_, flags), (_, sizes), (_, name) = (next(elements) for _ in range(3))
+    kind = int.from_bytes(flags[:4], order) & 255
+    shape = np.frombuffer(sizes, np.dtype("i4").newbyteorder(">" if order == "big" else "<")).tolist()
+    values: np.ndarray = np.zeros(0)
+    if kind == _CELL:
+        cells = [part for part_kind, part in elements if part_kind == _MATRIX]
+        if math.prod(shape) != len(cells) or min(shape) < 0 or depth > 1:
+            raise ValueError(f"{len(cells)} cells instead of {math.prod(shape)}")
+        values = _cells([_read_array(cell, order, depth + 1)[1] for cell in cells]).reshape(shape, order="F")
+    elif kind in (_TEXT, *_NUMBERS):
+        part_kind, part = next(elements)
+        if part_kind in _UNICODE:
+            part_kind, part = 18, memoryview(bytes(part).decode(_UNICODE[part_kind]).encode("utf-32-le"))
+        dtype = np.dtype(_TYPES[part_kind])
+        if order == "big" and part_kind != 18:
+            dtype = dtype.newbyteorder(">")
+        values = np.frombuffer(part, dtype).reshape(shape, order="F")
+        if next(elements, None) is not None:
+            raise ValueError("complex numbers")
+        if kind == _TEXT:
+            values = np.array(["".join(map(chr, row)) for row in np.atleast_2d(values).tolist()])
+    return bytes(name).decode("latin1"), values
+
+
+def _elements(data: memoryview, order: Order) -> Iterator[tuple[int, memoryview]]:
+    """Yield type and content of the elements that follow each other."""
+    position = 0
+    while position + 8 <= len(data):
+        word = int.from_bytes(data[position : position + 4], order)
+        if word >> 16:  # up to four bytes, in the tag
+            yield word & 0xFFFF, data[position + 4 : position + 4 + (word >> 16)]
+            position += 8
+            continue
+        size = int.from_bytes(data[position + 4 : position + 8], order)
+        if position + 8 + size > len(data):
+            raise ValueError(f"an element of {size} bytes where {len(data) - position - 8} are left")
+        yield word, data[position + 8 : position + 8 + size]
+        position += 8 + size + -size % 8
 
 
 def write(path: str, rows: Rows, box_format: str = BOX_FORMAT) -> None:
