@@ -71,9 +71,12 @@ def test_a_word_with_a_slash_before_its_equals_sign_is_a_file(tool, capsys):
         (["--config-file", CONFIG, *OWN, "dataset.files.train=[1"], "the value of 'dataset.files.train=[1' cannot be"),
         (
             ["--config-file", CONFIG, *OWN, "dataset.files.train=gone.csv"],
-            "gone.csv is missing: see datasets/README.md",
+            "dataset.files.train=gone.csv is missing: set it to a list of images",
         ),
-        (["--config-file", CONFIG, *OWN, "dataset.files.val=gone.csv"], "gone.csv is missing: see datasets/README.md"),
+        (
+            ["--config-file", CONFIG, *OWN, "dataset.files.val=gone.csv"],
+            "dataset.files.val=gone.csv is missing: set it to a list of images",
+        ),
         (["--config-file", CONFIG, *OWN, "--dataset", "pet"], "not registered: pet; there are"),
         (["dataset.name=x"], "dataset.name=x: an override needs --config-file"),
         (["--dataset", "pets", "a=1"], "a=1: an override needs --config-file"),
