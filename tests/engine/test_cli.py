@@ -75,7 +75,7 @@ def test_a_word_with_a_slash_before_its_equals_sign_is_a_file(tool, capsys):
         ),
         (
             ["--config-file", CONFIG, *OWN, "dataset.files.val=gone.csv"],
-            "dataset.files.train=gone.csv is missing: set it to a list of images",
+            "dataset.files.val=gone.csv is missing: set it to a list of images",
         ),
         (["--config-file", CONFIG, *OWN, "--dataset", "pet"], "not registered: pet; there are"),
         (["dataset.name=x"], "dataset.name=x: an override needs --config-file"),
