@@ -55,7 +55,8 @@ def get_overrides(words):
 
 def load_config_of(words, root):
     """The config of a command, with its overrides applied."""
-    return load_config(str(Path(root) / words[words.index("--config-file") + 1]), get_overrides(words))
+    class_names = ["cat"] if "--input" in words else None  # of the weights
+    return load_config(str(Path(root) / words[words.index("--config-file") + 1]), get_overrides(words), class_names)
 
 
 def check_command(words, root=ROOT):
