@@ -3,8 +3,8 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultPredictor
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.modeling import build_model
+from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
 
@@ -104,45 +104,51 @@ def cfg():
         "MODEL.WSDDN.PROPOSER": "wsd_distill.proposals.image_proposals.ImageProposals",
         "MODEL.WSDDN.NUM_PROPOSALS": 20,
         "MODEL.EDGE_BOXES.MAX_BOXES": 30,
-        "INPUT.MIN_SIZE_TEST": 96,
+        "MODEL.WSDDN.INPUT_SIZE": 96,
     }
     cfg.merge_from_list([item for pair in settings.items() for item in pair])
     return cfg
 
 
 @pytest.fixture
-def photo():
-    """(96, 160, 3) uint8 RGB with a yellow rectangle."""
+def photo(tmp_path):
+    """File of 96 x 160 pixels, a yellow rectangle on noise."""
     pixels = np.random.default_rng(0).integers(40, 60, (96, 160, 3), dtype=np.uint8)
     pixels[30:70, 40:120] = (230, 180, 40)
-    return pixels
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
 
 
-def test_default_predictor_equals_the_model_on_edge_boxes(cfg, photo):
-    """The photo has the size of the input, so nothing is resized."""
-    predictor = DefaultPredictor(cfg)
-    output = predictor(photo[..., ::-1])  # as cv2.imread gives it
-    boxes, scores = (torch.as_tensor(a[:20]) for a in EdgeBoxes(max_boxes=30)(photo))
-    assert len(boxes) == 20
-    proposals = Instances((96, 160), proposal_boxes=Boxes(boxes), scores=scores)
+@torch.no_grad()
+def predict(cfg, photo):
+    """Return the model and its output for a file without proposals."""
+    mapper, model = MultiLabelMapper.from_config(cfg, is_train=False), build_model(cfg).eval()
+    (output,) = model([mapper({"file_name": str(photo), "image_id": 0, "labels": [], "height": 96, "width": 160})])
+    return model, output
+
+
+def test_a_file_equals_its_edge_boxes_as_proposals(cfg, photo):
+    model, output = predict(cfg, photo)
+    boxes, scores = EdgeBoxes(max_boxes=30)(np.asarray(Image.open(photo)))
+    stored = {"proposal_boxes": boxes, "proposal_objectness_logits": scores, "proposal_bbox_mode": BoxMode.XYXY_ABS}
+    record = {"file_name": str(photo), "image_id": 0, "labels": [], "height": 96, "width": 160, **stored}
+    assert len(boxes) > 20
     with torch.no_grad():
-        (expected,) = predictor.model([{"image": tensor(photo[..., ::-1]), "proposals": proposals}])
+        (expected,) = model([MultiLabelMapper.from_config(cfg, is_train=False)(record)])
     torch.testing.assert_close(output["image_scores"], expected["image_scores"])
-    torch.testing.assert_close(output["instances"].scores, expected["instances"].scores)
-    torch.testing.assert_close(
-        output["instances"].pred_boxes.tensor, expected["instances"].pred_boxes.tensor, rtol=0, atol=1e-3
-    )
+    found, others = output["instances"], expected["instances"]
+    torch.testing.assert_close(found.pred_boxes.tensor, others.pred_boxes.tensor, rtol=0, atol=1e-3)
+    assert found.image_size == (96, 160) and found.pred_boxes.tensor[:, 2].max() > 100  # in pixels of the photo
 
 
-def test_default_predictor_resizes_and_visualizer_draws(cfg, photo):
-    cfg.INPUT.MIN_SIZE_TEST = 192
+def test_visualizer_draws(cfg, photo):
     cfg.TEST.DETECTIONS_PER_IMAGE = 7
-    found = DefaultPredictor(cfg)(photo[..., ::-1])["instances"]
-    assert found.image_size == (96, 160) and len(found) == 7
-    assert found.pred_boxes.tensor[:, 2:].max() > 100  # in pixels of the photo, not of the input
+    found = predict(cfg, photo)[1]["instances"]
+    assert len(found) == 7
     metadata = MetadataCatalog.get("on_image_test").set(thing_classes=["cat", "dog", "bus"])
-    drawn = Visualizer(photo, metadata).draw_instance_predictions(found.to("cpu")).get_image()
-    assert drawn.shape == photo.shape and (drawn != photo).any(axis=2).sum() > 100
+    pixels = np.asarray(Image.open(photo))
+    drawn = Visualizer(pixels, metadata).draw_instance_predictions(found.to("cpu")).get_image()
+    assert drawn.shape == pixels.shape and (drawn != pixels).any(axis=2).sum() > 100
 
 
 @pytest.mark.parametrize("limit, kept", [(1, 1), (-1, 20 * 3)])
@@ -150,10 +156,10 @@ def test_detections_per_image_is_detectron2s_key(cfg, photo, limit, kept):
     """With an IoU of 1 nothing is suppressed, and below 0 Detectron2 keeps everything."""
     cfg.TEST.DETECTIONS_PER_IMAGE = limit
     cfg.MODEL.WSDDN.NMS_THRESH_TEST = 1.0
-    assert len(DefaultPredictor(cfg)(photo)["instances"]) == kept
+    assert len(predict(cfg, photo)[1]["instances"]) == kept
 
 
-def test_predictor_without_a_proposer_raises(cfg, photo):
+def test_a_file_without_proposer_raises(cfg, photo):
     cfg.MODEL.WSDDN.PROPOSER = ""
     with pytest.raises(ValueError, match="has no proposals, .* give the model a proposer"):
-        DefaultPredictor(cfg)(photo)
+        predict(cfg, photo)

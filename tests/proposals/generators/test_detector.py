@@ -213,7 +213,7 @@ def test_proposals_of_a_photo(files, image):
     pixels = torch.as_tensor(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR
     found = image_proposals({"image": pixels})
     boxes, scores = DetectorProposer(*files)(image)
-    assert len(found) == 100 and len(boxes) > 0
+    assert 0 < len(found) == len(boxes) < 100
     kept = min(len(boxes), 100)
     np.testing.assert_allclose(found.proposal_boxes.tensor[:kept].numpy(), boxes[:kept])
     np.testing.assert_allclose(found.scores[:kept].numpy(), scores[:kept])
