@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from wsd_distill.engine.cli import report_user_errors
+from wsd_distill.engine.cli import expand_paths, report_user_errors
 from wsd_distill.modeling.checkpoints.converters import FORMATS
 from wsd_distill.modeling.normalization import describe_normalization
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("input", help="file to convert; for timm, - downloads the weights")
     parser.add_argument("output", type=Path)
     parser.add_argument("--name", help="name of the network in timm, with its tag if the normalization depends on it")
-    args = parser.parse_args()
+    args = expand_paths(parser.parse_args())
     if (args.format == "timm") != bool(args.name):
         parser.error("--name is required for the format timm, and only for it")
     options = {"name": args.name} if args.name else {}

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from wsd_distill.engine.cli import expand_paths
 from wsd_distill.evaluation.protocols import METRIC_NAMES, PROTOCOLS
 from wsd_distill.evaluation.scores import Scores, read_scores
 
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="repeatable (default all)")
     parser.add_argument("--threshold-file", type=Path, metavar="FILE", help=tuning)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics to this file")
-    arguments = parser.parse_intermixed_args()
+    arguments = expand_paths(parser.parse_intermixed_args())
     chosen = arguments.protocol or ["all"]
     names = list(PROTOCOLS if "all" in chosen else dict.fromkeys(chosen))
     try:
