@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from wsd_distill.data.datasets.readers import read_lines
-from wsd_distill.engine.cli import report_user_errors
+from wsd_distill.engine.cli import expand_paths, report_user_errors
 from wsd_distill.io import atomic_write
 from wsd_distill.modeling.checkpoints.converters import FORMATS
 from wsd_distill.modeling.normalization import describe_normalization
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--name", help="name of the network in timm, with its tag if the normalization depends on it")
     parser.add_argument("--classes", help="text file with one class per line, in the order of the outputs")
-    args = parser.parse_args()
+    args = expand_paths(parser.parse_args())
     for option, wanted in (("name", "timm"), ("classes", "checkpoint")):
         if (args.format == wanted) != bool(getattr(args, option)):
             parser.error(f"--{option} is required for the format {wanted}, and only for it")

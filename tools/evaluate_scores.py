@@ -21,6 +21,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from wsd_distill.data.class_counts import classes_everywhere, describe_classes
+from wsd_distill.engine.cli import expand_paths
 from wsd_distill.evaluation.metrics import average_precisions, map_levels
 from wsd_distill.evaluation.protocols import METRIC_NAMES, PROTOCOLS
 from wsd_distill.evaluation.scores import Scores, constant_scores, read_scores
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--threshold-file", type=Path, metavar="FILE", help=tuning)
     parser.add_argument("--other-weights", action="store_true", help="accept a --threshold-file of other weights")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics to this file")
-    arguments = parser.parse_intermixed_args()
+    arguments = expand_paths(parser.parse_intermixed_args())
     chosen = arguments.protocol or ["all"]
     names = list(PROTOCOLS if "all" in chosen else dict.fromkeys(chosen))
     try:

@@ -19,7 +19,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from wsd_distill.engine.cli import report_user_errors
+from wsd_distill.engine.cli import expand_paths, report_user_errors
 from wsd_distill.pipeline.experiments import PUBLISHED, get_trainings
 from wsd_distill.pipeline.outputs import Outputs
 from wsd_distill.pipeline.paper_tables import NAMES
@@ -45,7 +45,7 @@ def parse_arguments() -> tuple[argparse.Namespace, RunPlan, list[Run]]:
     add("--detector-config", help="config of your detector for Table 5, instead of training one")
     add("--detector-weights", help="its checkpoint")
     add("--opts", nargs="+", default=[], metavar="key=value", help="overrides, each for every config with its key")
-    arguments = parser.parse_args()
+    arguments = expand_paths(parser.parse_args())
     if bool(arguments.detector_config) != bool(arguments.detector_weights):
         parser.error("--detector-config and --detector-weights go together")
     if arguments.seeds < 1 or arguments.jobs < 1:

@@ -4,10 +4,18 @@ import argparse
 from pathlib import Path
 
 import pytest
+from detectron2.config import LazyCall, instantiate
 from detectron2.data import DatasetCatalog
 from helpers.builders import own_images
 
-from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config, report_user_errors
+from wsd_distill.engine.cli import (
+    add_config_options,
+    choose_datasets,
+    describe_error,
+    expand_paths,
+    parse_with_config,
+    report_user_errors,
+)
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "efficientnet_lite0" / "student.py")
 OWN = own_images("list.csv")
@@ -88,3 +96,29 @@ def test_user_errors_are_one_line(tool, capsys, words, message):
     *_, last = capsys.readouterr().err.splitlines()
     assert caught.value.code == 2
     assert last.startswith("tool: error: ") and message in last
+
+
+def test_the_home_folder_in_options(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    found = expand_paths(argparse.Namespace(a="~/x", b=Path("~/y"), c=["~/z", 1], d=None, e="p=~/q"))
+    assert vars(found) == {"a": "/home/me/x", "b": Path("/home/me/y"), "c": ["/home/me/z", 1], "d": None, "e": "p=~/q"}
+
+
+def test_a_wrong_argument_in_a_config_is_one_line_and_a_fault_of_the_code_is_not(capsys):
+    parser = argparse.ArgumentParser("tool")
+    with pytest.raises(SystemExit), report_user_errors(parser):
+        instantiate(LazyCall(own_images)(trian="list.csv"))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "tool: error: the config has a wrong argument: own_images() got an unexpected keyword argument 'trian'" in last
+    )
+    with pytest.raises(TypeError), report_user_errors(parser):
+        len(1)
+
+
+def test_the_message_of_a_loader_process_is_its_last_line():
+    text = "Caught ImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File\n"
+    error = RuntimeError(f"{text}wsd_distill.data.image.ImageError: a.jpg cannot be read (EOFError: it is empty)\n")
+    assert describe_error(error) == "a.jpg cannot be read (EOFError: it is empty)"
+    assert describe_error(RuntimeError("Error(s) in loading:\n\ta\n\tb")) == "Error(s) in loading: a b"
+    assert describe_error(KeyError("no key")) == "no key"

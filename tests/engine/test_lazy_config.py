@@ -1,6 +1,7 @@
 """Overrides, and the dataset of a config."""
 
 import json
+from pathlib import Path
 
 import pytest
 from detectron2.config import LazyConfig, instantiate
@@ -48,6 +49,43 @@ def test_a_key_below_a_value_is_an_error(load_config):
 def test_not_key_value(load_config):
     with pytest.raises(ValueError, match="write key=value"):
         load_config(NAME, "train.max_iter")
+
+
+def test_the_home_folder_in_values(load_config, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/me")
+    overrides = ["train.output_dir=~/runs/a", 'train.init_checkpoint="~/a b.pth"', "detector.opts=[A,~/b,'~/c']"]
+    cfg = load_config(NAME, *overrides)
+    assert (cfg.train.output_dir, cfg.train.init_checkpoint) == ("/home/me/runs/a", "/home/me/a b.pth")
+    assert cfg.detector.opts == ["A", "/home/me/b", "/home/me/c"]
+    config = tmp_path / "own.py"
+    recipe = "from detectron2.config import LazyConfig\nglobals().update(LazyConfig.load('configs/small/student.py'))\n"
+    config.write_text(f"{recipe}train.output_dir = '~/own'\n")
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert load_file(str(config)).train.output_dir == "/home/me/own"
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.yaml", "x: [1", "a.yaml cannot be read as a config .ParserError"),
+        ("a.yaml", "- 1", "a.yaml is not a config of tools/train_net.py: it has no section dataset, proposals"),
+        ("a.yaml", "", "a.yaml is not a config of tools/train_net.py: it has no section dataset, proposals"),
+        (
+            "a.yaml",
+            "MODEL: {WEIGHTS: a}",
+            "a.yaml is not a config .* dataset, proposals, .*, train. Start",
+        ),
+        ("a.py", "x = (", "a.py.* cannot be read as a config .SyntaxError"),
+        ("a.py", "x = 1\nint([])", "a.py, line 2 cannot be read as a config .TypeError: int"),
+        ("a.txt", "", "Config file .*a.txt has to be a python or yaml file"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_file(str(tmp_path / name))
+    with pytest.raises(ValueError, match="is a folder"):
+        load_file(str(tmp_path))
 
 
 @pytest.mark.parametrize("value", ["1,2", "lr=0.1", "[1,2"])

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers.running import run
+from helpers.running import in_process, run
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
@@ -89,7 +89,8 @@ def stages(teacher, data, runs):
 def student(data, runs):
     """Ten iterations of S-Cls and, resumed, five more: the folder, and the output of the second run."""
     train("student", runs / "student", "train.max_iter=10", data=data)
-    return runs / "student", train("student", runs / "student", "train.max_iter=15", data=data, flags=["--resume"])
+    flags = ["--resume", "--allow-changes"]
+    return runs / "student", train("student", runs / "student", "train.max_iter=15", data=data, flags=flags)
 
 
 def test_teacher_learns_and_is_evaluated(teacher, data):
@@ -144,6 +145,7 @@ def test_both_stages_and_the_content_of_their_checkpoints(stages, data, tmp_path
 def test_resume_continues_at_the_last_iteration(student):
     output, done = student
     assert "Starting training from iteration 10" in done.stdout
+    assert "Resuming with other settings, as of --allow-changes: train.max_iter: 10 -> 15" in done.stdout
     iterations = [json.loads(line)["iteration"] for line in (output / "metrics.json").read_text().splitlines()]
     assert max(iterations) == 15 and len(set(iterations)) >= 15
 
@@ -258,21 +260,63 @@ def test_a_folder_is_used_by_one_process_at_a_time(data, tmp_path, flags):
 
 
 def test_only_a_complete_run_has_results(data, tmp_path):
-    results, marked = tmp_path / "results.json", '{"of": "an older run"}'
+    results, config = tmp_path / "results.json", tmp_path / "config.yaml"
 
     def start(*overrides, flags=(), check=True):
-        results.write_text(marked)
         return train("student", tmp_path, "train.max_iter=2", *overrides, data=data, flags=flags, check=check)
 
     assert start("dataloader.test=null", check=False).returncode != 0 and not results.exists()
+    start(flags=["--resume", "--allow-changes"])
+    before = results.read_text(), config.read_text()
     weights = f"train.init_checkpoint={tmp_path}/model_final.pth"
-    start(weights, flags=["--eval-only"])
-    assert results.read_text() == marked
+    start(weights, "dataloader.test.test.loader.batch_size=3", flags=["--eval-only"])
+    assert (results.read_text(), config.read_text()) == before
     assert json.loads((tmp_path / "evaluation.json").read_text())["test"]["multilabel"]["mAP"] > 0
-    broken = start("dataloader.test.test.evaluator.dataset_name=none", flags=["--resume"], check=False)
-    assert broken.returncode != 0 and results.read_text() == marked  # complete, though not evaluated once more
-    start("train.max_iter=3", "dataloader.test=null", flags=["--resume"], check=False)
+    start("train.max_iter=3", "dataloader.test=null", flags=["--resume", "--allow-changes"], check=False)
     assert not results.exists()
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name not in ("log.txt")}
+
+
+@pytest.mark.parametrize(
+    "flags, override, message",
+    [
+        ([], "train.max_iter=15", "holds a run (results.json): continue it with --resume, set another"),
+        (["--resume"], "optimizer.lr=0.5", "was trained with other settings (optimizer.lr: 0.01 -> 0.5): give the old"),
+        (["--resume"], "train.max_iter=20", "was trained with other settings (train.max_iter: 15 -> 20): give the old"),
+    ],
+)
+def test_a_refused_start_changes_nothing(student, capsys, flags, override, message):
+    folder, before = student[0], snapshot(student[0])
+    words = ["--config-file", "configs/small/student.py", f"train.output_dir={folder}", *SMALL, "train.max_iter=15"]
+    with pytest.raises(SystemExit) as ended:
+        in_process("tools/train_net.py", *flags, *words, override)
+    assert ended.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+    assert snapshot(folder) == before
+
+
+def test_a_complete_run_is_not_trained_again(student, data):
+    before = snapshot(student[0])
+    done = train("student", student[0], "train.max_iter=15", data=data, flags=["--resume"])
+    assert "is complete, nothing to do; --eval-only evaluates it again" in done.stdout
+    assert snapshot(student[0]) == before
+
+
+def test_errors_of_a_training_are_one_line_and_a_traceback_in_the_log(data, tmp_path):
+    """The image is read by a loader process."""
+    broken = tmp_path / "datasets" / "digit_scenes_v2"
+    shutil.copytree(data / "digit_scenes_v2", broken)
+    image = sorted((broken / "train").glob("*.*"))[0]
+    image.write_bytes(b"")
+    limit = ["dataloader.train.max_corrupt_images=0", "dataloader.train.num_workers=1", "train.max_iter=20"]
+    done = train("student", tmp_path / "out", *limit, data=tmp_path / "datasets", check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stdout + done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert f"error: {image} cannot be read as an image (EOFError: the file is empty)" in last
+    assert last.endswith(f"(traceback: {tmp_path}/out/log.txt)")
+    assert "Traceback" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_undefined_metrics_are_null():

@@ -72,7 +72,8 @@ def _read_config(file: str) -> DictConfig:
         text = (str(error) or "no message").splitlines()[0]
         place = f", line {lines[-1]}" if lines else ""
         raise ValueError(f"{file}{place} cannot be read as a config ({type(error).__name__}: {text})") from error
-    missing = [name for name in _SECTIONS if name not in cfg] if isinstance(cfg, DictConfig) else [*_SECTIONS]
+    present = list(cfg) if isinstance(cfg, DictConfig) and len(cfg) else []  # an empty file gives a None
+    missing = [name for name in _SECTIONS if name not in present]
     if missing:
         text = f"{file} is not a config of tools/train_net.py: it has no section {', '.join(missing)}"
         raise ValueError(f"{text}. Start from a recipe in configs (docs/extending.md)")

@@ -137,7 +137,6 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
             saving,
             ending,
             hooks.EvalHook(train.eval_period, evaluate),
-            hooks.PeriodicWriter(default_writers(train.output_dir, train.max_iter), train.log_period) if main else None,
         ]
     )
     checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
@@ -155,6 +154,8 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
     trainer.data_loader = instantiate(cfg.dataloader.train)
     if main:
         drop_later_metrics(train.output_dir, start)
+        writers = default_writers(train.output_dir, train.max_iter)  # opens metrics.json
+        trainer.register_hooks([hooks.PeriodicWriter(writers, train.log_period)])
         if start < train.max_iter:  # otherwise the run is complete, and only evaluated again
             (Path(train.output_dir) / RESULTS).unlink(missing_ok=True)
     trainer.train(start, train.max_iter)

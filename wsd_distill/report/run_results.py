@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from wsd_distill.evaluation.scores import SCORES_FILE, Scores, read_scores
+from wsd_distill.modeling.checkpoints.load import read_weights
 
 VERSIONS = ("Python", "PyTorch", "torchvision", "detectron2", "numpy", "GPU")
 
@@ -111,8 +111,7 @@ class RunResults:
         path = self.folder / "model_final.pth"
         if not path.exists():
             return {}
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # mapped: it may have 1 GB
-        state = checkpoint.get("trainer", {}).get("objectives", {})
+        state = read_weights(path).get("trainer", {}).get("objectives", {})
         logs = {key.rpartition(".temperatures.log_"): value for key, value in state.items()}
         return {name: value.exp().reshape(-1).numpy() for (_, found, name), value in logs.items() if found}
 

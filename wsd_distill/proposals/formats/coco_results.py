@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import reprlib
-import zipfile
 from collections import defaultdict
 from typing import Any
 
@@ -18,7 +17,7 @@ from detectron2.structures import BoxMode
 
 from ...data.datasets import readers
 from ...data.types import DatasetDict
-from ...io import read_limit
+from ...modeling.checkpoints.load import read_weights
 from .proposal_file import ProposalFile, RawProposals, Rows, parse_name
 
 CATEGORY = 1  # category_id of written proposals, which have no class
@@ -44,30 +43,13 @@ def read_predictions(path: str) -> ProposalFile:
     """Read ``instances_predictions.pth``, without RPN proposals.
 
     Raises:
-        ValueError: another format, or more than ``$WSD_MAX_UNPACKED_GB`` (4) gigabytes when decompressed.
+        ValueError: another format, or a damaged file (``read_weights``).
     """
-    _check_decompressed_size(path)
-    try:
-        predictions = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        # Without PyTorch's message, which advises weights_only=False and thereby arbitrary code execution.
-        raise ValueError(f"{path} is not a file of plain predictions ({type(error).__name__})") from None
+    predictions: Any = read_weights(path)
     if not isinstance(predictions, list):
         raise ValueError(f"{path} contains a {type(predictions).__name__}, expected a list of predictions")
     names = [parse_name(path, _get(path, each, "image_id")) for each in predictions]
     return _proposal_file(path, names, [_get(path, each, "instances") for each in predictions])
-
-
-def _check_decompressed_size(path: str) -> None:
-    limit = read_limit("WSD_MAX_UNPACKED_GB", 4)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(each.file_size for each in archive.infolist()) / 1e9
-    except Exception:  # PyTorch's format before 1.6, or a damaged file: left to torch.load
-        return
-    if size > limit:
-        text = f"{path} has {size:.1f} GB when decompressed, more than the limit of {limit:g}"
-        raise ValueError(f"{text}: set the environment variable WSD_MAX_UNPACKED_GB if it is right")
 
 
 def _proposal_file(path: str, names: list[str], per_image: list) -> ProposalFile:
