@@ -251,6 +251,6 @@ def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
         Path(checkpoint).write_bytes(part)
         with pytest.raises(
             CheckpointError,
-            match=r"teacher.pth is truncated or not a valid file of PyTorch weights \(\w+\): write it again, or use",
+            match=r"teacher.pth is truncated or not a file of PyTorch tensors and plain values \(\w+\)",
         ):
             build(checkpoint)

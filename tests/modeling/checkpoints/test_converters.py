@@ -161,7 +161,10 @@ def test_an_invalid_file_is_an_error_that_does_not_suggest_weights_only(format, 
     with pytest.raises(SystemExit):
         in_process("tools/convert_weights.py", format, path, tmp_path / "new.pth", *name)
     text = capsys.readouterr().err
-    assert f"error: {path} is truncated or not a valid file of PyTorch weights" in text and "weights_only" not in text
+    assert (
+        f"error: {path} is truncated or not a file of PyTorch tensors and plain values" in text
+        and "weights_only" not in text
+    )
     with pytest.raises(ValueError) as caught:
         read_weights(path)
     assert caught.value.__suppress_context__

@@ -157,6 +157,6 @@ def wrap_load_errors(path: str | Path | None) -> Iterator[None]:
         raise
     except Exception as error:  # the exception for invalid files depends on their content
         raise CheckpointError(
-            f"{path} is truncated or not a valid file of PyTorch weights ({type(error).__name__}): write it again, or "
-            "use a file of the right format"
+            f"{path} is truncated or not a file of PyTorch tensors and plain values ({type(error).__name__}): write it "
+            "again, or use a file of the right format"
         ) from None
