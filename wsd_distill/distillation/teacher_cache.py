@@ -192,8 +192,8 @@ class TeacherCache:
         # results may be rounded differently in a smaller one: a resumed run gets the rows of an uninterrupted one.
         own = np.arange(comm.get_rank(), len(is_missing), comm.get_world_size())
         batches = (own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size))
-        indices = np.array([i for batch in batches if is_missing[batch].any() for i in batch])
-        if not len(indices):
+        indices = [int(i) for batch in batches if is_missing[batch].any() for i in batch]
+        if not indices:
             return
         loader = torch.utils.data.DataLoader(
             torch.utils.data.Subset(self._images(), indices),
