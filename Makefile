@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo results test lint docs
+.PHONY: demo results test fuzz lint docs
 
 demo: $(READY)
 	$(BIN)/python tools/reproduce.py --dataset digit_scenes --seeds 1 --output output/demo
@@ -14,6 +14,9 @@ results: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m fuzz
 
 lint: $(READY)
 	$(BIN)/ruff check .
