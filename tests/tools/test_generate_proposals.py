@@ -115,7 +115,7 @@ def test_a_missing_list_is_an_error_of_the_arguments(own, tmp_path, capsys):
     (tmp_path / "train.csv").unlink()
     with pytest.raises(SystemExit):
         own()
-    assert f"error: {tmp_path}/train.csv is missing" in capsys.readouterr().err
+    assert f"error: dataset.files.train={tmp_path}/train.csv is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
