@@ -29,7 +29,7 @@ def test_links(document):
 
 def test_paths_of_the_repository():
     """Pages of the site name files outside docs/ by their path."""
-    paths = r"`((?:docs|datasets|tools|benchmarks|wsd_distill|configs)/[\w/]+\.(?:py|md|json|yaml|sh))`"
+    paths = r"`((?:docs|datasets|tests|tools|benchmarks|wsd_distill|configs)/[\w/]+\.(?:py|md|json|yaml|sh))`"
     for document in DOCUMENTS:
         for name in re.findall(paths, (ROOT / document).read_text()):
             assert (ROOT / name).is_file(), f"{document}: {name} is missing"
