@@ -97,7 +97,7 @@ def test_scores_above_1_become_1_and_keep_their_order(sides, monkeypatch):
             return found[-1]
 
     monkeypatch.setattr(cv2.ximgproc, "createEdgeBoxes", Recorded)
-    boxes, scores = EdgeBoxes(sides=sides)(grass())
+    _, scores = EdgeBoxes(sides=sides)(grass())
     best = max(found, key=lambda result: result[1].max())
     assert best[1].max() > 1
     assert scores[0] == 1 and scores.min() >= 0
