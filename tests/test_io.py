@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsd_distill.io import atomic_write, check_file, datasets_root, expand_user, file_lock, read_limit
+from wsd_distill.io import atomic_write, check_file, datasets_root, expand_user, file_lock, read_limit, remove_leftovers
 
 
 def test_atomic_write_replaces_the_file_at_the_end(tmp_path):
@@ -40,20 +40,23 @@ def test_leftovers_of_killed_writers_are_removed_by_the_next_and_no_others(tmp_p
     killed, running = writers
     killed.kill()
     killed.wait()
-    other = tmp_path / "a.json.bak.tmp.json"
-    other.write_text("kept")
+    others = [tmp_path / name for name in ("a.json.bak.tmp.json", "a.json.my_backup.tmp", "b.json.0123abcd.tmp")]
+    for other in others:
+        other.write_text("kept")
     try:
-        assert len(list(tmp_path.glob("a.json.*.tmp"))) == 2
+        assert len(list(tmp_path.glob("a.json.*.tmp"))) == 3
         with atomic_write(path) as tmp_file:
             tmp_file.write_text("whole")
-        assert path.read_text() == "whole" and other.read_text() == "kept"
-        assert len(list(tmp_path.glob("a.json.*.tmp"))) == 1  # of the running process
+        assert path.read_text() == "whole" and all(other.exists() for other in others)
+        assert len(list(tmp_path.glob("a.json.*.tmp"))) == 2  # of the running process and the user
+        remove_leftovers(tmp_path)
+        assert len(list(tmp_path.glob("a.json.*.tmp"))) == 2
     finally:
         running.kill()
         running.wait()
     with atomic_write(path) as tmp_file:
         tmp_file.write_text("again")
-    assert {file.name for file in tmp_path.iterdir()} == {"a.json", "a.json.bak.tmp.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"a.json", "a.json.bak.tmp.json", "a.json.my_backup.tmp"}
 
 
 def test_an_atomic_write_is_flushed_before_and_after_it_is_renamed(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def main() -> None:
     workers = "processes (%(default)s); 0: only this one"
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help=workers)
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="do share I of N, from 1 (%(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing stores")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing stores and parts of other settings")
     arguments, cfg = parse_with_config(parser)
     with report_user_errors(parser):
         arguments.shard = Shard.parse(arguments.shard)

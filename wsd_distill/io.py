@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
+import re
 import secrets
 import stat
 import time
@@ -42,23 +42,25 @@ def read_limit(name: str, default: float) -> float:
     return value
 
 
-def check_file(path: str | os.PathLike) -> None:
+def check_file(path: str | os.PathLike, variable: str = "WSD_MAX_FILE_GB", limit: float = 16) -> None:
     """Check that ``path`` is a regular file of a size that can be read, without opening it.
+
+    ``variable`` names the environment variable that sets the largest size, by default ``limit``, in gigabytes.
 
     Opening a FIFO would wait forever, and a device has no end.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is a folder, FIFO, socket or device, or has more than ``$WSD_MAX_FILE_GB`` (16) gigabytes.
+        ValueError: it is a folder, FIFO, socket or device, or is larger than the limit.
     """
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, socket or device"
         raise ValueError(f"{os.fspath(path)} is {kind}, not a file: give the path of a file")
-    limit = read_limit("WSD_MAX_FILE_GB", 16)
+    limit = read_limit(variable, limit)
     if found.st_size > limit * 1e9:
         text = f"{os.fspath(path)} has {found.st_size / 1e9:.1f} GB, more than the limit of {limit:g}"
-        raise ValueError(f"{text}: set the environment variable WSD_MAX_FILE_GB if it is right")
+        raise ValueError(f"{text}: set the environment variable {variable} if it is right")
 
 
 @contextmanager
@@ -81,7 +83,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     if path.is_dir():
         raise ValueError(f"{path} is a folder, and a file is to be written there: give another path, or move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
+    remove_leftovers(path.parent, path.name)
     tmp_path, lock = _create_locked(path)
     try:
         try:
@@ -111,9 +113,16 @@ def _create_locked(path: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files for ``path`` whose writer has ended, which releases its lock."""
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+def remove_leftovers(folder: str | os.PathLike, name: str | None = None) -> None:
+    """Remove temporary files of ``atomic_write`` in a folder whose writer has ended, which releases its lock.
+
+    Args:
+        name: file that they were to replace; None: any.
+    """
+    pattern = re.compile(rf"{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{8}}\.tmp", re.DOTALL)
+    for leftover in Path(folder).iterdir():
+        if not pattern.fullmatch(leftover.name):
+            continue
         with suppress(OSError), open(leftover, "r+b") as file:  # OSError: locked, or removed by another process
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leftover.unlink()

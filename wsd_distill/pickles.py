@@ -30,13 +30,22 @@ def _empty_dict(factory: Any = None) -> dict:
     return {}
 
 
+def _scalar(dtype: Any, content: Any = b"") -> Any:
+    """Return a NumPy number or text; without its content, NumPy would allocate what the type declares."""
+    content = content.encode("latin1") if isinstance(content, str) else content  # of Python 2
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "biufcSU" or len(content) != dtype.itemsize:
+        raise pickle.UnpicklingError(f"a scalar of type {dtype} with {len(content)} bytes")
+    return _numpy_scalar(dtype, content)
+
+
+_numpy_scalar: Any = np.float32(0).__reduce__()[0]
 _ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): _empty_dict,
     ("builtins", "list"): list,  # the factory of a defaultdict
     ("builtins", "bytes"): _empty_bytes,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
+    ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy.core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
     ("numpy", "ndarray"): _NdArray,
     ("numpy", "dtype"): np.dtype,
@@ -45,13 +54,17 @@ _ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
 }
 
 
+class _ForbiddenImportError(pickle.UnpicklingError):
+    """The pickle imports anything else than arrays, which could run code."""
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy._core.", "numpy.core.")  # renamed in NumPy 2
         key = "builtins" if module == "__builtin__" else module, name  # of Python 2
         if key in _ALLOWED_GLOBALS:
             return _ALLOWED_GLOBALS[key]
-        raise pickle.UnpicklingError(f"it imports '{module}.{name}', and only arrays are allowed")
+        raise _ForbiddenImportError(f"it imports '{module}.{name}'")
 
 
 def load_pickle(path: str | os.PathLike) -> Any:
@@ -69,6 +82,8 @@ def load_pickle(path: str | os.PathLike) -> Any:
             _check_memo(file)
             file.seek(0)
             return _ArrayUnpickler(file, encoding="latin1").load()
+        except _ForbiddenImportError as error:
+            raise ValueError(f"{path} is refused: {error}, and only arrays are allowed") from error
         except Exception as error:  # an invalid file can raise anything
             raise ValueError(f"{path} is truncated or not a pickle of arrays: {error}") from error
 

@@ -192,7 +192,7 @@ def test_the_cache_of_another_teacher_is_an_error(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "what"), [("scale", "pooling"), ("fast", "fast"), ("side", "side"), ("proposals", "proposals")]
+    ("change", "what"), [("scale", "pooling"), ("fast", "fast"), ("side", "side"), ("proposals", "number of proposals")]
 )
 def test_other_settings_are_an_error_that_names_them(folder, change, what):
     filled(folder)
@@ -325,6 +325,14 @@ def write_image(folder, i, size=(40, 60), seed=100):
     Image.fromarray(pixels).save(folder / f"{i}.png")
 
 
+def test_temporary_files_of_a_killed_process_are_removed(folder):
+    filled(folder)
+    leftover = next(folder.rglob("key.json")).with_name("res5.json.0a1b2c3d.tmp")
+    leftover.write_text("half")
+    filled(folder)
+    assert not leftover.exists()
+
+
 def test_a_photo_that_was_replaced_is_an_error_that_names_the_image(folder):
     """With the same name, size and proposals; the sizes of the files are not compared, only their bytes."""
     distiller = filled(folder)
@@ -339,7 +347,7 @@ def test_photos_of_other_sizes_are_an_error_before_the_first_step(folder):
     filled(folder)
     for i in range(IMAGES):
         write_image(folder, i, size=(20, 30))
-    with pytest.raises(StaleCacheError, match="cache: built with another images .key.json.. Delete the folder"):
+    with pytest.raises(StaleCacheError, match="cache: built with other images .key.json.. Delete the folder"):
         filled(folder)
 
 

@@ -12,6 +12,7 @@ from wsd_distill.engine.run_folder import (
     check_start,
     describe_changes,
     drop_later_metrics,
+    lock_output_dir,
 )
 
 
@@ -132,3 +133,11 @@ def test_metrics_of_iterations_that_are_run_again_are_removed(tmp_path):
     path.write_text("\n".join([*lines, '{"iteration": 4, "lo']))
     drop_later_metrics(str(tmp_path), 3)
     assert path.read_text().splitlines() == lines[:3]
+
+
+def test_a_run_removes_temporary_files_of_a_killed_one(tmp_path):
+    """Also of a checkpoint that is never written again."""
+    for name in ("model_0000122.pth.0a1b2c3d.tmp", "model_0000122.pth.backup.tmp"):
+        (tmp_path / name).write_text("half")
+    with lock_output_dir(str(tmp_path)):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "model_0000122.pth.backup.tmp"]

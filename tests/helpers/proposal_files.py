@@ -21,10 +21,10 @@ def rows():
 
 
 def content(source):
-    """Of a ProposalFile, as lists, under the ids of RECORDS."""
+    """Of a ProposalFile, as lists, under the ids of RECORDS; scores are None where the file has none."""
     found = {}
     for record in RECORDS:
         boxes, scores = source[source.image_name(record)]
-        found[str(record["image_id"])] = (source.to_xyxy(boxes).tolist(), scores.tolist())
+        found[str(record["image_id"])] = (source.to_xyxy(boxes).tolist(), None if scores is None else scores.tolist())
     assert len(source) == len(found)
     return found

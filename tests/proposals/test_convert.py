@@ -111,6 +111,27 @@ def test_images_with_equal_scores_are_counted(caplog):
     assert "1 of 2 images have the same score for all of their boxes (the first is '10')" in caplog.text
 
 
+def test_scores_that_are_equal_within_each_image_become_ranks(tmp_path, caplog):
+    constant = {name: (boxes, [0.1 * (i + 1)] * len(boxes)) for i, (name, (boxes, _)) in enumerate(BOXES.items())}
+    converter = Converter(source(constant), RECORDS)
+    write_proposals(str(tmp_path / "s.arrow"), converter, "pets")
+    store = ProposalStore(tmp_path / "s.arrow")
+    assert store[100][1].tolist() == pytest.approx([1, 2 / 3, 1 / 3])
+    text = "2 of 2 images have the same score for all of their boxes"
+    assert store.metadata.parameters["scores"] == f"1 - rank / number, since {text}"
+    assert f"p.pkl: {text} (the first is '10'); all scores become 1 - rank / number" in caplog.text
+
+
+def test_images_whose_scores_are_all_0_get_ranks_and_are_counted(caplog):
+    zero = {**BOXES, "100": (BOXES["100"][0], [0, 0, 0]), "9": (BOXES["9"][0], [0])}
+    converter = Converter(source(zero), RECORDS)
+    found = {str(record["image_id"]): scores.tolist() for record, _, scores in converter.rows()}
+    assert found == {"10": BOXES["10"][1], "100": pytest.approx([1, 2 / 3, 1 / 3]), "9": [1]}
+    assert converter.scores == "of the file; 1 - rank / number in 2 images, whose scores are all 0"
+    assert "p.pkl: all scores of 2 images are 0 (the first is '100'); they become 1 - rank / number" in caplog.text
+    assert convert(zero, sigmoid=True)["100"][1] == [0.5] * 3
+
+
 SQUARES = [[i, 2 * i, i + 4, 2 * i + 6] for i in range(12)]  # x1, y1, x2, y2 in an image of 20 x 40 pixels
 TALL = [{"image_id": i, "file_name": f"{i}.jpg", "height": 40, "width": 20} for i in range(3)]
 

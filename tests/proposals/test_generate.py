@@ -111,14 +111,16 @@ def test_other_settings_raise_for_store_and_parts(tmp_path, change, message):
         return run(output, change.get("count", 7), proposer, change.get("name", "d"), **more)
 
     run(tmp_path / "whole.arrow", 7, Proposer({"k": 1}))
-    with pytest.raises(FileExistsError, match=rf"whole\.arrow has other settings \(.*{message}.*--overwrite"):
+    with pytest.raises(FileExistsError, match=rf"whole\.arrow has other settings \(.*{message}.*--overwrite, or set"):
         other(tmp_path / "whole.arrow")
     assert len(other(tmp_path / "whole.arrow", overwrite=True)) == change.get("count", 7)
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut.arrow", 7, Proposer({"k": 1}, {5: KeyboardInterrupt()}))
-    with pytest.raises(FileExistsError, match=rf"cut\.arrow\.parts .*{message}.*delete that folder"):
+    with pytest.raises(FileExistsError, match=rf"cut\.arrow\.parts .*{message}.*delete that folder or .*--overwrite"):
         other(tmp_path / "cut.arrow")
+    assert len(other(tmp_path / "cut.arrow", overwrite=True)) == change.get("count", 7)
+    assert sorted(os.listdir(tmp_path)) == ["cut.arrow", "whole.arrow"]
 
 
 def test_other_images_with_the_same_ids_raise_for_store_and_parts(tmp_path):
@@ -137,7 +139,7 @@ def test_other_images_with_the_same_ids_raise_for_store_and_parts(tmp_path):
     first, moved, others = write_images("first", 30), write_images("moved", 30), write_images("others", 31)
     make(first, "s.arrow")
     assert make(moved, "s.arrow") == []
-    with pytest.raises(FileExistsError, match=r"s\.arrow has other settings \(other images, .*\): use --overwrite"):
+    with pytest.raises(FileExistsError, match=r"s\.arrow has other settings \(other images, .*\): replace it with --"):
         make(others, "s.arrow")
     with pytest.raises(KeyboardInterrupt):
         make(first, "cut.arrow", {3: KeyboardInterrupt()})
@@ -151,7 +153,7 @@ def test_store_without_image_fingerprint_can_be_read_but_not_reused(tmp_path):
     with ProposalStoreWriter(tmp_path / "s.arrow", metadata) as writer:
         for i in range(3):
             writer.write(i, np.zeros((0, 4)), np.zeros(0))
-    with pytest.raises(FileExistsError, match=r"created without a record.*use --overwrite"):
+    with pytest.raises(FileExistsError, match=r"created without a record.*with --overwrite"):
         run(tmp_path / "s.arrow", 3, Proposer())
     assert len(DatasetWithProposals(dataset(3), ProposalStore(tmp_path / "s.arrow", "d"))[2]["proposal_boxes"]) == 0
 

@@ -27,7 +27,29 @@ def match(names, ids, files=None, key="image_id"):
 def test_unambiguous_forms_are_matched_and_logged(names, ids, caplog):
     files = [f"VOC/JPEGImages/{name}" if "." in name else f"VOC/JPEGImages/{name}.jpg" for name in ids]
     assert match(names, ids, files) == [str(name) for name in names]
-    assert ("its image names are read as" in caplog.text) == (names != ids)
+    assert ("p.pkl: names are matched " in caplog.text) == (names != ids)
+
+
+def test_the_log_shows_both_spellings(caplog):
+    match([0, 1], ["train/000.jpg", "train/001.jpg"])
+    assert "p.pkl: names are matched as numbers: '0' -> 'train/000.jpg'" in caplog.text
+
+
+@pytest.mark.parametrize("key", ["image_id", "file_name"])
+@pytest.mark.parametrize(
+    ("spell", "how"),
+    [(int, "as numbers: '0' -> "), ("{:03}".format, "without folder and suffix: '000' -> ")],
+)
+def test_names_of_another_split_with_equal_numbers_raise(spell, how, key):
+    """48 images of a training split for the 20 of a validation split; exact names may leave over any number."""
+    ids = [f"val/{i:03}.jpg" for i in range(20)] if key == "image_id" else list(range(1000, 1020))
+    files = [f"photos/val/{i:03}.jpg" for i in range(20)]
+    with pytest.raises(ValueError, match=rf"p\.pkl: 28 of its 48 names .*{how}'.*val/000\.jpg': .* of another split"):
+        match([spell(i) for i in range(48)], ids, files)
+    assert match([spell(i) for i in range(40)], ids, files) == [str(spell(i)) for i in range(20)]
+    names = [f"val/{i:03}.png" for i in range(48)]
+    assert match(names, ids, files) == names[:20]
+    assert match([f"{i:03}" for i in range(48)], [f"{i:03}" for i in range(20)]) == [f"{i:03}" for i in range(20)]
 
 
 def test_names_of_mat_files_with_a_suffix():

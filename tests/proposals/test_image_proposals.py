@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
@@ -37,6 +38,12 @@ def test_proposals_are_computed_at_the_original_size_and_scaled_to_the_input():
     assert found.image_size == (20, 20)
     assert found.proposal_boxes.tensor.tolist() == [[0, 0, 4, 8], [2, 4, 8, 16]]  # x by 20 / 40, y by 20 / 10
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.5]))
+
+
+def test_edge_boxes_of_a_photo_of_grass_can_be_used():
+    pixels = np.stack([skimage.data.grass()] * 3, axis=2)
+    found = ImageProposals(proposer=EdgeBoxes(), num_proposals=5)({"image": tensor(pixels)})
+    assert len(found) == 5 and found.scores.max() == 1
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])

@@ -136,8 +136,41 @@ def test_running_shard_does_not_lock_out_another_one(tmp_path, no_lock_timeout):
 
 def test_another_number_of_shards_raises(tmp_path):
     run(tmp_path / "s.arrow", "1/2")
-    with pytest.raises(FileExistsError, match=r"other settings \(shards is 2, expected 3\): delete that folder"):
+    with pytest.raises(FileExistsError, match=r"other settings \(shards is 2, expected 3\): delete that folder or"):
         run(tmp_path / "s.arrow", "2/3")
+
+
+def test_overwrite_discards_parts_of_other_settings_once(tmp_path, caplog):
+    """The first of the new shards removes them, the others keep what it has made."""
+    output, proposers = tmp_path / "s.arrow", [Proposer({"k": 2}) for _ in range(2)]
+    run(output, "1/3", Proposer({"k": 1}))
+    assert run(output, "1/2", proposers[0], overwrite=True) is None
+    assert "k is 1, expected 2; shards is 3, expected 2): they are discarded" in caplog.text
+    assert widths(run(output, "2/2", proposers[1], overwrite=True)) == [0, 1, 2, 3, 4, 5, 6]
+    assert [proposer.calls for proposer in proposers] == [[0, 1, 4, 5], [2, 3, 6]]
+    assert os.listdir(tmp_path) == ["s.arrow"]
+
+
+def test_overwrite_discards_parts_with_a_damaged_fingerprint(tmp_path):
+    run(tmp_path / "s.arrow", "1/2")
+    (tmp_path / "s.arrow.parts" / "run.json").write_text("[[")
+    with pytest.raises(FileExistsError, match=r"s\.arrow\.parts has .* damaged \(run\.json: .*--overwrite"):
+        run(tmp_path / "s.arrow", "2/2")
+    assert widths(run(tmp_path / "s.arrow", "1/1", overwrite=True)) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_overwrite_keeps_parts_that_a_running_process_makes(tmp_path, no_lock_timeout):
+    output = tmp_path / "s.arrow"
+
+    def attempt():
+        with pytest.raises(FileExistsError, match=r"s\.arrow\.parts has .*\(k is 1, .* running process makes them"):
+            run(output, "2/2", Proposer({"k": 2}), overwrite=True)
+
+    first = Nested(attempt)
+    first.parameters = {"k": 1}
+    run(output, "1/2", first)
+    parts = (tmp_path / "s.arrow.parts").glob("*.arrow")
+    assert sorted(path.name for path in parts) == ["000000.arrow", "000002.arrow"]
 
 
 def test_partly_removed_folder_does_not_affect_another_run(tmp_path, monkeypatch):

@@ -225,7 +225,7 @@ def check_stamp(file_name: str, expected: ImageStamp, found: ImageStamp) -> None
         changes = [f"{n} {a} before, {b} now" for n, a, b in zip(names, expected, found) if a and b and a != b]
         raise ValueError(
             f"{file_name} is not the image that its proposals were computed for ({'; '.join(changes)}): create the "
-            "proposal store again (--overwrite)"
+            "proposal store again with tools/generate_proposals.py --overwrite"
         )
 
 

@@ -29,7 +29,7 @@ from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.image import ImageError
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.types import DatasetDict
-from wsd_distill.io import atomic_write, file_lock
+from wsd_distill.io import atomic_write, file_lock, remove_leftovers
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 from wsd_distill.proposals.sharding import image_fingerprint
 
@@ -109,6 +109,7 @@ class TeacherCache:
         logger.info("Teacher cache: %s (one process fills it at a time)", self.folder)
         if comm.is_main_process():
             with file_lock(self.folder / "lock", wait=True):
+                remove_leftovers(self.folder)
                 self._check_key(key)
                 self._preallocate(teacher, files)
         comm.synchronize()
@@ -189,9 +190,9 @@ class TeacherCache:
             raise DamagedCacheError(path, "is not the JSON file that was written") from error
         different = [name for name in key if found.get(name) != key[name]]
         if different:
-            raise StaleCacheError(
-                f"{self.folder}: built with another {', another '.join(different)} (key.json). {HINT}"
-            )
+            words = {"images": "other images", "proposals": "another number of proposals"}
+            names = ", ".join(words.get(name, f"another {name}") for name in different)
+            raise StaleCacheError(f"{self.folder}: built with {names} (key.json). {HINT}")
 
     def _preallocate(self, teacher: WSDDN, files: dict[str, RowFile]) -> None:
         """Create missing files and reserve disk space for all rows still to be written."""

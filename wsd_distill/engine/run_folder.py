@@ -22,7 +22,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 
-from wsd_distill.io import atomic_write, check_file, file_lock
+from wsd_distill.io import atomic_write, check_file, file_lock, remove_leftovers
 
 RESULTS = "results.json"  # the last file that a training writes: where it exists, the run is complete
 EVALUATION = "evaluation.json"  # written by --eval-only
@@ -48,6 +48,7 @@ def lock_output_dir(folder: str) -> AbstractContextManager:
     if not comm.is_main_process():
         return nullcontext()
     Path(folder).mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     return file_lock(Path(folder) / "lock")
 
 

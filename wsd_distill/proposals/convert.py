@@ -152,10 +152,9 @@ class Converter:
             return np.array(found, dtype=np.float32).reshape(-1, 4), np.ones(len(found), dtype=np.float32)
         raw_boxes, raw_scores = self.source[name]
         boxes = self.source.to_xyxy(raw_boxes, *size)
-        if raw_scores is None or self._ranked:
+        scores = None if raw_scores is None or self._ranked else self._transform(raw_scores)
+        if scores is None or not scores.any():  # T-WDet multiplies by them
             scores = 1 - np.arange(len(boxes)) / max(len(boxes), 1)
-        else:
-            scores = self._transform(raw_scores)
         scores = scores.clip(0, 1).astype(np.float32)  # beyond by rounding
         order = np.argsort(-scores, kind="stable")
         return boxes[order], scores[order]

@@ -82,13 +82,14 @@ def generate(
         num_workers: number of processes; 0 runs in this one.
         shard: share of the work to do.
         read_image: reads (H, W, 3) uint8 RGB from a file; None: as an :class:`ImageFile`, whose hash is then saved.
-        overwrite: replace an existing store.
+        overwrite: replace an existing store, and discard parts of other images or parameters.
 
     Returns:
         The store, or None if other shards have not finished.
 
     Raises:
-        FileExistsError: ``output`` or its parts exist, with other images or parameters.
+        FileExistsError: ``output`` or its parts exist, with other images or parameters; with ``overwrite`` only if a
+            running process makes these parts.
         ValueError: a dataset dict lacks a key, an image id is not unique, the proposer lacks a dependency, or its
             scores are not in 0..1.
         OSError: the disk is full; names the file. Finished parts are kept.
@@ -113,7 +114,8 @@ def generate(
     starts = range(0, len(records), images_per_part)
     parts = [os.path.join(folder, f"{start // images_per_part:06d}.arrow") for start in starts]
     expected_run = {**expected, "images_per_part": images_per_part}
-    with claim_shard(folder, expected_run, shard, lambda: file_version(output) != before) as has_work:
+    claim = claim_shard(folder, expected_run, shard, lambda: file_version(output) != before, discard=overwrite)
+    with claim as has_work:
         if not has_work:  # another process has created the store meanwhile
             return _reuse_store(output, expected)
         jobs = [
@@ -145,7 +147,10 @@ def _sort_records(dataset_dicts: list[DatasetDict], dataset_name: str) -> list[d
 def _reuse_store(output: str, expected: dict) -> ProposalStore:
     store = ProposalStore(output)
     if mismatch := describe_mismatch(fingerprint(store.metadata, store), expected):
-        raise FileExistsError(f"{output} has other settings ({mismatch}): use --overwrite or another --output")
+        raise FileExistsError(
+            f"{output} has other settings ({mismatch}): replace it with --overwrite, or set another file by "
+            "proposals.train, proposals.val or proposals.test"
+        )
     logger.info("%s already exists, with %d images and these parameters: nothing to do", output, len(store))
     _log_failures(store)
     if store.metadata.failures:

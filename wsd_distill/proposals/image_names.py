@@ -20,29 +20,30 @@ def match_images(source: ProposalFile, records: list[DatasetDict]) -> list[str |
 
     Names are compared as they are, else without folder and suffix, else as numbers without leading zeros. A name with
     another parent folder than the image is another image. Another form than the first is used, and logged, only if it
-    matches more images and no two names or images become equal; numbers only if every image matches.
+    matches more images and no two names or images become equal; numbers only if every image matches. It is an error if
+    it leaves over most names of the file, as of another split with equal numbers, unless names have the images' folder.
 
     Returns:
         A name per image, or None if the file has no proposals for it.
 
     Raises:
-        ValueError: two images of the dataset have the same name, or no image has proposals.
+        ValueError: two images of the dataset have the same name, no image has proposals, or most names are left over.
     """
     found: list[str | None] = [name if (name := source.image_name(r)) in source else None for r in records]
     _check_unique(source, records)
-    count, text = len(records) - found.count(None), ""
+    count, text, target = len(records) - found.count(None), "", ""
     if count < len(records):
         stems, files = [_stem(str(r["image_id"])) for r in records], [_stem(r["file_name"]) for r in records]
-        for keys, kind in ((stems, "image ids"), (files, "file names")):
+        for keys, kind in ((stems, "image_id"), (files, "file_name")):
             other = _match(source, records, keys, _stem)
             if len(records) - other.count(None) > count:
                 found, count = other, len(records) - other.count(None)
-                text = f"the {kind} of the dataset, without folder and suffix"
-        for keys, kind in ((stems, "image ids"), (files, "file names")):
+                text, target = "without folder and suffix", kind
+        for keys, kind in ((stems, "image_id"), (files, "file_name")):
             other = _match(source, records, [_number(key) for key in keys], lambda name: _number(_stem(name)))
             if None not in other and count < len(records):
                 found, count = other, len(records)
-                text = f"the {kind} of the dataset as numbers, without leading zeros"
+                text, target = "as numbers", kind
     if records and not count:
         names = _examples(f"'{name}'" for name in source)
         spellings = f"{names}, and the dataset has {_examples(_spelling(record) for record in records)}"
@@ -51,9 +52,15 @@ def match_images(source: ProposalFile, records: list[DatasetDict]) -> list[str |
             "dataset, or write its names as the dataset does"
         )
     if text:
-        position = next(i for i, name in enumerate(found) if name is not None)
-        example = f"'{found[position]}' is {_spelling(records[position])}"
-        logger.warning("%s: its image names are read as %s: %s", source.path, text, example)
+        name, record = next((name, record) for name, record in zip(found, records) if name is not None)
+        example = f"{text}: '{name}' -> '{dict(record)[target]}'"
+        if 2 * count < len(source) and not all(PurePath(name).parent.name for name in found if name is not None):
+            raise ValueError(
+                f"{source.path}: {len(source) - count} of its {len(source)} names are not in the dataset, and the "
+                f"others are matched only {example}: it seems to be the file of another split; use the file of this "
+                "dataset, or write its names as the dataset does"
+            )
+        logger.warning("%s: names are matched %s", source.path, example)
     return found
 
 

@@ -6,6 +6,7 @@ shard that finds all parts merges them. Locks are ``flock``, which Linux support
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -97,7 +98,9 @@ def file_version(path: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def claim_shard(folder: str, expected: dict, shard: Shard, is_done: Callable[[], bool]) -> Iterator[bool]:
+def claim_shard(
+    folder: str, expected: dict, shard: Shard, is_done: Callable[[], bool], *, discard: bool = False
+) -> Iterator[bool]:
     """Lock a shard of a folder of parts; yield whether there is work to do.
 
     A second process with the same shard waits for the first. A new folder gets the ``expected`` fingerprint, an
@@ -105,37 +108,75 @@ def claim_shard(folder: str, expected: dict, shard: Shard, is_done: Callable[[],
 
     Args:
         is_done: returns whether another process has created the store meanwhile.
+        discard: remove parts with another fingerprint.
 
     Raises:
-        FileExistsError: the parts belong to another run, or to another number of shards.
+        FileExistsError: the parts belong to another run, or to another number of shards, and with ``discard`` a running
+            process holds them.
     """
-    with _lock_shard(folder, f"shard{shard.number}.lock"):
+    expected = {**expected, "shards": shard.count}
+    if discard:
+        _discard_others(folder, expected)
+    with _lock_file(folder, f"shard{shard.number}.lock"):
         if is_done():
             _remove_unused(folder)
             yield False
             return
         with file_lock(os.path.join(folder, "run.json"), wait=True) as file:
-            expected = {**expected, "shards": shard.count}
-            file.seek(0)
-            content = file.read()
-            if not content:
+            mismatch = _compare_run(file, expected)
+            if mismatch:
+                raise FileExistsError(f"{folder} has {mismatch}: delete that folder or discard them with --overwrite")
+            if mismatch is None:
                 file.write(json.dumps(expected))
-            elif mismatch := describe_mismatch(_parse_run(folder, content), expected):
-                settings = f"parts of a run with other settings ({mismatch})"
-                raise FileExistsError(f"{folder} has {settings}: delete that folder or use another --output")
         yield not is_done()  # another shard may have merged the parts while this one waited for run.json
 
 
-def _parse_run(folder: str, content: str) -> dict:
+def _compare_run(file: TextIO, expected: dict) -> str | None:
+    """Describe how run.json differs from ``expected``: "" if it does not, None if it is empty."""
+    file.seek(0)
+    content = file.read()
+    if not content:
+        return None
     try:
-        found = json.loads(content)
-        return found if isinstance(found, dict) else {}
-    except ValueError as error:
-        raise FileExistsError(f"{folder}/run.json is damaged ({error}): delete that folder") from error
+        mismatch = describe_mismatch(dict(json.loads(content)), expected)
+    except (ValueError, TypeError, RecursionError) as error:
+        return f"parts of a run whose settings are damaged (run.json: {error})"
+    return mismatch and f"parts of a run with other settings ({mismatch})"
+
+
+def _discard_others(folder: str, expected: dict) -> None:
+    """Remove the parts of a run that is not as ``expected``; FileExistsError if a running process holds a shard.
+
+    This comes before the lock of the own shard: of several shards that start together, the first removes the parts.
+    """
+    if not os.path.exists(os.path.join(folder, "run.json")):
+        return
+    with _lock_file(folder, "run.json") as file:
+        mismatch = _compare_run(file, expected)
+        if not mismatch:
+            return
+        names = os.listdir(folder)
+        if any(_is_held(os.path.join(folder, name)) for name in names if re.fullmatch(r"shard\d+\.lock", name)):
+            raise FileExistsError(f"{folder} has {mismatch}, and a running process makes them: wait for it or stop it")
+        logger.warning("%s has %s: they are discarded", folder, mismatch)
+        for name in names:
+            if re.fullmatch(r"\d+\.arrow", name):
+                os.remove(os.path.join(folder, name))
+        file.truncate(0)
+        file.write(json.dumps(expected))
+
+
+def _is_held(path: str) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager
-def _lock_shard(folder: str, name: str) -> Iterator[None]:
+def _lock_file(folder: str, name: str) -> Iterator[TextIO]:
     """Hold a lock in a folder that another process may remove, with the lock file, while this one waits."""
     path = os.path.join(folder, name)
     while True:
@@ -149,7 +190,7 @@ def _lock_shard(folder: str, name: str) -> Iterator[None]:
                 stack = stack.pop_all()
                 break
     with stack:
-        yield
+        yield file
 
 
 def _wait_for_lock(stack: ExitStack, path: str) -> TextIO:

@@ -39,6 +39,7 @@ class Survey:
         self.lowest, self.highest = (np.inf, ""), (-np.inf, "")  # score and image
         self.several = self.constant = 0  # images with two or more boxes, and those of them with equal scores
         self.example = ""  # one of the latter
+        self.zero, self.zero_image = 0, ""  # images whose scores are all 0, and the first of them
         box_range = [np.inf, -np.inf]
         for name, height, width in images:
             boxes, scores = source[name]
@@ -56,6 +57,9 @@ class Survey:
     def _add_scores(self, name: str, scores: np.ndarray) -> None:
         self.lowest = min(self.lowest, (float(scores.min()), name), key=itemgetter(0))
         self.highest = max(self.highest, (float(scores.max()), name), key=itemgetter(0))
+        if not scores.any():
+            self.zero += 1
+            self.zero_image = self.zero_image or name
         self.several += len(scores) > 1
         if len(scores) > 1 and scores.min() == scores.max():
             self.constant += 1
@@ -97,7 +101,9 @@ class Survey:
     def choose_scores(self, transform: Callable[[np.ndarray], np.ndarray]) -> tuple[str, bool]:
         """Decide whether the scores can be used, after ``transform``, a rising function.
 
-        Scores that are all 0, or all equal in a file with several boxes per image, rank nothing.
+        Scores that are all 0, or all equal in a file with several boxes per image, rank nothing; nor do those that are
+        equal within each image, or all but 5 % of the images. Single images whose scores are all 0 get ranks
+        (:meth:`~wsd_distill.proposals.convert.Converter.rows`); they are counted.
 
         Returns:
             Origin of the scores, for the metadata of a store, and whether ranks are used instead of them.
@@ -113,6 +119,11 @@ class Survey:
             text = f"{RANK_SCORES}, since all scores of the file are {low:g}"
             logger.warning("%s: all scores are %g; they become %s, in the order of the file", path, low, RANK_SCORES)
             return text, True
+        if self.several and self.constant >= (1 - MAX_INVALID) * self.several:
+            which = f"{self.constant} of {self.several} images have the same score for all of their boxes"
+            text = "%s: %s (the first is '%s'); all scores become %s, in the order of the file"
+            logger.warning(text, path, which, self.example, RANK_SCORES)
+            return f"{RANK_SCORES}, since {which}", True
         if self.constant:
             text = "%s: %d of %d images have the same score for all of their boxes (the first is '%s')"
             logger.warning(text, path, self.constant, self.several, self.example)
@@ -123,6 +134,10 @@ class Survey:
                 f"{path}: image '{image}' has the score {score:.6g}, and the scores of the file, from {low:.6g} to "
                 f"{high:.6g}, are not in 0..1, by which T-WDet multiplies: {_score_remedy(low, high)}"
             )
+        if self.zero and not transform(np.zeros(1)).any():
+            text = "%s: all scores of %d images are 0 (the first is '%s'); they become %s, in the order of the file"
+            logger.warning(text, path, self.zero, self.zero_image, RANK_SCORES)
+            return f"{self.source.scores}; {RANK_SCORES} in {self.zero} images, whose scores are all 0", False
         return self.source.scores, False
 
 

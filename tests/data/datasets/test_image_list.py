@@ -276,6 +276,14 @@ def test_hostile_json(tmp_path, content, message):
         load_image_list(str(tmp_path / "own.json"), "", ["cat"])
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_large_text_is_not_read(tmp_path, monkeypatch, suffix):
+    monkeypatch.setenv("WSD_MAX_TEXT_GB", "1e-9")
+    (tmp_path / f"own.{suffix}").write_text("file,labels")
+    with pytest.raises(ValueError, match=rf"own\.{suffix} has .*limit of 1e-09: set .* WSD_MAX_TEXT_GB"):
+        load_image_list(str(tmp_path / f"own.{suffix}"), "", ["cat"])
+
+
 def test_folders_and_pipes_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(ValueError, match=r"pipe\.csv is a pipe"):

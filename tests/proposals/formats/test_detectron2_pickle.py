@@ -11,6 +11,7 @@ from detectron2.data.build import load_proposals_into_dataset
 from detectron2.structures import BoxMode
 from helpers.proposal_files import BOXES, RECORDS, content, rows
 
+from wsd_distill.pickles import load_pickle
 from wsd_distill.proposals.formats import detectron2_pickle
 
 
@@ -95,7 +96,7 @@ def test_pickle_with_code_raises_and_does_not_run(tmp_path, protocol):
     made = tmp_path / "made"
     value = {"ids": [1], "boxes": [np.zeros((1, 4))], "objectness_logits": [Harmful(made)]}
     path = write(tmp_path / "p.pkl", value, protocol)
-    with pytest.raises(ValueError, match=r"p\.pkl is truncated or not a pickle of arrays: it imports 'posix.system'"):
+    with pytest.raises(ValueError, match=r"p\.pkl is refused: it imports 'posix.system', and only arrays"):
         detectron2_pickle.read(path)
     assert not made.exists()
     pickle.loads((tmp_path / "p.pkl").read_bytes())  # the pickle is indeed harmful
@@ -185,12 +186,22 @@ def test_unexpected_shapes_raise_and_name_the_image(tmp_path, boxes, scores, mes
         detectron2_pickle.read(write(tmp_path / "p.pkl", value))["dog"]
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_scalars_are_read(tmp_path, protocol):
+    values = [np.float32(0.5), np.int64(-3), np.bool_(True), np.str_("dög"), np.bytes_(b"\xff")]
+    assert load_pickle(write(tmp_path / "p.pkl", values, protocol)) == values
+
+
 @pytest.mark.parametrize(
     "text",
     [
         b"\x80\x02Nr\xff\xff\xff\x7f.",  # a table of 34 GB
         b"cnumpy\nndarray\n(I99999999\nI9999\ntR.",
         b"c__builtin__\nbytes\n(I9999999999\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'V2000000000'\ntRtR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'V2000000000'\ntRS'x'\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'U500000000'\ntRS'x'\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O'\ntRN\ntR.",
     ],
 )
 def test_pickles_that_would_fill_the_memory_raise(tmp_path, text):

@@ -6,6 +6,7 @@ import pickle
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 from detectron2.structures import Boxes, pairwise_iou
 
 from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
@@ -76,6 +77,31 @@ def test_max_boxes_keeps_the_best():
     assert len(few_boxes) == 7
     np.testing.assert_array_equal(few_boxes[0], boxes[0])
     np.testing.assert_array_equal(few_scores[0], scores[0])
+
+
+def grass():
+    """Return a photo of dense texture; OpenCV's best score for it is above 1."""
+    return np.stack([skimage.data.grass()] * 3, axis=2)
+
+
+@pytest.mark.parametrize("sides", [(192, 320, 640), (640,)])
+def test_scores_above_1_become_1_and_keep_their_order(sides, monkeypatch):
+    create, found = cv2.ximgproc.createEdgeBoxes, []
+
+    class Recorded:
+        def __init__(self, **options):
+            self.search = create(**options)
+
+        def getBoundingBoxes(self, *arguments):
+            found.append(self.search.getBoundingBoxes(*arguments))
+            return found[-1]
+
+    monkeypatch.setattr(cv2.ximgproc, "createEdgeBoxes", Recorded)
+    _, scores = EdgeBoxes(sides=sides)(grass())
+    best = max(found, key=lambda result: result[1].max())
+    assert best[1].max() > 1
+    assert scores[0] == 1 and scores.min() >= 0
+    assert (np.diff(scores) <= 0).all()
 
 
 def test_boxes_of_all_sizes_are_merged_by_nms():

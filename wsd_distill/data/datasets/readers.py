@@ -21,10 +21,11 @@ def read_text(path: str | os.PathLike, limit: int = -1) -> str:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is not a file (a folder, a FIFO), is too large, or is not UTF-8.
+        ValueError: it is not a file (a folder, a FIFO), has more than ``$WSD_MAX_TEXT_GB`` (2) gigabytes, or is not
+            UTF-8.
     """
     try:
-        check_file(path)
+        check_file(path, "WSD_MAX_TEXT_GB", 2)  # JSON takes ten times as much memory
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: see datasets/README.md for the files of each dataset") from None
     try:

@@ -104,7 +104,9 @@ def read_weights(path: str | Path) -> dict:
     """
     check_file(path)
     if str(path).endswith(PICKLES):
-        return _to_tensors(load_pickle(path))
+        content = load_pickle(path)
+        with wrap_load_errors(path):  # nested too deeply
+            return _to_tensors(content)
     with wrap_load_errors(path):
         check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -21,7 +21,7 @@ class EdgeBoxes(Proposer):
     """EdgeBoxes on several sizes of the image.
 
     Large objects are found in a small image, small ones in a large image (docs/proposals.md). Boxes of all sizes are
-    merged by NMS.
+    merged by NMS. Scores above 1, which boxes full of edges can reach, become 1; their order stays.
 
     Args:
         max_boxes: maximum number of boxes per image.
@@ -68,11 +68,12 @@ class EdgeBoxes(Proposer):
     def __call__(self, image: np.ndarray) -> Proposals:
         self.prepare()
         found = [self._search(image, side) for side in self.sides]
-        if len(found) == 1:
-            return found[0]
         boxes, scores = (np.concatenate(arrays) for arrays in zip(*found))
-        kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), self.beta)[: self.max_boxes].numpy()
-        return boxes[kept], scores[kept]
+        if len(found) > 1:
+            kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), self.beta)[: self.max_boxes].numpy()
+            boxes, scores = boxes[kept], scores[kept]
+        # A score is a sum of edge strengths over a power of the box's perimeter: small boxes full of texture exceed 1.
+        return boxes, scores.clip(0, 1)  # last, so that NMS has ranked them
 
     def _search(self, image: np.ndarray, side: int) -> Proposals:
         height, width = image.shape[:2]
