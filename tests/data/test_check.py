@@ -80,7 +80,8 @@ def test_corrupt_files_are_reported(tmp_path, suffix):
         (unreadable, f"{text}: UnidentifiedImageError"),
         (size, f"{turned} is 40 x 20, expected 20 x 40"),
     ]
-    for error, (kind, start) in zip(errors, expected, strict=True):
+    assert len(errors) == len(expected)
+    for error, (kind, start) in zip(errors, expected):
         assert error.kind == f"name: images {kind}" and error.detail.startswith(start)
 
 

@@ -168,6 +168,10 @@ def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None) -> None
 
 def _register_dataset(node: DictConfig) -> DatasetInfo:
     for call in node.register:
+        if not isinstance(call, DictConfig) or "_target_" not in call:
+            raise ValueError(
+                f"dataset.register has {call!r}: give calls, for example [{{_target_: module.function, key: value}}]"
+            )
         try:
             instantiate(call)
         except TypeError as error:  # of its arguments
