@@ -297,6 +297,20 @@ def test_hostile_json(tmp_path, content, message):
         load_image_list(str(tmp_path / "own.json"), "", ["cat"])
 
 
+def test_files_of_two_formats_are_named(tmp_path):
+    coco = write(tmp_path / "train.json", ['{"images": [], "annotations": [], "categories": []}'])
+    listed = write(tmp_path / "val.csv", ["file,labels", "a.jpg,cat"])
+    for files, message in (
+        (
+            (coco, listed, listed),
+            r"train=.*train.json is in COCO's format, and dataset.files.val=.*val.csv is not: give",
+        ),
+        ((listed, listed, coco), r"train=.*val.csv is a list of images, and dataset.files.test=.*json is COCO's: give"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            register_files("mixed", dict(zip(("train", "val", "test"), files)))
+
+
 def test_folders_and_pipes_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(ValueError, match=r"pipe\.csv is a pipe"):
