@@ -5,7 +5,7 @@
     python tools/check_dataset.py --config-file CONFIG [key=value ...]
 
 Faults of one kind are counted, and the first are printed. Exits with code 1 if there is an error; classes that cannot
-be measured are warnings.
+be measured and annotations that are left out are warnings.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from wsd_distill.data.check import SHOWN, check_datasets, group_faults
 from wsd_distill.engine.cli import add_config_options, choose_datasets, parse_with_config
+from wsd_distill.engine.evaluations import has_teacher
 
 
 def main() -> int:
@@ -32,7 +33,8 @@ def main() -> int:
     arguments, cfg = parse_with_config(parser, "dataset")
     datasets = choose_datasets(parser, arguments.dataset, cfg)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    faults = check_datasets(datasets, arguments.num_workers)
+    with_teacher = cfg is not None and has_teacher(cfg)
+    faults = check_datasets(datasets, arguments.num_workers, with_teacher=with_teacher)
     errors, warnings = ([fault for fault in faults if fault.is_warning == kind] for kind in (False, True))
     for level, found in (("ERROR", errors), ("WARNING", warnings)):
         for line in group_faults(found):

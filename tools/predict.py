@@ -5,7 +5,8 @@
 
 A line has the file, the labels with a score p above --threshold in descending order, and T-WDet's best boxes of each
 label with their entries of S. T-WDet makes proposals for the images of --input as for its stores (image_proposals).
-The classes are those of the weights; --input needs neither the dataset nor its list of labels.
+The classes are those of the weights; --input needs neither the dataset nor its list of labels, and the one that a
+recipe presets counts only if an override names it.
 Without --input a whole split of the config is predicted, with the proposals that its loader reads.
 """
 

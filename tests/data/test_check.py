@@ -20,6 +20,7 @@ from wsd_distill.data.check import (
     read_images,
     split_hash,
 )
+from wsd_distill.data.datasets import register_files
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def test_corrupt_files_are_reported(tmp_path, suffix):
         (unreadable, f"{text}: UnidentifiedImageError"),
         (size, f"{turned} is 40 x 20, expected 20 x 40"),
     ]
-    for error, (kind, start) in zip(errors, expected, strict=True):
+    assert len(errors) == len(expected)
+    for error, (kind, start) in zip(errors, expected):
         assert error.kind == f"name: images {kind}" and error.detail.startswith(start)
 
 
@@ -142,10 +144,13 @@ def test_classes_that_cannot_be_learned_or_measured_are_warnings(register):
     assert not fault.is_warning and "no image has a label" in fault.kind
 
 
-def test_one_class_is_an_error(restore_catalogs):
+@pytest.mark.parametrize("with_teacher", [False, True])
+def test_one_class_is_an_error_for_t_wdet_alone(restore_catalogs, with_teacher):
     MetadataCatalog.get("check_one").set(thing_classes=["cat"])
-    (fault,) = check_records("check_one", [{"image_id": 1, "file_name": "a.png", "labels": [0]}])
-    assert "one class only, cat: T-WDet cannot learn it, add a background class" in fault.kind and not fault.is_warning
+    records = [{"image_id": 1, "file_name": "a.png", "labels": [0]}]
+    (fault,) = check_records("check_one", records, with_teacher=with_teacher)
+    assert "one class only, cat: T-WDet cannot learn it without a background class" in fault.kind
+    assert fault.is_warning != with_teacher
 
 
 def test_faults_of_annotations_are_listed(register):
@@ -155,8 +160,8 @@ def test_faults_of_annotations_are_listed(register):
     assert [
         (fault.detail, fault.is_warning) for fault in check_records("check_boxes", records[:3]) if fault.detail
     ] == [
-        ("annotations[0]", False),
-        ("annotations[0]", False),
+        ("annotations[0]", True),
+        ("annotations[0]", True),
         ("annotations[1]", True),
     ]
 
@@ -231,5 +236,36 @@ def test_splits_that_cannot_be_evaluated(splits, labels, message):
 
 
 def test_images_that_are_not_found(splits, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"the train split, splits_train: none of 2 images exists.*image_root"):
+    with pytest.raises(
+        FileNotFoundError, match=r"the train split, splits_train: none of its 2 images exists.*image_root"
+    ):
         check_splits(splits([[0], [1]], [[0]], [[1]], file=tmp_path / "gone.png"))
+    registered = splits_of(48, tmp_path)
+    with pytest.raises(FileNotFoundError, match="none of 24 of its 48 images exists"):
+        check_splits(registered)
+
+
+def splits_of(count, folder):
+    records = [{"image_id": i, "file_name": str(folder / "gone.png"), "labels": [0]} for i in range(count)]
+    DatasetCatalog.register("many", lambda: records)
+    MetadataCatalog.get("many").set(thing_classes=["cat"])
+    return {"train": "many"}
+
+
+def test_a_refused_file_is_one_error(restore_catalogs, tmp_path, caplog):
+    """val.csv has labels that only the refused file could explain."""
+    (tmp_path / "train.csv").write_text("file,labels\na.png,cat\na.png,dog\n")
+    (tmp_path / "val.csv").write_text("file,labels\nb.png,cow\n")
+    files = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
+    register_files("refused", {split: str(tmp_path / file) for split, file in files.items()})
+    with caplog.at_level(logging.INFO):
+        (fault,) = check_datasets(["refused_train", "refused_val", "refused_test"], 0)
+    assert f"{tmp_path}/train.csv, line 3: 'a.png' is already listed" in fault.kind
+    assert "refused_val cannot be checked before refused_train is corrected" in caplog.text
+
+
+def test_faults_name_the_file_of_their_dataset(restore_catalogs, tmp_path):
+    (tmp_path / "list.csv").write_text("file,labels\na.png,cat\nb.png,dog\n")
+    register_files("named", dict.fromkeys(("train", "val", "test"), str(tmp_path / "list.csv")))
+    start = f"named_train ({tmp_path}/list.csv): "
+    assert all(fault.kind.startswith(start) for fault in check_datasets(["named_train"], 0))

@@ -1,5 +1,8 @@
 """Overrides of a wrong type or out of range name the key, the value and what to give."""
 
+from collections.abc import Sequence
+from typing import Any, Literal, Optional, Union, get_origin
+
 import pytest
 
 LIST = "give a list of integers, for example [96]"
@@ -46,6 +49,21 @@ LIST = "give a list of integers, for example [96]"
         ("student", "model.num_classes=[3]", "give an integer"),
         ("teacher", "image_proposals.proposer.sides=96", LIST),
         ("teacher", "image_proposals.num_proposals=0", "give a value of at least 1"),
+        ("student", "dataset.split_names.val=True", "give text or null, in quotes"),
+        ("student", "train.run=false", "give text, in quotes"),
+        ("student", "train.new_layers=[3]", "give a list of names"),
+        ("student", "train.new_layers=head", "give a list of names, for example [head]"),
+        ("student", "model=3", "give key: value pairs in braces"),
+        ("student", "model=null", "give key: value pairs in braces"),
+        ("student", "model.backbone=3", "give key: value pairs in braces"),
+        ("student", "model.backbone=null", "give key: value pairs in braces"),
+        ("student", "model.head=[1]", "give key: value pairs in braces"),
+        ("student", "lr_multiplier=3", "give key: value pairs in braces"),
+        ("student", "dataloader.train=x", "give key: value pairs in braces"),
+        ("student", "dataloader.train.mapper.sizes=[]", "give a list of integers with at least one item"),
+        ("student", "model.pixel_mean=[]", "give a list of numbers with at least one item"),
+        ("teacher", "image_proposals.proposer.sides=[]", "give a list of integers with at least one item"),
+        ("stage2", "distiller.frozen=[3]", "give a list of names"),
         ("stage2", "distiller.use_cache=yes", "give True or False"),
         ("stage2", "distiller.frozen=head", "give a list"),
         ("stage2", "distiller.objectives.loss_class_aware.weight=heavy", "give a number"),
@@ -78,6 +96,9 @@ def test_wrong_values(load_config, config, override, wanted):
         ("trainer.clip_norm=5", 5),
         ("optimizer.betas=[0.9,0.99]", [0.9, 0.99]),
         ("train.device=cpu", "cpu"),
+        ('dataset.split_names.val="True"', "True"),
+        ("train.new_layers=[head]", ["head"]),
+        ("train.new_layers=[]", []),
     ],
 )
 def test_values_that_fit(load_config, override, expected):
@@ -89,3 +110,48 @@ def test_values_that_fit(load_config, override, expected):
     for name in override.partition("=")[0].split("."):
         node = node[name]
     assert node == expected and type(node) in (type(expected), type(cfg.dataloader.train.mapper.sizes))
+
+
+@pytest.mark.parametrize("call", ["abc", "3", "{a: 1}"])
+def test_registrations_are_calls(load_config, call):
+    with pytest.raises(ValueError, match=r"dataset\.register has .*: give calls, for example \[{_target_: "):
+        load_config("small/student.py", f"dataset.register=[{call}]")
+
+
+def test_a_node_may_be_replaced_by_a_reference(load_config):
+    cfg = load_config("small/student.py", "image_proposals.proposer=${proposals.methods.selective_search.generator}")
+    assert cfg.image_proposals.proposer == cfg.proposals.methods.selective_search.generator
+
+
+@pytest.mark.parametrize(
+    "hint, expected",
+    [
+        ("int | None", Optional[int]),
+        ("Sequence[int | float] | None", Optional[Sequence[Union[int, float]]]),
+        ('Literal["a|b", "c"]', Literal["a|b", "c"]),
+        ("Unknown | None", Any),
+    ],
+)
+def test_annotations_of_a_newer_python_are_read(hint, expected):
+    """As Union, since Python 3.9 has no ``|`` between types."""
+    from wsd_distill.engine.override_types import evaluate_hint
+
+    names = {"Sequence": Sequence, "Literal": Literal}
+    assert evaluate_hint(hint, names) == expected
+    if expected is not Any:
+        assert get_origin(evaluate_hint(hint, names)) in (Union, Literal)  # not types.UnionType
+
+
+def test_an_annotation_that_cannot_be_evaluated_hides_no_other():
+    from omegaconf import DictConfig
+
+    from wsd_distill.engine.override_types import convert
+
+    node = DictConfig({"_target_": f"{__name__}.Partial", "count": None})
+    with pytest.raises(ValueError, match="give an integer or null"):
+        convert("x.count", "a", "a", node, "count")
+
+
+class Partial:
+    def __init__(self, unknown: "Missing", count: "int | None" = None):  # noqa: F821
+        pass

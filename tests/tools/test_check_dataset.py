@@ -37,7 +37,7 @@ def test_own_images(photos, tmp_path):
     assert done.returncode == 1, done.stderr[-2000:]
     assert "pets_train: 12 images, 12 labels" in done.stdout
     detail = f"{tmp_path}/test1.png as {tmp_path}/val1.png"
-    assert f"ERROR pets_test: images are also in pets_val (1): {detail}\n" in done.stdout
+    assert f"ERROR pets_test ({tmp_path}/test.csv): images are also in pets_val (1): {detail}\n" in done.stdout
     assert done.stdout.endswith("1 errors\n")
 
 
@@ -51,18 +51,29 @@ def test_a_wrong_folder_is_a_line_per_split(check, photos, tmp_path):
     errors = [line for line in lines if line.startswith("ERROR")]
     assert code == 1 and len(errors) == 3 and lines[-1] == "36 errors"
     assert errors[0].startswith(
-        f"ERROR pets_train: images are missing (see dataset.image_root) (12): {tmp_path}/elsewh"
+        f"ERROR pets_train ({tmp_path}/train.csv): images are missing (see dataset.image_root) (12): {tmp_path}/elsewh"
     )
     assert errors[0].endswith("; and 7 more")
     assert len((tmp_path / "faults.txt").read_text().splitlines()) == 36
+
+
+@pytest.mark.parametrize("recipe, level", [("student", "WARNING"), ("teacher", "ERROR")])
+def test_one_class(check, photos, tmp_path, recipe, level):
+    for split in ("train", "val", "test"):
+        text = (tmp_path / f"{split}.csv").read_text()
+        (tmp_path / f"{split}.csv").write_text(text.replace("dog", ""))
+    code, lines = check("--config-file", f"configs/efficientnet_lite0/{recipe}.py", *photos)
+    found = [line for line in lines if "one class only" in line]
+    assert code == (level == "ERROR") and len(found) == 3
+    assert found[0].startswith(f"{level} pets_train ({tmp_path}/train.csv): there is one class only, cat: ")
 
 
 def test_few_positives_are_warnings(check, photos, tmp_path):
     (tmp_path / "val.csv").write_text("file,labels\nval0.png,cat\nval1.png,cat;dog\n")
     code, lines = check(*photos)
     assert code == 0 and lines[-4:-2] == [
-        "WARNING pets_val: every image has cat: AP is 100 whatever is predicted",
-        "WARNING pets_val: fewer than 5 images have cat, dog",
+        f"WARNING pets_val ({tmp_path}/val.csv): every image has cat: AP is 100 whatever is predicted",
+        f"WARNING pets_val ({tmp_path}/val.csv): fewer than 5 images have cat, dog",
     ]
     assert lines[-1] == "2 warnings"
 
@@ -84,7 +95,7 @@ def test_joined_labels_are_named(check, photos, tmp_path):
         ([*own_images("{}/empty.txt"), "dataset.classes={}/empty.txt"], "empty.txt: the list of classes is empty"),
         (
             ["dataset.files=list.csv"],
-            "dataset.files=list.csv: set dataset.files.train, dataset.files.val, dataset.files.t",
+            "dataset.files=list.csv: give key: value pairs in braces or null",
         ),
         (['dataset.register=[{{_target_: builtins.int, base: "x"}}]'], "dataset.register: "),
     ],

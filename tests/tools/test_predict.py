@@ -133,9 +133,9 @@ def shapes(load_config, restore_catalogs, tmp_path):
     return overrides, tmp_path / "shapes.pth", ["--input", tmp_path / "photo.png", "--threshold", "0"]
 
 
-@pytest.mark.parametrize("given", ["nothing", "dataset", "name only"])
+@pytest.mark.parametrize("given", ["nothing", "preset", "dataset", "name only"])
 def test_photos_need_no_dataset(given, shapes, predict, restore_catalogs, tmp_path):
-    """The classes are those of the weights, also if the files of the dataset are gone."""
+    """The classes are those of the weights, also if the files of the dataset are gone or the recipe has another."""
     overrides, weights, photo = shapes
     (tmp_path / "shapes").rename(tmp_path / "moved")
     config = tmp_path / "unnamed.py"  # a recipe without a dataset
@@ -144,7 +144,7 @@ def test_photos_need_no_dataset(given, shapes, predict, restore_catalogs, tmp_pa
         "globals().update(LazyConfig.load('configs/small/student.py'))\n"
         "dataset.name = '???'\n"
     )
-    words = {"nothing": [], "dataset": overrides, "name only": ["dataset.name=shapes_elsewhere"]}[given]
+    words = {"nothing": [], "preset": [], "dataset": overrides, "name only": ["dataset.name=shapes_elsewhere"]}[given]
     (line,) = predict(config if given == "nothing" else "student", weights, *photo, *words)
     assert sorted(line["labels"]) == ["ball", "box", "wedge"]
 

@@ -12,11 +12,10 @@ from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 from tqdm import tqdm
 
-from .boxes import OUTSIDE
 from .build import get_dataset_dicts
 from .class_counts import describe_classes, label_matrix
 from .datasets.image_paths import is_remote
@@ -39,28 +38,38 @@ class Fault(NamedTuple):
     is_warning: bool = False
 
 
-def check_datasets(names: list[str], num_workers: int) -> list[Fault]:
+def check_datasets(names: list[str], num_workers: int, *, with_teacher: bool = False) -> list[Fault]:
     """Log a summary of each dataset and return its faults.
 
-    Errors are: a dataset that cannot be loaded, has no label, one class or an unexpected number of images, a duplicate
-    image id, a label out of range, an impossible box, an image file that is missing, unreadable or of another size than
-    its dataset dict, and an image file (by its bytes) that is in two of the datasets. Warnings are classes that cannot
-    be measured, and boxes that reach outside of their image.
+    Errors are: a dataset that cannot be loaded, has no label or an unexpected number of images, a duplicate image id, a
+    label out of range, an image file that is missing, unreadable or of another size than its dataset dict, and an image
+    file (by its bytes) that is in two of the datasets. Warnings are classes that cannot be measured, and annotations
+    that are left out or read in another way. One class is an error ``with_teacher``, otherwise a warning. A dataset
+    that is checked against the classes of a file that was refused is not an error of its own.
 
     Args:
         names: registered datasets.
         num_workers: processes that read images; 0 reads them in this one.
+        with_teacher: T-WDet takes part in the training.
     """
     faults: list[Fault] = []
+    refused: list[tuple[str, list[str]]] = []  # datasets whose files are invalid, with their classes
     first_seen: dict[bytes, tuple[str, str]] = {}  # hash of a file -> dataset and path where it was first seen
     for name in names:
         try:
             records = get_dataset_dicts(name)
         except (OSError, ValueError) as error:
+            classes = MetadataCatalog.get(name).get("arguments", {}).get("classes")
+            if isinstance(error, ValueError) and classes is not None:
+                refused.append((name, classes))
+                first = next(other for other, others in refused if others == classes)
+                if first != name:
+                    logger.info("%s cannot be checked before %s is corrected", name, first)
+                    continue
             faults.append(Fault(f"{name} cannot be loaded: {error}"))
             continue
         logger.info("%s", describe(name, records))
-        faults += check_records(name, records)
+        faults += check_records(name, records, with_teacher=with_teacher)
         hashes, image_faults = read_images(name, records, num_workers)
         faults += image_faults
         faults += _find_duplicates(name, hashes, first_seen)
@@ -116,7 +125,8 @@ def _check_some_files(split: str, name: str, records: list[DatasetDict], hint: s
     step = max(1, len(records) // _LOOKED_FOR)
     paths = [record["file_name"] for record in records[::step]]
     if not any(is_remote(path) or os.path.exists(path) for path in paths):
-        text = f"the {split} split, {name}: none of {len(paths)} images exists, the first is {paths[0]}"
+        some = "" if len(paths) == len(records) else f"{len(paths)} of "
+        text = f"the {split} split, {name}: none of {some}its {len(records)} images exists, the first is {paths[0]}"
         raise FileNotFoundError(f"{text}: correct {hint}")
 
 
@@ -142,19 +152,27 @@ def split_hash(records: list[DatasetDict], classes: list[str]) -> str:
     return hashlib.sha256(json.dumps([list(classes), rows]).encode()).hexdigest()[:16]
 
 
-def check_records(name: str, records: list[DatasetDict]) -> list[Fault]:
+def _with_file(name: str) -> str:
+    """Return the name of a dataset, with the file of the user that lists its images."""
+    arguments = MetadataCatalog.get(name).get("arguments", {}) if name in DatasetCatalog.list() else {}
+    file = arguments.get("file", arguments.get("json_file"))
+    return name if file is None else f"{name} ({file})"
+
+
+def check_records(name: str, records: list[DatasetDict], *, with_teacher: bool = False) -> list[Fault]:
     """Return the faults that can be found without reading any image."""
     metadata = MetadataCatalog.get(name)
+    source = _with_file(name)
     faults, expected, classes = [], metadata.get("expected_images"), metadata.thing_classes
     if expected not in (None, len(records)):
-        faults.append(Fault(f"{name}: {len(records)} images, expected {expected}"))
+        faults.append(Fault(f"{source}: {len(records)} images, expected {expected}"))
     ids = Counter(str(record["image_id"]) for record in records)
-    repeated = f"{name}: image ids are not unique"
+    repeated = f"{source}: image ids are not unique"
     faults += [Fault(repeated, f"{count} images have the id '{i}'") for i, count in ids.items() if count > 1]
     for record in records:
-        faults += [Fault(f"{name}: {kind}", text, kind == OUTSIDE) for kind, text in record.get("faults", [])]
+        faults += [Fault(f"{source}: {kind}", text, is_warning=True) for kind, text in record.get("faults", [])]
     invalid = [
-        Fault(f"{name}: labels are not class indices", f"{record['file_name']} has {key} {wrong}")
+        Fault(f"{source}: labels are not class indices", f"{record['file_name']} has {key} {wrong}")
         for record in records
         for key, indices in (("labels", record["labels"]), ("ignore_labels", record.get("ignore_labels", [])))
         if (wrong := [k for k in indices if k not in range(len(classes))])
@@ -162,9 +180,10 @@ def check_records(name: str, records: list[DatasetDict]) -> list[Fault]:
     if invalid:
         return faults + invalid
     if not any(record["labels"] for record in records):
-        return [*faults, Fault(f"{name}: no image has a label, so that nothing can be learned or measured")]
+        return [*faults, Fault(f"{source}: no image has a label, so that nothing can be learned or measured")]
     problems = describe_classes(label_matrix(records, len(classes), name), classes)
-    return faults + [Fault(f"{name}: {text}", is_warning=len(classes) > 1) for text in problems]
+    is_warning = len(classes) > 1 or not with_teacher
+    return faults + [Fault(f"{source}: {text}", is_warning=is_warning) for text in problems]
 
 
 def read_images(name: str, records: list[DatasetDict], num_workers: int) -> tuple[dict[str, bytes], list[Fault]]:
@@ -176,7 +195,7 @@ def read_images(name: str, records: list[DatasetDict], num_workers: int) -> tupl
     with finished as batches, tqdm(total=len(records), unit="image", desc="reading") as progress:
         for batch_hashes, batch_errors in batches:
             hashes.update(batch_hashes)
-            errors += [Fault(f"{name}: {kind}", detail) for kind, detail in batch_errors]
+            errors += [Fault(f"{_with_file(name)}: {kind}", detail) for kind, detail in batch_errors]
             progress.update(len(batch_hashes) + len(batch_errors))
     return hashes, sorted(errors)
 
@@ -211,7 +230,7 @@ def _find_duplicates(name: str, hashes: dict[str, bytes], first_seen: dict[bytes
     for path, digest in hashes.items():
         first_dataset, first_path = first_seen.setdefault(digest, (name, path))
         if first_dataset != name:
-            errors.append(Fault(f"{name}: images are also in {first_dataset}", f"{path} as {first_path}"))
+            errors.append(Fault(f"{_with_file(name)}: images are also in {first_dataset}", f"{path} as {first_path}"))
         elif first_path != path:
             copies += 1
     if copies:

@@ -41,7 +41,7 @@ def describe_classes(labels: np.ndarray, class_names: Sequence[str]) -> list[str
     """Return a sentence per kind of class that cannot be learned or measured with labels (N, K)."""
     positives, sentences = (labels == 1).sum(axis=0), []
     if len(class_names) == 1:
-        return [f"there is one class only, {class_names[0]}: T-WDet cannot learn it, add a background class"]
+        return [f"there is one class only, {class_names[0]}: T-WDet cannot learn it without a background class"]
     kinds = (
         (classes_everywhere(labels), "every image has {}: AP is 100 whatever is predicted"),
         (positives == 0, "no image has {}: AP is undefined"),

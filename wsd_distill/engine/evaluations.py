@@ -37,6 +37,11 @@ def evaluation_order(tests: Mapping[str, Any]) -> list[str]:
     return sorted(sources, key=lambda name: (sources[name] is not None, name))
 
 
+def has_teacher(cfg: DictConfig) -> bool:
+    """Whether a training is one of T-WDet or with its outputs."""
+    return bool(cfg.dataloader.train.get("proposals"))
+
+
 def check_data(cfg: DictConfig) -> None:
     """Check before the first step what would otherwise end a training, or spoil it: labels, images and evaluators.
 
@@ -49,7 +54,7 @@ def check_data(cfg: DictConfig) -> None:
     used = {cfg.dataset.train, *(tests[name].evaluator.get("dataset_name") for name in order)}
     check_splits({split: cfg.dataset[split] for split in SPLITS if cfg.dataset[split] in used})
     classes = MetadataCatalog.get(cfg.dataset.train).thing_classes
-    if len(classes) == 1 and cfg.dataloader.train.get("proposals"):
+    if len(classes) == 1 and has_teacher(cfg):
         text = (
             f"dataset.name={cfg.dataset.name} has one class, {classes[0]}, for which T-WDet's softmax over classes is 1"
         )

@@ -32,7 +32,8 @@ def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[
 
     Args:
         class_names: classes of weights that will predict new images: the dataset is then registered only if it is
-            known and its files exist, and otherwise these are its classes.
+            known and its files exist, and otherwise these are its classes. So they are where a recipe presets a dataset
+            with other classes.
 
     Raises:
         KeyError: no such key in the config, or no such dataset; names near ones.
@@ -57,7 +58,8 @@ def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[
         raise ValueError(
             f"{file} was saved by a run on dataset {saved}: for {cfg.dataset.name} use its recipe in configs"
         )
-    _resolve_dataset(cfg, class_names)
+    is_preset = not saved and not any(override.startswith("dataset.") for override in overrides)
+    _resolve_dataset(cfg, class_names, is_preset)
     return cfg
 
 
@@ -137,15 +139,23 @@ def _describe_quoting(override: str, key: str) -> str:
     )
 
 
-def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None) -> None:
-    """Register ``cfg.dataset``; fields that are None are set from the registration of ``dataset.name``."""
+def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None, is_preset: bool) -> None:
+    """Register ``cfg.dataset``; fields that are None are set from the registration of ``dataset.name``.
+
+    Args:
+        class_names: as in :func:`load_config`; a dataset that ``is_preset`` by the recipe gives way to them.
+    """
     node = cfg.dataset
     try:
         info = _register_dataset(node)
     except (FileNotFoundError, KeyError):
         if class_names is None:
             raise
-        info = DatasetInfo(train=f"{node.name}_train", val=f"{node.name}_val", test=f"{node.name}_test")
+        info = _unregistered(node.name)
+    known = MetadataCatalog.get(info.train).thing_classes if info.train in DatasetCatalog.list() else class_names
+    if class_names is not None and is_preset and list(known or []) != list(class_names):
+        node.name = "images"
+        info = _unregistered(node.name)
     for key, value in asdict(info).items():
         if key in node and node[key] is None:
             node[key] = value
@@ -166,8 +176,16 @@ def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None) -> None
             cfg.lr_multiplier.loader = "${dataloader.test.test.loader}"
 
 
+def _unregistered(name: str) -> DatasetInfo:
+    return DatasetInfo(train=f"{name}_train", val=f"{name}_val", test=f"{name}_test")
+
+
 def _register_dataset(node: DictConfig) -> DatasetInfo:
     for call in node.register:
+        if not isinstance(call, DictConfig) or "_target_" not in call:
+            raise ValueError(
+                f"dataset.register has {call!r}: give calls, for example [{{_target_: module.function, key: value}}]"
+            )
         try:
             instantiate(call)
         except TypeError as error:  # of its arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
 import re
@@ -14,7 +15,12 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-# Keys whose default, None, has no type.
+
+class _Name(str):
+    """Text that is never a number."""
+
+
+# Keys whose default has no type.
 _TYPES: dict[str, Any] = {
     r"dataset\.(files|split_names)\.(train|val|test)": typing.Optional[str],
     r"dataset\.(image_root|train|val|test)": typing.Optional[str],
@@ -23,6 +29,8 @@ _TYPES: dict[str, Any] = {
     r"dataset\.(flip_prob|t_teacher|t_student)": typing.Optional[float],
     r"dataset\.boxes": typing.Optional[bool],
     r"train\.epochs": float,
+    r"train\.new_layers": list[_Name],
+    r"distiller\.frozen": typing.Optional[list[_Name]],
 }
 _RANGES: list[tuple[str, float, float]] = [  # key, minimum, maximum
     (r"train\.(max_iter|log_period|checkpointer\.\w+)|dataset\.num_classes", 1, math.inf),
@@ -32,7 +40,9 @@ _RANGES: list[tuple[str, float, float]] = [  # key, minimum, maximum
     (r"(.*\.)?flip_prob", 0, 1),
     (r"(.*\.)?(sizes|teacher_sizes)", 1, math.inf),  # each value of a list
 ]
-_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "text", type(None): "null"}
+_REFERENCE = re.compile(r"\$\{.+\}")
+_NOT_EMPTY = r"(.*\.)?(sizes|teacher_sizes|sides|pixel_mean|pixel_std|channels|convs|input_shape|out_features)"
+_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "text", _Name: "a name", type(None): "null"}
 
 
 class OverrideTypeError(ValueError):
@@ -56,6 +66,8 @@ def convert(key: str, text: str, value: Any, parent: Any, name: str) -> Any:
     ok, converted = (True, value) if hint is Any else _fit(value, hint, text)
     if not ok:
         raise OverrideTypeError(f"{key}={text}: give {_describe(hint)}{_example(hint, text)}")
+    if re.fullmatch(_NOT_EMPTY, key) and isinstance(converted, (list, tuple)) and not converted:
+        raise OverrideTypeError(f"{key}={text}: give {_describe(hint)} with at least one item")
     _check_range(key, text, converted)
     return converted
 
@@ -83,26 +95,44 @@ def _wanted(key: str, parent: Any, name: str) -> Any:
         node = OmegaConf.select(parent, name) if isinstance(parent, DictConfig) else parent[int(name)]
     except OmegaConfBaseException:  # an interpolation of a value that is still missing
         return Any
-    return _type_of(node)
+    found = _type_of(node)
+    is_section = "." not in key or (hint is not Any and type(None) not in _parts(hint))
+    return dict if found == typing.Optional[dict] and "_target_" in node and is_section else found
+
+
+class _Unions(ast.NodeTransformer):
+    """Replaces ``X | Y`` by ``Union[X, Y]``, which Python 3.9 needs."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        both = ast.Tuple([node.left, node.right], ast.Load())
+        return ast.Subscript(ast.Name("Union", ast.Load()), both, ast.Load())
 
 
 def _parameter_type(node: DictConfig, name: str) -> Any:
-    """Return the annotation of the parameter ``name`` of a call."""
+    """Return the annotation of the parameter ``name`` of a call; Any if there is none that can be evaluated."""
     target = node.get("_target_")
     if not target:
         return Any
     target = locate(target) if isinstance(target, str) else target
-    function = target.__init__ if inspect.isclass(target) else target
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    hint = getattr(function, "__annotations__", {}).get(name, Any)
+    return evaluate_hint(hint, function.__globals__) if isinstance(hint, str) else hint
+
+
+def evaluate_hint(hint: str, names: Mapping[str, Any]) -> Any:
+    """Return the type that an annotation describes; Any if it has a name that only a type checker imports."""
+    tree = ast.fix_missing_locations(_Unions().visit(ast.parse(hint, mode="eval")))
     try:
-        return typing.get_type_hints(inspect.unwrap(function)).get(name, Any)
-    except Exception:  # names that are only imported for a type checker, or syntax of a newer Python
+        return eval(compile(tree, "<annotation>", "eval"), {**names, "Union": typing.Union})
+    except (NameError, AttributeError, TypeError):
         return Any
 
 
 def _type_of(value: Any) -> Any:
-    """Return the type of a value that is replaced; Any for null, a call, and a list of other than scalars."""
+    """Return the type of a value that is replaced; Any for null and a list of other than scalars."""
     if isinstance(value, (DictConfig, dict)):
-        return Any if "_target_" in value else typing.Optional[dict]
+        return typing.Optional[dict]
     if isinstance(value, (ListConfig, list, tuple)):
         kinds = {type(item) for item in value}
         if len(kinds) == 1 and kinds <= {int, float, bool, str}:
@@ -142,11 +172,13 @@ def _fit_one(value: Any, hint: Any, text: str) -> tuple[bool, Any]:
         return isinstance(value, bool), value
     if hint in (int, float):
         return _fit_number(value, hint)
+    if hint is _Name:
+        return isinstance(value, str), value
     if hint is str:
-        is_scalar = isinstance(value, (str, int, float, bool))
+        is_scalar = isinstance(value, (str, int, float)) and not isinstance(value, bool)
         return is_scalar, value if isinstance(value, str) else text
     if origin in (dict, Mapping):
-        return isinstance(value, dict), value
+        return isinstance(value, dict) or (isinstance(value, str) and bool(_REFERENCE.fullmatch(value))), value
     if not isinstance(value, (list, tuple)):
         return False, value
     items = [item for item in arguments if item is not Ellipsis]
@@ -173,7 +205,9 @@ def _describe(hint: Any) -> str:
     names: list[str] = []
     for part in _parts(hint):
         origin, arguments = typing.get_origin(part) or part, typing.get_args(part)
-        if origin is typing.Literal:
+        if arguments == (_Name,):
+            names.append("a list of names")
+        elif origin is typing.Literal:
             names += map(str, arguments)
         elif part in _NAMES:
             names.append(_NAMES[part])
@@ -186,5 +220,7 @@ def _describe(hint: Any) -> str:
 
 
 def _example(hint: Any, text: str) -> str:
+    if text.lower() in ("true", "false") and str in _parts(hint):
+        return f", in quotes if it is a word: '\"{text}\"'"
     is_list = any((typing.get_origin(part) or part) in (list, tuple, Sequence) for part in _parts(hint))
     return f", for example [{text}]" if is_list and not text.startswith(("[", "{")) else ""

@@ -132,7 +132,7 @@ LABELS = {"cat": "line 2", "dog": "line 3", "dining table": "line 4", "dining": 
         ("cat,dog", "label 'cat,dog' contains ','"),
         ("cat|cow", r"contains '\|'"),
         ("cat\tdog", r"has the invisible character U\+0009"),
-        ("['cat', 'cow']", "contains ','"),
+        ("['cat', 'cow']", "like a Python list: write cat;cow"),
         ("['cat']", "like a Python list"),
         ('"cat"', "like a Python list"),
         ("cat dog", "joins the labels cat, dog"),
@@ -140,6 +140,15 @@ LABELS = {"cat": "line 2", "dog": "line 3", "dining table": "line 4", "dining": 
         ("cat_dining", "joins the labels cat, dining"),
         ("NaN", "is a word for an empty field"),
         ("none", "is a word for an empty field"),
+        *((word, "is a word for an empty field") for word in ("NA", "#N/A", "undefined", "-", "?", "nil", "-1.#IND")),
+        ("cat\uff0cbus", "contains '\uff0c'"),
+        ("cat\u3001bus", "contains '\u3001'"),
+        ("cat\uff1bbus", "contains '\uff1b'"),
+        ("cat and dining", "joins the labels cat, dining"),
+        ("cat.dining", "joins the labels cat, dining"),
+        ("cat:Dining", "joins the labels cat, dining"),
+        ("dining table and cat", "joins the labels dining table, cat"),
+        ("\uff43at", r"label '\uff43at' differs from 'cat' \(line 2\)"),
         ("null", "is a word for an empty field"),
         (" ", "is empty"),
         ("Cat", r"label 'Cat' differs from 'cat' \(line 2\) in case, white space"),
@@ -149,7 +158,9 @@ LABELS = {"cat": "line 2", "dog": "line 3", "dining table": "line 4", "dining": 
     ],
 )
 def test_labels_of_a_list_that_look_wrong(label, message):
-    with pytest.raises(ValueError, match=f"own.csv: 1 of 5 labels look wrong: line 9: .*{message}.* Remedy"):
+    with pytest.raises(
+        ValueError, match=f"own.csv: 1 of 5 labels look wrong: line 9: .*{message}.* (Remedy|Write the labels)"
+    ):
         check_listed_labels({**LABELS, label: "line 9"}, "own.csv", "Remedy")
 
 
@@ -162,7 +173,16 @@ def test_usual_names_are_accepted():
     check_listed_labels({**LABELS, "hot dog": "line 6", "tv/monitor": "line 7", "O'Neil": "line 8"}, "own.csv", "")
 
 
-@pytest.mark.parametrize("labels", ['"cat,dog"', "\"['cat', 'dog']\"", "cat|dog"])
+def test_python_lists_are_told_what_to_write(tmp_path, restore_catalogs):
+    file = write(tmp_path / "own.csv", ["file,labels", "a.jpg,cat", "b.jpg,\"['cat', 'dog']\""])
+    with pytest.raises(ValueError, match="like a Python list: write cat;dog. Write the labels") as error:
+        register_image_list("own", file)
+    assert "dataset.separator" not in str(error.value)
+    with pytest.raises(ValueError, match="line 3: label .* it is written like a Python list; write cat;dog$"):
+        load_image_list(file, "", ["cat", "dog"])
+
+
+@pytest.mark.parametrize("labels", ['"cat,dog"', "cat|dog"])
 def test_several_labels_in_one_stop_the_registration(tmp_path, restore_catalogs, labels):
     file = write(tmp_path / "own.csv", ["file,labels", "a.jpg,cat", f"b.jpg,{labels}"])
     with pytest.raises(ValueError, match=r"own\.csv: 1 of 2 labels look wrong: line 3: label .* set dataset.separator"):
@@ -175,6 +195,7 @@ def test_named_classes_may_have_commas(tmp_path, restore_catalogs):
     file = write(tmp_path / "own.csv", ["file,labels", 'a.jpg,"tench, Tinca tinca;dining table"'])
     register_image_list("own", file, classes=["tench, Tinca tinca", "dining table", "none"])
     assert load("own") == [("a.jpg", [0, 1])]
+    register_image_list("named", file, classes=["tench, Tinca tinca", "dining table", "NA", "?", "x2", "x\u00b2"])
     for classes, message in (
         (["cat", "Cat "], r"entry 1: class 'Cat ' has white space"),
         (["cat", "Cat"], r"entry 1: class 'Cat' differs from 'cat' \(entry 0\)"),
@@ -282,6 +303,20 @@ def test_large_text_is_not_read(tmp_path, monkeypatch, suffix):
     (tmp_path / f"own.{suffix}").write_text("file,labels")
     with pytest.raises(ValueError, match=rf"own\.{suffix} has .*limit of 1e-09: set .* WSD_MAX_TEXT_GB"):
         load_image_list(str(tmp_path / f"own.{suffix}"), "", ["cat"])
+
+
+def test_files_of_two_formats_are_named(tmp_path):
+    coco = write(tmp_path / "train.json", ['{"images": [], "annotations": [], "categories": []}'])
+    listed = write(tmp_path / "val.csv", ["file,labels", "a.jpg,cat"])
+    for files, message in (
+        (
+            (coco, listed, listed),
+            r"train=.*train.json is in COCO's format, and dataset.files.val=.*val.csv is not: give",
+        ),
+        ((listed, listed, coco), r"train=.*val.csv is a list of images, and dataset.files.test=.*json is COCO's: give"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            register_files("mixed", dict(zip(("train", "val", "test"), files)))
 
 
 def test_folders_and_pipes_are_not_opened(tmp_path):

@@ -161,4 +161,4 @@ def log_faults(records: list[DatasetDict], source: str) -> None:
     faults = [fault for record in records for fault in record.get("faults", [])]
     for kind, count in Counter(kind for kind, _ in faults).items():
         first = next(text for found, text in faults if found == kind)
-        logger.warning("%s: %d: %s; the first: %s", source, count, kind, first)
+        logger.warning("%s: %s (%d); the first: %s", source, kind, count, first)

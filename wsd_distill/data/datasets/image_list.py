@@ -66,8 +66,14 @@ def register_files(
             raise FileNotFoundError(text)
     if image_root is not None:
         image_root = _text(image_root, "dataset.image_root")
+    kinds = {split: is_coco_file(path) for split, path in paths.items()}
+    for split, is_coco in kinds.items():
+        if is_coco != kinds["train"]:
+            first, other = ("in COCO's format", "is not") if kinds["train"] else ("a list of images", "is COCO's")
+            text = f"dataset.files.train={paths['train']} is {first}, and dataset.files.{split}={paths[split]} {other}"
+            raise ValueError(f"{text}: give three files of one format")
     options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
-    is_coco = is_coco_file(paths["train"])
+    is_coco = kinds["train"]
     register_info(name, DatasetInfo(f"{name}_train", f"{name}_val", f"{name}_test", boxes=is_coco))
     if classes is None:
         train = paths["train"]

@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 SEPARATORS = {"semicolon": ";", "comma": ",", "pipe": "|", "tab": "\t", "space": " "}  # of dataset.separator
-_EMPTY_WORDS = ("nan", "none", "null", "n/a", "<na>")
-_JOINS = re.compile(r"[\s,;|/\\+&_-]+")
+_EMPTY_WORDS = {  # in lower case: those that pandas reads as missing, and others
+    *("nan", "-nan", "none", "null", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "nil", "undefined"),
+    *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+}
+_LIST_SEPARATORS = ",;|\u3001\u060c\u061b"  # in NFKC, which has no full-width comma; the others are Chinese and Arabic
+_JOINS = (*SEPARATORS.values(), *_LIST_SEPARATORS, *"/\\+&_.:-", " and ", " or ")
+_ANY_JOIN = re.compile(r"(?:[\s,;|/\\+&_.:-]|\b(?:and|or)\b)+")
+_LIST_FAULT = "has brackets or quotes around it, like a Python list"
 _INVISIBLE = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp", "Zs")  # categories of control characters and white space
 _JOINERS = "\u200c\u200d"  # part of words in some scripts
+_Form = Literal["NFC", "NFKC"]
+_LIST_MARKS = " \t'\"[](){}"
 _FIRST = 5  # labels that an error names
 
 
@@ -28,8 +37,10 @@ def check_listed_labels(locations: Mapping[str, str], file: str, remedy: str) ->
     """
     faults = [(label, fault) for label in locations if (fault := _listed_fault(label, locations))]
     named = {label for label, _ in faults}
-    faults += [(label, fault) for label, fault in _spelling_faults(locations) if label not in named]
+    faults += [(label, fault) for label, fault in _spelling_faults(locations, "NFKC") if label not in named]
     if faults:
+        if all(fault.startswith(_LIST_FAULT) for _, fault in faults):
+            remedy = "Write the labels of an image without brackets and quotes, as a;b"
         shown = "; ".join(f"{locations[label]}: label {label!r} {fault}" for label, fault in faults[:_FIRST])
         rest = f"; and {len(faults) - _FIRST} more" if len(faults) > _FIRST else ""
         raise ValueError(f"{file}: {len(faults)} of {len(locations)} labels look wrong: {shown}{rest}. {remedy}")
@@ -43,39 +54,45 @@ def check_class_names(locations: Mapping[str, str], source: str) -> None:
             alone.
     """
     faults = [(name, fault) for name in locations if (fault := _invisible(name, _JOINERS))]
-    for name, fault in [*faults, *_spelling_faults(locations)]:
+    for name, fault in [*faults, *_spelling_faults(locations, "NFC")]:
         raise ValueError(f"{source}: {locations[name]}: class {name!r} {fault}: correct it")
 
 
-def spelling(label: str) -> str:
-    """Return a label in lower case and NFC, without white space."""
-    return "".join(unicodedata.normalize("NFC", label).casefold().split())
+def spelling(label: str, form: _Form = "NFKC") -> str:
+    """Return a label in lower case and a Unicode form, without white space; NFKC has no full-width letters."""
+    return "".join(unicodedata.normalize(form, label).casefold().split())
 
 
 def split_joined(label: str, classes: Iterable[str]) -> list[str]:
-    """Split a label at the separator at which all parts are classes; [] if there is none."""
-    known = set(classes)
-    for separator in (*SEPARATORS.values(), "/", "+", "&", "_", "-"):
-        parts = [part.strip(" \t'\"[](){}") for part in label.split(separator)]
-        if len(parts) > 1 and all(part in known for part in parts):
-            return parts
+    """Return the classes that a label joins, at one separator or at any; [] if a part is no class."""
+    known = {spelling(name): name for name in classes}
+    text = label.strip(_LIST_MARKS)
+    for parts in (*(text.split(separator) for separator in _JOINS), _ANY_JOIN.split(text)):
+        found = [known.get(spelling(part.strip(_LIST_MARKS)), "") for part in parts]
+        if len(found) > 1 and all(found):
+            return found
     return []
+
+
+def is_list(label: str) -> bool:
+    """Whether a label has brackets or quotes around it."""
+    return label[:1] in tuple("[({'\"") or label[-1:] in tuple("]}'\"")
 
 
 def _listed_fault(label: str, locations: Mapping[str, str]) -> str:
     if fault := _invisible(label):
         return fault
-    if label.casefold() in _EMPTY_WORDS:
+    text = unicodedata.normalize("NFKC", label)
+    if text.casefold() in _EMPTY_WORDS or all(unicodedata.category(letter)[0] == "P" for letter in text):
         return "is a word for an empty field"
-    for separator in ",;|":
-        if separator in label:
+    if is_list(label):
+        words = [word.strip(_LIST_MARKS) for word in text.split(",")]
+        return f"{_LIST_FAULT}: write {';'.join(word for word in words if word)}"
+    for separator, plain in zip(label, text) if len(label) == len(text) else zip(text, text):
+        if plain in _LIST_SEPARATORS:
             return f"contains {separator!r}"
-    if label[0] in "[({'\"" or label[-1] in "]}'\"":
-        return "has brackets or quotes around it, like a Python list"
-    parts = _JOINS.split(label)
-    if len(parts) > 1 and all(part in locations for part in parts):
-        return f"joins the labels {', '.join(parts)}"
-    return ""
+    joined = split_joined(text, (other for other in locations if other != label))
+    return f"joins the labels {', '.join(joined)}" if joined else ""
 
 
 def _invisible(label: str, allowed: str = "") -> str:
@@ -87,9 +104,9 @@ def _invisible(label: str, allowed: str = "") -> str:
     return "" if label == label.strip() else "has white space around it"
 
 
-def _spelling_faults(locations: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _spelling_faults(locations: Mapping[str, str], form: _Form) -> Iterator[tuple[str, str]]:
     first: dict[str, str] = {}
     for label in locations:
-        other = first.setdefault(spelling(label), label)
+        other = first.setdefault(spelling(label, form), label)
         if other != label:
             yield label, f"differs from {other!r} ({locations[other]}) in case, white space or Unicode form alone"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from ...io import check_file
-from .label_names import check_class_names, spelling, split_joined
+from .label_names import check_class_names, is_list, spelling, split_joined
 
 
 def read_text(path: str | os.PathLike, limit: int = -1) -> str:
@@ -141,6 +141,8 @@ def _describe_unknown(label: str, classes: Sequence[str]) -> str:
     if same:
         return f": it differs from {same[0]!r} in case, white space or Unicode form alone"
     parts = split_joined(label, classes)
+    if parts and is_list(label):
+        return f": it is written like a Python list; write {';'.join(parts)}"
     if parts:
         return f": it looks like {' and '.join(map(repr, parts))}; set dataset.separator (datasets/README.md)"
     near = difflib.get_close_matches(label, classes, n=1)

@@ -42,7 +42,10 @@ def load_voc(year: int, split: str) -> list[DatasetDict]:
     records = [_record(folder, image_id) for image_id in image_ids]
     log_faults(records, str(image_list))
     ignored = [len(record["ignore_labels"]) for record in records if record["ignore_labels"]]
-    logger.info("%s: %d labels in %d images ignored: difficult objects only", image_list, sum(ignored), len(ignored))
+    if ignored:
+        logger.info(
+            "%s: %d labels in %d images ignored: difficult objects only", image_list, sum(ignored), len(ignored)
+        )
     return records
 
 
