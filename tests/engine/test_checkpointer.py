@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.builders import CLASSES, OneWeight, make_student, make_teacher
 
+from wsd_distill.class_names import class_names_state
 from wsd_distill.engine.checkpointer import Checkpointer
 from wsd_distill.modeling.checkpoints.load import CheckpointError
 
@@ -177,6 +178,21 @@ def test_initial_weights_of_another_model_may_lack_declared_layers_only(tmp_path
         CheckpointError, match="1 keys missing .*: roi_heads.weight; 1 keys not in the model: head.weight"
     ):
         load({**state, "roi_heads.bias": torch.ones(3)})
+
+
+def test_initial_weights_of_s_cls_may_lack_declared_layers_only(tmp_path):
+    """ImageNet weights; the classification layer need not be declared."""
+    state = {key: x for key, x in make_student().state_dict().items() if not key.startswith(("classifier", "class_n"))}
+    state.update(class_names_state([]))
+    del state["backbone.conv2.1.bias"]
+    path = str(tmp_path / "start.pth")
+    torch.save({"model": state}, path)
+    message = "start.pth .*train.new_layers.* 1 keys missing .*: backbone.conv2.1.bias"
+    with pytest.raises(CheckpointError, match=message):
+        Checkpointer(make_student(), str(tmp_path)).load(path)
+    model = make_student()
+    Checkpointer(model, str(tmp_path), new_layers=["backbone.conv2.1"]).load(path)
+    assert torch.equal(model.backbone.conv1[0].weight, state["backbone.conv1.0.weight"])
 
 
 def test_a_model_without_weights_of_ours(tmp_path):

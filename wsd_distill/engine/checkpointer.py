@@ -33,13 +33,16 @@ class Checkpointer:
     Args:
         model: without its DistributedDataParallel wrapper.
         save_dir: folder of the run.
-        new_layers: names of submodules that initial weights may lack. T-WDet and S-Cls know theirs.
+        new_layers: names of submodules that initial weights may lack; T-WDet and S-Cls have their classification layers
+            besides.
         checkpointables: name -> object with ``state_dict`` and ``load_state_dict``, restored by a resume.
     """
 
     def __init__(self, model: nn.Module, save_dir: str, *, new_layers: Sequence[str] = (), **checkpointables: Any):
         self.model, self.save_dir, self.checkpointables = model, save_dir, checkpointables
         self.new_layers = tuple(f"{name}." for name in new_layers)
+        if isinstance(model, NormalizedImageModel):
+            model.new_layers = (*model.new_layers, *new_layers)
         self.path_manager = PathManager  # read by PeriodicCheckpointer
 
     def save(self, name: str, **extra: Any) -> None:

@@ -13,7 +13,7 @@ from .checkpoints.load import PICKLES, read_weights
 
 
 def common_settings(cfg) -> dict[str, Any]:
-    """Return the arguments of both models for classes and pixels.
+    """Return the arguments of both models for classes, pixels and weights.
 
     Raises:
         ValueError: as in ``check_weights``, or MODEL.IMAGE_LEVEL.NUM_CLASSES is not the number of classes of
@@ -29,6 +29,7 @@ def common_settings(cfg) -> dict[str, Any]:
     return {
         "num_classes": num_classes,
         "class_names": names,
+        "new_layers": cfg.MODEL.IMAGE_LEVEL.NEW_LAYERS,
         "pixel_mean": cfg.MODEL.PIXEL_MEAN,
         "pixel_std": cfg.MODEL.PIXEL_STD,
         "image_format": cfg.INPUT.FORMAT,
