@@ -102,6 +102,23 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(last, damage, sa
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000005.pth"
 
 
+@pytest.mark.parametrize("content", [None, b"", b"\x80\xff\x00"])
+def test_without_the_name_of_the_last_checkpoint_the_newest_is_taken(content, saved, tmp_path, caplog):
+    weights = saved("model_0000003", "model_0000005")
+    (tmp_path / "last_checkpoint").unlink()
+    if content is not None:
+        (tmp_path / "last_checkpoint").write_bytes(content)
+    model = resume(tmp_path, trainer=Counter())
+    assert torch.equal(weights_of(model), weights["model_0000005"])
+    assert f"last_checkpoint is missing or damaged: taking the newest checkpoint, {tmp_path}/model_00" in caplog.text
+
+
+def test_a_checkpoint_that_is_no_dict_is_damaged(saved, tmp_path):
+    weights = saved("model_0000003", "model_0000005")
+    torch.save([1], tmp_path / "model_0000005.pth")
+    assert torch.equal(weights_of(resume(tmp_path, trainer=Counter())), weights["model_0000003"])
+
+
 def test_a_later_checkpoint_is_no_fallback(saved, tmp_path):
     saved("model_0000009", "model_0000004")
     cut(tmp_path / "model_0000004.pth")
