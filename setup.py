@@ -36,8 +36,8 @@ setup(
     },
     python_requires=">=3.9",
     install_requires=[
-        "torch>=2.3",
-        "torchvision>=0.18",
+        "torch>=2.6",
+        "torchvision>=0.21",
         "fvcore>=0.1.5",
         "omegaconf>=2.1,<2.4",
         "hydra-core>=1.1,<1.4",

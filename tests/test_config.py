@@ -1,5 +1,6 @@
 """YAML configs build the same models as LazyConfigs."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -149,11 +150,30 @@ def test_a_yaml_training_saves_and_compares_the_classes(photo, restore_catalogs,
         build_model(cfg)
 
 
-def test_a_pickle_as_yaml_weights_is_refused():
+@pytest.mark.parametrize("query", ["", "?matching_heuristics=True", "?a.pth"])
+@pytest.mark.parametrize("name", ["R-50.pkl", "R-50.PKL", "R-50.pickle"])
+def test_a_pickle_as_yaml_weights_is_refused(name, query, tmp_path):
     cfg = small_config("WSDDN")
-    cfg.MODEL.WEIGHTS = "R-50.pkl"
-    with pytest.raises(ValueError, match="MODEL.WEIGHTS=R-50.pkl is a pickle, which can run code"):
+    cfg.MODEL.WEIGHTS = str(tmp_path / name) + query
+    with pytest.raises(ValueError, match=f"MODEL.WEIGHTS=.*{name}.* is a pickle, which can run code"):
         build_model(cfg)
+
+
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, ("attacked",)
+
+
+@pytest.mark.parametrize("query", ["", "?matching_heuristics=True"])
+def test_yaml_weights_run_no_code(query, tmp_path, monkeypatch):
+    """Detectron2 reads them, after they were checked."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": {"weight": Attack()}}, "weights.pth")
+    cfg = small_config("MultiLabelClassifier")
+    cfg.MODEL.WEIGHTS = "weights.pth" + query
+    with pytest.raises(ValueError, match="weights.pth is truncated or not a file of PyTorch tensors") as error:
+        DefaultPredictor(cfg)
+    assert "weights_only" not in str(error.value) and not (tmp_path / "attacked").exists()
 
 
 def shapes(model):

@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
                 weights = choose_weights(cfg, args.opts)
                 logger.info("Evaluating %s", weights)
                 load_weights(model, weights)
-                write_results(cfg, do_test(cfg, model), EVALUATION)
+                write_results(cfg, {**do_test(cfg, model), "weights": weights}, EVALUATION)
             else:
                 resolve_schedule(cfg)
                 do_train(cfg, model, args.resume, termination)

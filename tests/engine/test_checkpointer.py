@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.builders import CLASSES, OneWeight, make_student, make_teacher
 
+from wsd_distill.class_names import class_names_state
 from wsd_distill.engine.checkpointer import Checkpointer
 from wsd_distill.modeling.checkpoints.load import CheckpointError
 
@@ -101,6 +102,23 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(last, damage, sa
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000005.pth"
 
 
+@pytest.mark.parametrize("content", [None, b"", b"\x80\xff\x00"])
+def test_without_the_name_of_the_last_checkpoint_the_newest_is_taken(content, saved, tmp_path, caplog):
+    weights = saved("model_0000003", "model_0000005")
+    (tmp_path / "last_checkpoint").unlink()
+    if content is not None:
+        (tmp_path / "last_checkpoint").write_bytes(content)
+    model = resume(tmp_path, trainer=Counter())
+    assert torch.equal(weights_of(model), weights["model_0000005"])
+    assert f"last_checkpoint is missing or damaged: taking the newest checkpoint, {tmp_path}/model_00" in caplog.text
+
+
+def test_a_checkpoint_that_is_no_dict_is_damaged(saved, tmp_path):
+    weights = saved("model_0000003", "model_0000005")
+    torch.save([1], tmp_path / "model_0000005.pth")
+    assert torch.equal(weights_of(resume(tmp_path, trainer=Counter())), weights["model_0000003"])
+
+
 def test_a_later_checkpoint_is_no_fallback(saved, tmp_path):
     saved("model_0000009", "model_0000004")
     cut(tmp_path / "model_0000004.pth")
@@ -177,6 +195,21 @@ def test_initial_weights_of_another_model_may_lack_declared_layers_only(tmp_path
         CheckpointError, match="1 keys missing .*: roi_heads.weight; 1 keys not in the model: head.weight"
     ):
         load({**state, "roi_heads.bias": torch.ones(3)})
+
+
+def test_initial_weights_of_s_cls_may_lack_declared_layers_only(tmp_path):
+    """ImageNet weights; the classification layer need not be declared."""
+    state = {key: x for key, x in make_student().state_dict().items() if not key.startswith(("classifier", "class_n"))}
+    state.update(class_names_state([]))
+    del state["backbone.conv2.1.bias"]
+    path = str(tmp_path / "start.pth")
+    torch.save({"model": state}, path)
+    message = "start.pth .*train.new_layers.* 1 keys missing .*: backbone.conv2.1.bias"
+    with pytest.raises(CheckpointError, match=message):
+        Checkpointer(make_student(), str(tmp_path)).load(path)
+    model = make_student()
+    Checkpointer(model, str(tmp_path), new_layers=["backbone.conv2.1"]).load(path)
+    assert torch.equal(model.backbone.conv1[0].weight, state["backbone.conv1.0.weight"])
 
 
 def test_a_model_without_weights_of_ours(tmp_path):

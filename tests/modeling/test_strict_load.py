@@ -1,5 +1,6 @@
 """Incomplete checkpoints of this project are errors; ImageNet weights lack the new layers only."""
 
+import logging
 import re
 
 import pytest
@@ -12,9 +13,9 @@ from wsd_distill.class_names import class_names_state
 from wsd_distill.modeling import FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet, make_stages
 
 
-def student(head=None, class_names=CLASSES, num_classes=K, convs=1):
+def student(head=None, class_names=CLASSES, num_classes=K, convs=1, new_layers=()):
     backbone = SmallConvNet(channels=[4, 6], convs=[1, convs], norm="BN")
-    options = {"num_classes": num_classes, "class_names": class_names, **PIXELS}
+    options = {"num_classes": num_classes, "class_names": class_names, "new_layers": new_layers, **PIXELS}
     return MultiLabelClassifier(
         backbone=backbone, in_feature="conv2", head=head or GlobalPoolHead(channels=6), **options
     )
@@ -134,15 +135,43 @@ def test_imagenet_weights_lack_the_classification_layers(tmp_path):
     load(make_teacher(), imagenet(make_teacher()), tmp_path)
 
 
-@pytest.mark.parametrize("head", [fc_head(dims=[7, 7]), fc_head(batch_norm=True)], ids=["width", "norm"])
-def test_imagenet_weights_lack_new_layers_of_the_head(head, tmp_path):
-    model, weights = student(head=head), imagenet(student(head=fc_head()))
-    load(model, weights, tmp_path)
-    assert_equal(model.backbone, {k[9:]: v for k, v in weights.items() if k.startswith("backbone.")})
+@pytest.mark.parametrize(
+    "head, new_layers, random",
+    [
+        (fc_head(dims=[7, 7]), ["head"], "classifier, head.fc6, head.fc7"),
+        (fc_head(dims=[5, 7]), ["head.fc7"], "classifier, head.fc7"),
+        (fc_head(batch_norm=True), ["head.norm6", "head.norm7"], "classifier, head.norm6, head.norm7"),
+        (GlobalPoolHead(channels=6), ["head"], "classifier"),
+    ],
+    ids=["width", "one", "norm", "none"],
+)
+def test_imagenet_weights_lack_declared_layers_only(head, new_layers, random, tmp_path, caplog):
+    weights = imagenet(student(head=fc_head()))
+    if isinstance(head, GlobalPoolHead):
+        weights["backbone.last.weight"] = weights["head.fc7.weight"]  # a second name, as in converted files
+    with pytest.raises(RuntimeError, match=r"train.new_layers .*keys.*: .*head\."):
+        load(student(head=head), weights, tmp_path)
+    model = student(head=head, new_layers=new_layers)
+    before = {key: value.clone() for key, value in model.state_dict().items() if key.startswith(tuple(new_layers))}
+    with caplog.at_level(logging.INFO, "wsd_distill"):
+        load(model, weights, tmp_path)
+    assert f"Not in the weights, stay random: {random}" in caplog.messages
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+    assert_equal(model.backbone, {k[9:]: v for k, v in weights.items() if k.startswith("backbone.conv")})
+    if new_layers == ["head.fc7"]:
+        assert torch.equal(model.head.fc6.weight, weights["head.fc6.weight"])
+
+
+def test_imagenet_weights_without_any_layer_of_the_head(tmp_path):
+    weights = {key: x for key, x in imagenet(student(head=fc_head())).items() if not key.startswith("head.")}
+    with pytest.raises(RuntimeError, match=r"4 keys missing or of another shape: head.fc6.bias, head.fc6.weight, head"):
+        load(student(head=fc_head()), weights, tmp_path)
+    with pytest.raises(RuntimeError, match=r"1 keys not in the model: foreign.weight"):
+        load(student(), {**imagenet(student()), "foreign.weight": torch.ones(2)}, tmp_path)
 
 
 def test_imagenet_weights_of_another_network_are_an_error(tmp_path):
-    message = "use ImageNet weights of this backbone.* keys missing or of another shape: backbone.conv2.2"
+    message = "use ImageNet weights of this network.* keys missing or of another shape: backbone.conv2.2"
     with pytest.raises(RuntimeError, match=message):
         load(student(convs=2), imagenet(student()), tmp_path)
     with pytest.raises(RuntimeError, match="1 keys missing or of another shape: head.fc6.weight"):
@@ -160,3 +189,5 @@ def test_a_deeper_resnet(tmp_path):
 
     with pytest.raises(RuntimeError, match="keys not in the model: backbone.res2.2"):
         load(resnet(18), resnet(34).state_dict(), tmp_path)
+    with pytest.raises(RuntimeError, match="keys not in the model: backbone.res2.2"):
+        load(resnet(18), imagenet(resnet(34)), tmp_path)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.running import in_process, run
+from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from wsd_distill.engine.training import nan_to_none
+from wsd_distill.engine.training import choose_weights, nan_to_none
 from wsd_distill.io import file_lock
 
 SMALL = [
@@ -232,6 +233,7 @@ def test_the_saved_config_trains_and_evaluates_the_same(student, data, tmp_path)
     shutil.copy(folder / "config.yaml", config)
     run("tools/train_net.py", "--eval-only", "--config-file", config, data=data)  # of the run's own weights
     found, expected = (json.loads((folder / f"{name}.json").read_text()) for name in ("evaluation", "results"))
+    assert found.pop("weights") == str(folder / "model_final.pth")
     assert list(found) == ["val", "test"]
     for split in found:
         assert found[split]["multilabel"] == pytest.approx(expected[split]["multilabel"], nan_ok=True, abs=1e-4)
@@ -240,6 +242,20 @@ def test_the_saved_config_trains_and_evaluates_the_same(student, data, tmp_path)
     run("tools/train_net.py", "--config-file", first / "config.yaml", f"train.output_dir={second}", data=data)
     assert losses(first) == losses(second) and len(losses(first)) == 3
     assert read(first)[0] == read(second)[0]
+
+
+def test_the_weights_that_are_evaluated(tmp_path, caplog):
+    """Never those that the config starts from."""
+    cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path), "init_checkpoint": "start.pth"}})
+    with pytest.raises(FileNotFoundError, match=r"has no weights .*train.init_checkpoint=FILE"):
+        choose_weights(cfg, ["train.run=a"])
+    for name in ("model_0000004.pth", "model_0000009.pth"):
+        (tmp_path / name).touch()
+    assert choose_weights(cfg, []) == f"{tmp_path}/model_0000009.pth"
+    assert caplog.messages == [f"{tmp_path} is not complete: evaluating its last checkpoint, model_0000009.pth"]
+    (tmp_path / "model_final.pth").touch()
+    assert choose_weights(cfg, []) == f"{tmp_path}/model_final.pth"
+    assert choose_weights(cfg, ["train.init_checkpoint=start.pth"]) == "start.pth"
 
 
 def test_evaluating_without_a_checkpoint_is_an_error_that_writes_nothing(data, tmp_path):
@@ -317,5 +333,6 @@ def test_errors_of_a_training_are_one_line_and_a_traceback_in_the_log(data, tmp_
 
 
 def test_undefined_metrics_are_null():
-    found = {"test": {"multilabel": {"mAP": 50.0, "AP-cat": float("nan"), "n": 3}}, "val": {}}
-    assert nan_to_none(found) == {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}}
+    found = {"test": {"multilabel": {"mAP": 50.0, "AP-cat": float("nan"), "n": 3}}, "val": {}, "weights": "a.pth"}
+    expected = {"test": {"multilabel": {"mAP": 50.0, "AP-cat": None, "n": 3}}, "val": {}, "weights": "a.pth"}
+    assert nan_to_none(found) == expected

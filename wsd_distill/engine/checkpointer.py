@@ -33,13 +33,16 @@ class Checkpointer:
     Args:
         model: without its DistributedDataParallel wrapper.
         save_dir: folder of the run.
-        new_layers: names of submodules that initial weights may lack. T-WDet and S-Cls know theirs.
+        new_layers: names of submodules that initial weights may lack; T-WDet and S-Cls have their classification layers
+            besides.
         checkpointables: name -> object with ``state_dict`` and ``load_state_dict``, restored by a resume.
     """
 
     def __init__(self, model: nn.Module, save_dir: str, *, new_layers: Sequence[str] = (), **checkpointables: Any):
         self.model, self.save_dir, self.checkpointables = model, save_dir, checkpointables
         self.new_layers = tuple(f"{name}." for name in new_layers)
+        if isinstance(model, NormalizedImageModel):
+            model.new_layers = (*model.new_layers, *new_layers)
         self.path_manager = PathManager  # read by PeriodicCheckpointer
 
     def save(self, name: str, **extra: Any) -> None:
@@ -60,11 +63,19 @@ class Checkpointer:
 
     def has_checkpoint(self) -> bool:
         """Whether the folder has a checkpoint to resume from."""
-        return os.path.exists(self._last_file)
+        return self.get_checkpoint_file() != ""
 
     def get_checkpoint_file(self) -> str:
-        """Return the path of the last checkpoint; "" without one."""
-        return os.path.join(self.save_dir, Path(self._last_file).read_text().strip()) if self.has_checkpoint() else ""
+        """Return the path of the last checkpoint, the newest one if ``last_checkpoint`` names none; "" without one."""
+        folder = Path(self.save_dir)
+        name = Path(self._last_file).read_text(errors="replace").strip() if os.path.isfile(self._last_file) else ""
+        if re.fullmatch(r"[\w./ -]+\.pth", name):
+            return str(folder / name)
+        files = [folder / "model_final.pth", *sorted(folder.glob(f"model_{'[0-9]' * 7}.pth"), reverse=True)]
+        found = next((str(file) for file in files if file.exists()), "")
+        if found:
+            logger.warning("%s is missing or damaged: taking the newest checkpoint, %s", self._last_file, found)
+        return found
 
     def resume_or_load(self, path: str, *, resume: bool) -> None:
         """Resume from the last checkpoint if ``resume`` is set and there is one; otherwise load the weights ``path``.
@@ -122,6 +133,8 @@ class Checkpointer:
 
     def _read(self, file: Path) -> dict:
         content = read_weights(file)
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{file} is not a checkpoint of a training")
         missing = [key for key in ("model", *self.checkpointables) if key not in content]
         if missing:
             raise CheckpointError(f"{file} has no {missing[0]!r}, so it is not a checkpoint of a training")

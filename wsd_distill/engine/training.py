@@ -53,10 +53,27 @@ def resolve_schedule(cfg: DictConfig) -> None:
 
 
 def choose_weights(cfg: DictConfig, overrides: Sequence[str]) -> str:
-    """Weights to evaluate: the run's own, if it has any and no override sets ``train.init_checkpoint``."""
-    own = Path(cfg.train.output_dir) / "model_final.pth"
-    is_given = any(override.startswith("train.init_checkpoint=") for override in overrides)
-    return str(own) if own.exists() and not is_given else cfg.train.init_checkpoint
+    """Choose the weights to evaluate: those of an override of ``train.init_checkpoint``, otherwise the run's own.
+
+    The run's own are ``model_final.pth``, otherwise its last checkpoint.
+
+    Raises:
+        FileNotFoundError: the folder has no weights, and no override gives others.
+    """
+    if any(override.startswith("train.init_checkpoint=") for override in overrides):
+        return cfg.train.init_checkpoint
+    folder = Path(cfg.train.output_dir)
+    found = sorted(folder.glob(f"model_{'[0-9]' * 7}.pth"))
+    final = folder / "model_final.pth"
+    if not final.exists() and not found:
+        raise FileNotFoundError(
+            f"{folder} has no weights (model_*.pth) to evaluate: train first, or give others by "
+            "train.init_checkpoint=FILE"
+        )
+    if final.exists():
+        return str(final)
+    logger.warning("%s is not complete: evaluating its last checkpoint, %s", folder, found[-1].name)
+    return str(found[-1])
 
 
 def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
@@ -169,8 +186,8 @@ def write_results(cfg: DictConfig, results: dict, name: str) -> None:
             tmp_path.write_text(json.dumps(nan_to_none(results), indent=1, allow_nan=False))
 
 
-def nan_to_none(results: dict | float) -> dict | float | None:
-    """Replace NaN and infinity in nested dicts of numbers by None; JSON has neither."""
+def nan_to_none(results: dict | float | str) -> dict | float | str | None:
+    """Replace NaN and infinity in nested dicts of numbers and text by None; JSON has neither."""
     if isinstance(results, dict):
         return {name: nan_to_none(value) for name, value in results.items()}
-    return results if math.isfinite(results) else None
+    return results if isinstance(results, str) or math.isfinite(results) else None

@@ -27,7 +27,7 @@ class MultiLabelClassifier(NormalizedImageModel):
         head: (N, C, h, w) -> (N, ``output_size``).
         num_classes: K.
         pixel_mean, pixel_std, image_format: as in NormalizedImageModel.
-        class_names, input_size: as in NormalizedImageModel.
+        class_names, input_size, new_layers: as in NormalizedImageModel.
     """
 
     @configurable
@@ -43,8 +43,9 @@ class MultiLabelClassifier(NormalizedImageModel):
         image_format: str,
         class_names: Sequence[str] | None = None,
         input_size: int | None = None,
+        new_layers: Sequence[str] = (),
     ):
-        super().__init__(pixel_mean, pixel_std, image_format, num_classes, class_names, input_size)
+        super().__init__(pixel_mean, pixel_std, image_format, num_classes, class_names, input_size, new_layers)
         self.backbone = backbone
         self.in_feature = in_feature
         self.head = head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, cast
@@ -18,6 +19,8 @@ from wsd_distill.class_names import (
     is_class_names_key,
     read_class_names,
 )
+
+logger = logging.getLogger(__name__)
 
 IMAGENET_RGB = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375], "image_format": "RGB"}
 INCEPTION_RGB = {"pixel_mean": [127.5, 127.5, 127.5], "pixel_std": [127.5, 127.5, 127.5], "image_format": "RGB"}
@@ -49,8 +52,8 @@ class NormalizedImageModel(nn.Module):
 
     Mean, standard deviation, channel order and class names are part of the ``state_dict``. Whatever ``strict`` is,
     :meth:`load_state_dict` changes nothing and raises a RuntimeError if the weights have another normalization, other
-    classes, or no class names, or if keys are missing, unexpected or of another shape. ImageNet weights, which have an
-    empty list of class names, may lack the classification layers and new layers of the head.
+    classes, or no class names, or if keys are missing, unexpected or of another shape. Into ``new_layers`` and the
+    classification layers, ImageNet weights, which have an empty list of class names, are loaded only if they fit.
 
     Args:
         pixel_mean, pixel_std: statistics per channel, in the order of ``image_format``.
@@ -58,6 +61,7 @@ class NormalizedImageModel(nn.Module):
         num_classes: K.
         class_names: K names; None takes the names of the first weights that are loaded.
         input_size: height and width of the images at test time; others are an error. None accepts any size.
+        new_layers: names of submodules that ImageNet weights may lack, or have in another form.
     """
 
     backbone: Backbone  # set by subclasses
@@ -72,8 +76,10 @@ class NormalizedImageModel(nn.Module):
         num_classes: int,
         class_names: Sequence[str] | None = None,
         input_size: int | None = None,
+        new_layers: Sequence[str] = (),
     ):
         super().__init__()
+        self.new_layers = tuple(new_layers)
         self.image_format = image_format
         self.num_classes = num_classes
         self.input_size = input_size
@@ -122,8 +128,9 @@ class NormalizedImageModel(nn.Module):
         own = self.state_dict()
         state = cast(dict[str, Tensor], copy(state_dict))  # keeps PyTorch's metadata, unlike dict()
         _drop_aliases(state, set(own))
+        new = (*CLASSIFICATION_LAYERS, *(f"{name}." for name in self.new_layers)) if not strict else ()
         try:
-            names = self._check(own, state, strict)
+            names = self._check(own, state, new)
             if names and self.class_names is None:
                 self.set_class_names(names)
         except ValueError as error:
@@ -131,10 +138,15 @@ class NormalizedImageModel(nn.Module):
         if not names:  # ImageNet weights
             for key in filter(is_class_names_key, list(state)):
                 del state[key]
+            random = sorted({key.rpartition(".")[0] for key in own if key.startswith(new) and key not in state})
+            logger.info("Not in the weights, stay random: %s", ", ".join(random) or "no layer")
         return super().load_state_dict(state, strict and bool(names), assign)
 
-    def _check(self, own: dict[str, Tensor], state: Mapping[str, Tensor], strict: bool) -> list[str]:
-        """Return the class names of ``state``; raise ValueError if it does not fit."""
+    def _check(self, own: dict[str, Tensor], state: dict[str, Tensor], new_layers: tuple[str, ...]) -> list[str]:
+        """Return the class names of ``state``; raise ValueError if it does not fit.
+
+        ``new_layers`` (prefixes of keys) that ImageNet weights do not fit are dropped from ``state``.
+        """
         if not set(NORMALIZATION_KEYS) <= set(state):
             raise ValueError(
                 f"the weights lack their normalization ({', '.join(NORMALIZATION_KEYS)}): convert the files of other "
@@ -156,7 +168,13 @@ class NormalizedImageModel(nn.Module):
                 f"the weights have another normalization than the model ({describe_normalization(own)}): "
                 f"set the model's {describe_normalization(state)}"
             )
-        _check_keys(own, state, is_pretrained=not names, strict=strict)
+        if names:
+            _check_keys(own, state, (), "use the config of the training that wrote them")
+        else:
+            _drop_unfitting(own, state, new_layers)
+            hint = "use ImageNet weights of this network, name layers that they may lack in train.new_layers (in YAML "
+            hint += "MODEL.IMAGE_LEVEL.NEW_LAYERS)"
+            _check_keys(own, state, new_layers, hint if new_layers else "use trained weights")
         return names
 
 
@@ -172,23 +190,34 @@ def _drop_aliases(state_dict: dict[str, Tensor], own: set[str]) -> None:
             del state_dict[key]
 
 
-def _check_keys(own: Mapping[str, Tensor], found: Mapping[str, Tensor], is_pretrained: bool, strict: bool) -> None:
+def _drop_unfitting(own: Mapping[str, Tensor], state: dict[str, Tensor], layers: tuple[str, ...]) -> None:
+    """Drop each layer that has other keys or shapes in ``state``, also where its tensors have second names."""
+    dropped = set()
+    for layer in layers:
+        ours, theirs = (
+            {key: x.shape for key, x in each.items() if key.startswith(layer) and not _is_counter(key)}
+            for each in (own, state)
+        )
+        if ours != theirs:
+            dropped |= {key for key in state if key.startswith(layer)}
+    tensors = {state[key].data_ptr() for key in dropped}
+    for key in [key for key in state if key in dropped or (key not in own and state[key].data_ptr() in tensors)]:
+        del state[key]
+
+
+def _check_keys(own: Mapping[str, Tensor], found: Mapping[str, Tensor], new_layers: tuple[str, ...], hint: str) -> None:
     """Compare keys and shapes of a model and of weights; raise ValueError that lists the differences.
 
     Args:
-        is_pretrained: ImageNet weights, which may have further keys and, without ``strict``, lack new layers.
+        new_layers: prefixes of keys that may be missing.
+        hint: what to do.
     """
-    missing = own.keys() - found.keys()
-    unexpected = found.keys() - own.keys()
-    if is_pretrained:
-        unexpected = set()
-        if not strict:
-            missing = {key for key in missing if not _is_new_layer(key, found)}
     # BatchNorm creates num_batches_tracked itself. Normalization and class names have their own errors.
     missing, unexpected = (
-        {key for key in keys if not key.endswith("num_batches_tracked") and not is_class_names_key(key)}
-        for keys in (missing, unexpected)
+        {key for key in keys if not _is_counter(key) and not is_class_names_key(key)}
+        for keys in (own.keys() - found.keys(), found.keys() - own.keys())
     )
+    missing = {key for key in missing if not key.startswith(new_layers)}
     reshaped = {
         f"{key} {tuple(found[key].shape)} instead of {tuple(own[key].shape)}"
         for key in own.keys() & found.keys()
@@ -197,18 +226,11 @@ def _check_keys(own: Mapping[str, Tensor], found: Mapping[str, Tensor], is_pretr
     texts = {"missing or of another shape": missing | reshaped, "not in the model": unexpected}
     listed = [f"{len(keys)} keys {text}: {', '.join(sorted(keys))}" for text, keys in texts.items() if keys]
     if listed:
-        hint = "use the config of the training that wrote them"
-        if is_pretrained:
-            hint = "use trained weights" if strict else "use ImageNet weights of this backbone"
         raise ValueError(f"the weights do not fit the model; {hint}, or other weights. {'; '.join(listed)}")
 
 
-def _is_new_layer(key: str, found: Mapping[str, Tensor]) -> bool:
-    """Whether ImageNet weights may lack ``key``: a classification layer, or a layer of the head missing as a whole."""
-    layer = ".".join(key.split(".")[:2]) + "."
-    return key.startswith(CLASSIFICATION_LAYERS) or (
-        key.startswith("head.") and not any(other.startswith(layer) for other in found)
-    )
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:

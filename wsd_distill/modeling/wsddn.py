@@ -72,7 +72,7 @@ class WSDDN(NormalizedImageModel):
             LocalizationEvaluator uses the 100 best per class.
         proposer: computes proposals at test time for inputs without proposals: input dict -> Instances, as in
             ``forward`` (``wsd_distill.proposals.image_proposals``); None makes such an input an error.
-        class_names, input_size: as in NormalizedImageModel.
+        class_names, input_size, new_layers: as in NormalizedImageModel.
     """
 
     @configurable
@@ -95,10 +95,11 @@ class WSDDN(NormalizedImageModel):
         proposer: Callable[[dict], Instances] | None = None,
         class_names: Sequence[str] | None = None,
         input_size: int | None = None,
+        new_layers: Sequence[str] = (),
     ):
         if num_classes < 2:  # a softmax over one class is 1
             raise ValueError(f"num_classes={num_classes}: T-WDet needs 2 classes or more, add a background class")
-        super().__init__(pixel_mean, pixel_std, image_format, num_classes, class_names, input_size)
+        super().__init__(pixel_mean, pixel_std, image_format, num_classes, class_names, input_size, new_layers)
         self.backbone = backbone
         self.in_feature = in_feature
         scale = 1 / backbone.output_shape()[in_feature].stride

@@ -103,7 +103,7 @@ def read_weights(path: str | Path) -> dict:
         ValueError: It is a folder, pipe or device, or too large (``check_file``).
     """
     check_file(path)
-    if str(path).endswith(PICKLES):
+    if str(path).lower().endswith(PICKLES):
         content = load_pickle(path)
         with wrap_load_errors(path):  # nested too deeply
             return _to_tensors(content)
