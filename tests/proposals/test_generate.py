@@ -17,9 +17,8 @@ from helpers.builders import Proposer
 from PIL import Image
 
 from wsd_distill.data.build import DatasetWithProposals
-from wsd_distill.data.image import UNKNOWN_IMAGE, ImageFile
+from wsd_distill.data.image import UNKNOWN_IMAGE, ImageFile, image_fingerprint
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
-from wsd_distill.proposals import sharding
 from wsd_distill.proposals.generate import generate, progress_bar
 from wsd_distill.proposals.generators.edge_boxes import EdgeBoxes
 
@@ -163,7 +162,7 @@ def test_only_some_file_sizes_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(os.path, "getsize", lambda file: read.append(file) or 7)
     for count, expected in ((0, 0), (1, 1), (100, 100), (101, 51), (120_000, 100)):
         read.clear()
-        sharding.image_fingerprint([f"{i}.jpg" for i in range(count)])
+        image_fingerprint([f"{i}.jpg" for i in range(count)])
         assert len(set(read)) == len(read) == expected
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -143,6 +144,23 @@ class ImageFile:
             yield
         except Exception as error:  # on broken files, Pillow's plugins raise anything from SyntaxError to struct.error
             raise ImageError(self.file_name, error) from error
+
+
+def image_fingerprint(files: list[str]) -> str:
+    """Hash the sizes in bytes of at most 100 files, independent of their folder.
+
+    This detects other images with the same ids, but not a single replaced file: reading the size of all 123,000 files
+    of COCO takes two minutes on a file system with 1 ms per call.
+    """
+
+    def size(file: str) -> str:
+        try:
+            return str(os.path.getsize(file))
+        except OSError:
+            return "none"
+
+    sizes = map(size, files[:: math.ceil(len(files) / 100) or 1])
+    return hashlib.sha256("\n".join(sizes).encode()).hexdigest()[:12]
 
 
 def read_rgb(file_name: str) -> np.ndarray:

@@ -47,7 +47,7 @@ class StoreMetadata:
     parameters: dict = field(default_factory=dict)  # everything the proposals depend on
     failures: dict[str, str] = field(default_factory=dict)  # image id -> reason
     dropped_boxes: int = 0  # without area inside their image; 0 in converted stores, whose conversion logs the number
-    image_fingerprint: str = ""  # proposals.sharding.image_fingerprint; empty if unknown
+    image_fingerprint: str = ""  # data.image.image_fingerprint; empty if unknown
     box_mode: str = "XYXY_ABS"
     chunk_rows: int = 1024  # images per Arrow record batch
     format_version: int = FORMAT_VERSION

@@ -26,12 +26,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
-from wsd_distill.data.image import ImageError
+from wsd_distill.data.image import ImageError, image_fingerprint
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.types import DatasetDict
 from wsd_distill.io import atomic_write, file_lock, remove_leftovers
 from wsd_distill.modeling import WSDDN, WSDDNOutput
-from wsd_distill.proposals.sharding import image_fingerprint
 
 from .row_file import DamagedCacheError, RowFile, check_free_space, check_kind
 

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.datasets.readers import check_unique
-from ..data.image import UNKNOWN_IMAGE, ImageFile, ImageStamp
+from ..data.image import UNKNOWN_IMAGE, ImageFile, ImageStamp, image_fingerprint
 from ..data.proposal_store import (
     ProposalStore,
     ProposalStoreWriter,
@@ -40,7 +40,6 @@ from .sharding import (
     describe_mismatch,
     file_version,
     fingerprint,
-    image_fingerprint,
     merge_when_complete,
 )
 
