@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from wsd_distill.data.datasets.readers import read_lines
+from wsd_distill.data.datasets.readers import read_class_names
 from wsd_distill.engine.cli import expand_paths, report_user_errors
 from wsd_distill.io import atomic_write
 from wsd_distill.modeling.checkpoints.converters import FORMATS
@@ -41,7 +41,7 @@ def main() -> None:
     with report_user_errors(parser):
         options = {"name": args.name} if args.name else {}
         if args.classes:
-            options = {"classes": read_lines(args.classes)}
+            options = {"classes": read_class_names(args.classes)}
         content = FORMATS[args.format](None if args.input == "-" and args.name else args.input, **options)
         with atomic_write(args.output) as tmp_path, open(tmp_path, "wb") as file:
             torch.save(content, file)

@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
             if not args.eval_only:
                 changes = check_start(cfg, resume=args.resume, allow_changes=args.allow_changes)
             is_complete = args.resume and not changes and Path(cfg.train.output_dir, RESULTS).exists()
-            logger = setup_run(cfg, args)
+            logger = setup_run(cfg, args, keep_config=is_complete and not args.eval_only)
             log_errors(logger, cfg.train.output_dir)
             if changes:
                 logger.warning("Resuming with other settings, as of --allow-changes: %s", "; ".join(changes))

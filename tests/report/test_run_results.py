@@ -25,6 +25,20 @@ def test_a_finished_run(run):
     assert run.temperatures["t_det"].tolist() == pytest.approx([1, 2])
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"test": 3}'])
+def test_damaged_results_are_named(run, content):
+    (run.folder / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results.json is damaged \("):
+        assert run.metrics
+
+
+def test_damaged_lines_of_the_metrics_are_skipped(run):
+    before = dict(run.history)
+    with open(run.folder / "metrics.json", "a") as file:
+        file.write('{"loss": 1}\n[]\n3\n{"iteration": 41, "lo')
+    assert RunResults("S-Cls", run.folder).history == before
+
+
 def test_an_interrupted_training_has_no_duration(run):
     (run.folder / "results.json").unlink()
     assert run.duration == ""

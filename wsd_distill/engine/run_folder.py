@@ -161,11 +161,11 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def setup_run(cfg: DictConfig, args: Namespace) -> logging.Logger:
+def setup_run(cfg: DictConfig, args: Namespace, *, keep_config: bool = False) -> logging.Logger:
     """Set up the loggers, save the config, and seed the random numbers, which initialise the weights.
 
     As Detectron2's ``default_setup``, but a killed process leaves the old config or the complete new one, an evaluation
-    keeps the config of the run that it evaluates, and tracebacks are written to ``log.txt`` only.
+    keeps the config of the run that it evaluates (as with ``keep_config``), and tracebacks are in ``log.txt`` only.
     """
     folder, rank = cfg.train.output_dir, comm.get_rank()
     for name in ("fvcore", "detectron2", "wsd_distill"):
@@ -176,7 +176,7 @@ def setup_run(cfg: DictConfig, args: Namespace) -> logging.Logger:
     logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
-    if comm.is_main_process() and not (args.eval_only and find_run(folder)):
+    if comm.is_main_process() and not keep_config and not (args.eval_only and find_run(folder)):
         path = Path(folder) / CONFIG
         with atomic_write(path) as tmp_path:
             LazyConfig.save(cfg, str(tmp_path))

@@ -37,11 +37,19 @@ class RunResults:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """Defined metrics of the test split; empty for a stage that does not train the classifier."""
+        """Defined metrics of the test split; empty for a stage that does not train the classifier.
+
+        Raises:
+            ValueError: ``results.json`` is damaged.
+        """
         if not self.done:
             return {}
-        tasks = json.loads((self.folder / "results.json").read_text()).get("test", {})
-        return {metric: value for task in tasks.values() for metric, value in task.items() if value is not None}
+        path = self.folder / "results.json"
+        try:
+            tasks = json.loads(path.read_text()).get("test", {})
+            return {metric: value for task in tasks.values() for metric, value in task.items() if value is not None}
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): evaluate the run again, or train again") from error
 
     @cached_property
     def history(self) -> dict[int, dict[str, float]]:
@@ -50,9 +58,10 @@ class RunResults:
         for line in self._read("metrics.json").splitlines():
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # incomplete: the run was killed, or is writing this line
-                continue
-            history.setdefault(entry.pop("iteration"), {}).update(entry)
+                iteration = entry.pop("iteration")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # incomplete: the run was killed, or is writing this line
+            history.setdefault(iteration, {}).update(entry)
         return dict(sorted(history.items()))
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:

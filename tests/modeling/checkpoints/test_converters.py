@@ -153,6 +153,13 @@ def test_weights_of_another_network_are_an_error_that_names_the_keys(tmp_path):
         from_torchvision_resnet(tmp_path / "other.pth")
 
 
+@pytest.mark.parametrize("convert", [from_torchvision_vgg16, from_torchvision_resnet])
+def test_a_file_without_weights(convert, tmp_path):
+    torch.save(3, tmp_path / "number.pth")
+    with pytest.raises(ValueError, match="number.pth has no weights"):
+        convert(tmp_path / "number.pth")
+
+
 @pytest.mark.parametrize("format", ["torchvision-vgg16", "torchvision-resnet", "timm"])
 def test_an_invalid_file_is_an_error_that_does_not_suggest_weights_only(format, tmp_path, capsys):
     path = tmp_path / "vgg16.caffemodel"
@@ -180,3 +187,7 @@ def test_the_tool_writes_the_file_and_prints_the_normalization(tmp_path, capsys)
     )  # 13 + 2 layers, 3 entries of the normalization, an empty list of classes
     with pytest.raises(SystemExit):
         in_process(tool, "timm", "x.pth", "y.pth")
+    (tmp_path / "classes.txt").write_text("cat\nCat\n")
+    with pytest.raises(SystemExit):
+        in_process(tool, "checkpoint", "x.pth", tmp_path / "y.pth", "--classes", tmp_path / "classes.txt")
+    assert "classes.txt: line 2: class 'Cat' differs from 'cat'" in capsys.readouterr().err

@@ -30,7 +30,7 @@ TORCHVISION_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # indices 
 
 def from_torchvision_vgg16(path: str | Path) -> dict:
     """Convert ``vgg16-397923af.pth`` or a file with the same keys (no BatchNorm)."""
-    state = read_weights(path)
+    state = get_state(read_weights(path), str(path))
     sources = [*(f"features.{i}" for i in TORCHVISION_CONVS), "classifier.0", "classifier.3"]
     _require_keys(path, [f"{source}.{kind}" for source in sources for kind in ("weight", "bias")], state)
     model = {}
