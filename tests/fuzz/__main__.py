@@ -36,7 +36,8 @@ def fuzz(name: str, examples: int, seed_value: int, keep: Path) -> None:
         path = Path(folder) / found.file
         path.parent.mkdir(parents=True, exist_ok=True)
         found.write(path)
-        data, sound = path.read_bytes(), repr(found.read(path))
+        sound = repr(found.read(path))  # also writes a cache
+        data = path.read_bytes()
 
         @seed(seed_value)
         @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -24,18 +24,23 @@ from scipy.io import savemat
 
 from wsd_distill.data.datasets.coco import load_coco
 from wsd_distill.data.datasets.image_list import load_image_list
-from wsd_distill.data.datasets.readers import read_lines
+from wsd_distill.data.datasets.nus_wide import load_nus_wide_csv, load_nus_wide_official
+from wsd_distill.data.datasets.readers import read_class_names
 from wsd_distill.data.datasets.voc import load_voc
 from wsd_distill.data.image import ImageFile
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 from wsd_distill.evaluation.scores import read_scores
 from wsd_distill.modeling.checkpoints.caffemodel import read_caffemodel
 from wsd_distill.modeling.checkpoints.load import read_weights
-from wsd_distill.proposals.convert import read_proposals
+from wsd_distill.proposals.convert import Converter, read_proposals
 
+from .cache_files import read_cache, write_cache
 from .damage import damaged_bytes, damaged_json, damaged_text
+from .nus_wide_files import csv_list, write_tree
 
 CLASSES = ["ball", "box", "wedge"]
+LABELS = "Groundtruth/TrainTestLabels/Labels_sky_Train.txt"
+CACHE_FILES = ("key.json", "logits.npy", "logits.checksums.npy", "conv2.npy")
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,16 @@ def _read_voc(path: Path) -> Any:
     return load_voc(2007, "test")
 
 
+def _nus_wide(file: str) -> Format:
+    return Format(
+        f"nus {Path(file).stem}",
+        f"nuswide/{file}",
+        write_tree,
+        lambda path: load_nus_wide_official("train"),
+        (damaged_bytes, damaged_text),
+    )
+
+
 def _write_pickle(path: Path) -> None:
     boxes = [np.array(boxes, np.float32) for boxes, _ in BOXES.values()]
     scores = [np.array(scores, np.float32) for _, scores in BOXES.values()]
@@ -119,10 +134,17 @@ def _write_pickle(path: Path) -> None:
 
 def _write_mat(path: Path) -> None:
     names = np.array([Path(record["file_name"]).stem for record in RECORDS], dtype=object)
-    tables = np.empty(len(RECORDS), dtype=object)
+    tables, scores = np.empty((2, len(RECORDS)), dtype=object)
     for i, record in enumerate(RECORDS):
-        tables[i] = np.array(BOXES[str(record["image_id"])][0]) + 1
-    savemat(path, {"images": names[:, None], "boxes": tables[None]}, do_compression=False)
+        tables[i], scores[i] = _mat_arrays(record)
+    content = {"images": names[:, None], "boxes": tables[None], "scores": scores[None]}
+    savemat(path, content, do_compression=False)
+
+
+def _mat_arrays(record: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes (R, 4) as y1x1y2x2 from 1, the last pixel included, and scores (R, 1)."""
+    boxes, scores = BOXES[str(record["image_id"])]
+    return np.array(boxes)[:, [1, 0, 3, 2]] + [1, 1, 0, 0], np.array(scores)[:, None]
 
 
 def _write_results(path: Path) -> None:
@@ -166,6 +188,22 @@ def _read_proposals(path: Path) -> Any:
         return sorted(source)
 
 
+def _convert(path: Path) -> Any:
+    converter = Converter(read_proposals(str(path), "fuzz"), RECORDS, missing="empty")
+    return [(record["image_id"], boxes.tolist(), scores.tolist()) for record, boxes, scores in converter.rows()]
+
+
+def _write_mats(path: Path) -> None:
+    for record in RECORDS:
+        table, scores = _mat_arrays(record)
+        file = path.parent / f"{Path(record['file_name']).stem}.mat"
+        savemat(file, {"boxes": table, "scores": scores}, do_compression=False)
+
+
+def _read_folder(path: Path) -> Any:
+    return _read_proposals(path.parent)
+
+
 def _write_scores(path: Path) -> None:
     scores = np.random.default_rng(0).random((4, 3)).astype(np.float32)
     ids = np.arange(4).astype(str)
@@ -196,9 +234,11 @@ FORMATS = {
             lambda path: load_image_list(str(path), "", CLASSES),
             damaged_json,
         ),
-        _text("classes .txt", "classes.txt", "\n".join(CLASSES), read_lines),
+        _text("classes .txt", "classes.txt", "\n".join(CLASSES), lambda path: read_class_names(str(path))),
         _text("coco", "coco.json", _coco(), lambda path: load_coco(str(path), "", CLASSES), damaged_json),
         _text("voc", "VOC2007/Annotations/000001.xml", VOC_XML, _read_voc),
+        _text("nus csv", "nuswide/nus_wid_data.csv", csv_list(), lambda path: load_nus_wide_csv("train")),
+        *(_nus_wide(file) for file in ("ConceptsList/Concepts81.txt", "ImageList/TrainImagelist.txt", LABELS)),
         _image(".jpg", cv2.IMWRITE_JPEG_QUALITY, 90),
         _image(".png"),
         _image(".bmp"),
@@ -208,6 +248,13 @@ FORMATS = {
         Format("proposals .mat", "p.mat", _write_mat, _read_proposals),
         Format("proposals .json", "p.json", _write_results, _read_proposals, (damaged_bytes, damaged_json)),
         Format("proposals .pth", "p.pth", _write_predictions, _read_proposals),
+        Format("proposals folder", "mats/ten.mat", _write_mats, _read_folder),
+        Format("converted .pkl", "p.pkl", _write_pickle, _convert),
+        Format("converted .mat", "p.mat", _write_mat, _convert),
+        Format("converted .json", "p.json", _write_results, _convert, (damaged_bytes, damaged_json)),
+        Format("converted .pth", "p.pth", _write_predictions, _convert),
+        Format("converted store", "p.arrow", _write_store, _convert, checked=True),
+        *(Format(f"cache {name}", f"cache/{name}", write_cache, read_cache, checked=True) for name in CACHE_FILES),
         Format("proposal store", "p.arrow", _write_store, _read_store, checked=True),
         Format("scores .npz", "scores.npz", _write_scores, lambda path: [x for x in read_scores(path)]),
         Format("weights .pth", "model.pth", _write_weights, lambda path: _shapes(read_weights(path))),

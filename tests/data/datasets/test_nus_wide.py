@@ -90,7 +90,11 @@ def test_invalid_split_lists_raise(tree, train, test, message):
 @pytest.mark.parametrize(
     "file, text, message",
     [
-        ("Groundtruth/TrainTestLabels/Labels_sky_Train.txt", "1\n0\n1\n", "each of the 4 images, got 3 lines"),
+        (
+            "Groundtruth/TrainTestLabels/Labels_sky_Train.txt",
+            "1\n0\n1\n",
+            "each of the 4 images of .*TrainImagelist.txt, got 3 lines",
+        ),
         ("Groundtruth/TrainTestLabels/Labels_sky_Train.txt", "1\n0\n1\n2\n", "expected 0 or 1"),
         ("Groundtruth/TrainTestLabels/Labels_sky_Test.txt", None, r"Labels_sky_Test\.txt is missing"),
         ("ImageList/TestImagelist.txt", None, r"TestImagelist\.txt is missing: see datasets/README"),

@@ -65,18 +65,20 @@ def _records(folder: Path, *splits: str) -> list[DatasetDict]:
     records: list[DatasetDict] = []
     for split in splits:
         part = split.capitalize()
-        paths = _read_paths(folder / "ImageList" / f"{part}Imagelist.txt")
+        image_list = folder / "ImageList" / f"{part}Imagelist.txt"
+        paths = _read_paths(image_list)
+        check_unique(paths, image_list)
         labels: list[list[int]] = [[] for _ in paths]
         for k, concept in enumerate(CLASSES):
             file = folder / "Groundtruth" / "TrainTestLabels" / f"Labels_{concept}_{part}.txt"
             column = read_text(file).split()
             if len(column) != len(paths) or not set(column) <= {"0", "1"}:
-                expected = f"expected 0 or 1 for each of the {len(paths)} images"
+                expected = f"expected 0 or 1 for each of the {len(paths)} images of {image_list}"
                 raise ValueError(f"{file}: {expected}, got {len(column)} lines")
             for image_labels, flag in zip(labels, column):
                 if flag == "1":
                     image_labels.append(k)
-        records += [_record(folder / "Flickr", path, found) for path, found in zip(paths, labels)]
+        records += [_record(folder / "Flickr", path, found, image_list) for path, found in zip(paths, labels)]
     check_unique((record["image_id"] for record in records), folder)
     return keep_labelled(records, f"{folder}, {' and '.join(splits)}")
 
@@ -85,8 +87,9 @@ def _read_paths(file: Path) -> list[str]:
     return [line.replace("\\", "/") for line in read_lines(file)]
 
 
-def _record(image_root: Path, path: str, labels: list[int]) -> DatasetDict:
-    return {"file_name": image_path(image_root, path, str(image_root)), "image_id": path, "labels": labels}
+def _record(image_root: Path, path: str, labels: list[int], source: str | Path) -> DatasetDict:
+    """Return the dataset dict of an image that ``source`` lists."""
+    return {"file_name": image_path(image_root, path, str(source)), "image_id": path, "labels": labels}
 
 
 def _listed(folder: Path, split: str, records: list[DatasetDict]) -> list[DatasetDict]:
@@ -117,7 +120,7 @@ def load_nus_wide_csv(split: str) -> list[DatasetDict]:
     if len(header) != 3:
         raise ValueError(f"{file}: expected three columns (path, labels, split), got {header}")
     records = [
-        _record(file.parent, path, class_indices(_parse_list(labels, location), CLASSES, location))
+        _record(file.parent, path, class_indices(_parse_list(labels, location), CLASSES, location), location)
         for location, (path, labels, part) in rows
         if part == split
     ]
