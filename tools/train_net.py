@@ -16,7 +16,7 @@ from detectron2.engine import default_argument_parser
 from wsd_distill.engine import launch, load_config, resolve_schedule, to_device
 from wsd_distill.engine.cli import expand_paths, report_user_errors
 from wsd_distill.engine.evaluations import check_data
-from wsd_distill.engine.run_folder import EVALUATION, RESULTS, check_start, lock_output_dir, setup_run
+from wsd_distill.engine.run_folder import EVALUATION, RESULTS, check_start, describe_inputs, lock_output_dir, setup_run
 from wsd_distill.engine.termination import Termination
 from wsd_distill.engine.training import check_checkpoints, choose_weights, do_test, do_train, write_results
 from wsd_distill.modeling.checkpoints.load import load_weights
@@ -37,11 +37,12 @@ def main(args: argparse.Namespace) -> None:
             check_checkpoints(cfg, args.resume)
             check_data(cfg)
         with lock_output_dir(cfg.train.output_dir):
-            changes = []
+            changes, inputs = [], {}
             if not args.eval_only:
-                changes = check_start(cfg, resume=args.resume, allow_changes=args.allow_changes)
+                inputs = describe_inputs(cfg)
+                changes = check_start(cfg, inputs, resume=args.resume, allow_changes=args.allow_changes)
             is_complete = args.resume and not changes and Path(cfg.train.output_dir, RESULTS).exists()
-            logger = setup_run(cfg, args, keep_config=is_complete and not args.eval_only)
+            logger = setup_run(cfg, args, inputs, keep_config=is_complete and not args.eval_only)
             log_errors(logger, cfg.train.output_dir)
             if changes:
                 logger.warning("Resuming with other settings, as of --allow-changes: %s", "; ".join(changes))

@@ -11,6 +11,7 @@ from wsd_distill.engine.run_folder import (
     RunExistsError,
     check_start,
     describe_changes,
+    describe_inputs,
     drop_later_metrics,
     lock_output_dir,
 )
@@ -20,10 +21,12 @@ from wsd_distill.engine.run_folder import (
 def start(load_config, tmp_path):
     """A function: overrides and options of a start in the folder -> changed settings."""
 
-    def start(*overrides, resume=False, allow_changes=False, config="student"):
+    def start(*overrides, resume=False, allow_changes=False, config="student", inputs=None):
+        inputs = inputs or {"dataset.train": "1a"}
         cfg = load_config(f"small/{config}.py", f"train.output_dir={tmp_path}", *overrides)
-        changes = check_start(cfg, resume=resume, allow_changes=allow_changes)
+        changes = check_start(cfg, inputs, resume=resume, allow_changes=allow_changes)
         LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+        (tmp_path / "inputs.json").write_text(json.dumps(inputs))
         return changes
 
     return start
@@ -56,6 +59,29 @@ def test_a_resume_with_other_settings_is_refused_unless_allowed(start, tmp_path)
         start(*changed, resume=True)
     assert len(start(*changed, resume=True, allow_changes=True)) == 3
     assert start(*changed, resume=True) == []  # the new ones are saved
+
+
+def test_a_resume_with_other_labels_or_another_teacher_is_an_error(start, tmp_path):
+    start(inputs={"dataset.train": "1a", "distiller.teacher_checkpoint": "2b"})
+    (tmp_path / "last_checkpoint").write_text("")
+    now = {"dataset.train": "1c", "distiller.teacher_checkpoint": "2d"}
+    with pytest.raises(
+        ChangedConfigError, match=r"content of dataset.train: 1a -> 1c; content of distiller.*: 2b -> 2d"
+    ):
+        start(resume=True, inputs=now)
+    assert len(start(resume=True, inputs=now, allow_changes=True)) == 2
+
+
+def test_inputs_are_hashes_of_labels_and_teacher(load_config, tmp_path, monkeypatch):
+    records = [{"image_id": 0, "file_name": "a.jpg", "labels": [3]}]
+    monkeypatch.setattr("wsd_distill.engine.run_folder.get_dataset_dicts", lambda name: records)
+    (tmp_path / "teacher.pth").write_text("weights")
+    cfg = load_config("small/stage2.py", f"distiller.teacher_checkpoint={tmp_path}/teacher.pth")
+    before = describe_inputs(cfg)
+    assert before == describe_inputs(cfg) and set(before) == {"dataset.train", "distiller.teacher_checkpoint"}
+    records[0]["labels"] = [4]
+    (tmp_path / "teacher.pth").write_text("weighty")
+    assert all(before[key] != now for key, now in describe_inputs(cfg).items())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +123,7 @@ def test_a_damaged_or_missing_config_is_named(start, tmp_path):
     for content in ("a: [", "- 1", "x: 1"):
         (tmp_path / "config.yaml").write_text(content)
         with pytest.raises(
-            ValueError, match=rf"{tmp_path}/config.yaml of the run to resume cannot be read .*--allow-ch"
+            ValueError, match=rf"{tmp_path}/config.yaml or inputs.json of the run to resume cannot be read .*--allow-ch"
         ):
             start(resume=True)
     (tmp_path / "config.yaml").unlink()

@@ -66,7 +66,7 @@ def convert(key: str, text: str, value: Any, parent: Any, name: str) -> Any:
     ok, converted = (True, value) if hint is Any else _fit(value, hint, text)
     if not ok:
         node = parent.get(name) if isinstance(parent, DictConfig) else None
-        one = f", or set {key}.{str(next(iter(node)))}" if isinstance(node, DictConfig) and len(node) else ""
+        one = f", or set {key}.{next(iter(node))!s}" if isinstance(node, DictConfig) and len(node) else ""
         raise OverrideTypeError(f"{key}={text}: give {_describe(hint)}{_example(hint, text)}{one}")
     if re.fullmatch(_NOT_EMPTY, key) and isinstance(converted, (list, tuple)) and not converted:
         raise OverrideTypeError(f"{key}={text}: give {_describe(hint)} with at least one item")

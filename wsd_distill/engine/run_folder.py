@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -16,17 +17,22 @@ from typing import Any
 import torch
 import yaml
 from detectron2.config import LazyConfig
+from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 
+from wsd_distill.data.build import get_dataset_dicts
+from wsd_distill.data.check import split_hash
 from wsd_distill.io import atomic_write, check_file, file_lock, remove_leftovers
+from wsd_distill.modeling.checkpoints.load import find_weights
 
 RESULTS = "results.json"  # the last file that a training writes: where it exists, the run is complete
 EVALUATION = "evaluation.json"  # written by --eval-only
 CONFIG = "config.yaml"
+INPUTS = "inputs.json"  # of describe_inputs, beside the config
 
 # Keys that do not change what is learned, except by rounding on another device.
 _HARMLESS = re.compile(
@@ -58,11 +64,25 @@ def find_run(folder: str) -> str:
     return next((path.name for name in names for path in sorted(Path(folder).glob(name))), "")
 
 
-def check_start(cfg: DictConfig, *, resume: bool, allow_changes: bool) -> list[str]:
+def describe_inputs(cfg: DictConfig) -> dict[str, str]:
+    """Hash what a training reads and its config only names: key -> hash of the training labels, and of the teacher."""
+    name = cfg.dataset.train
+    inputs = {"dataset.train": split_hash(get_dataset_dicts(name), MetadataCatalog.get(name).thing_classes)}
+    if "distiller" in cfg:
+        digest = hashlib.sha256()
+        with open(find_weights(cfg.distiller.teacher_checkpoint), "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        inputs["distiller.teacher_checkpoint"] = digest.hexdigest()[:16]
+    return inputs
+
+
+def check_start(cfg: DictConfig, inputs: dict[str, str], *, resume: bool, allow_changes: bool) -> list[str]:
     """Check that a training may start in its folder, and choose a random ``train.seed`` where it is negative.
 
     Args:
         cfg: its ``train.seed`` is set, when a run is resumed to the saved one.
+        inputs: ``describe_inputs`` of ``cfg``.
         allow_changes: resume even if settings have changed.
 
     Returns:
@@ -84,17 +104,20 @@ def check_start(cfg: DictConfig, *, resume: bool, allow_changes: bool) -> list[s
             cfg.train.seed = comm.shared_random_seed() % 2**31
         return []
     try:
-        saved = _read_config(folder / CONFIG)
+        saved, old_inputs = _read_config(folder / CONFIG), _read_inputs(folder / INPUTS)
     except (OSError, ValueError) as error:
         if allow_changes:
-            return [f"{CONFIG}: cannot be compared -> as given"]
+            return [f"{CONFIG}, {INPUTS}: cannot be compared -> as given"]
         hint = "give --allow-changes to continue without comparing the settings, or delete the folder"
         raise ValueError(
-            f"{folder / CONFIG} of the run to resume cannot be read ({_first_line(error)}): {hint}"
+            f"{folder / CONFIG} or {INPUTS} of the run to resume cannot be read ({_first_line(error)}): {hint}"
         ) from error
     if cfg.train.seed < 0:
         cfg.train.seed = saved["train"]["seed"]
     changes = describe_changes(saved, _to_dict(cfg))
+    changes += [
+        f"content of {key}: {old_inputs.get(key)} -> {now}" for key, now in inputs.items() if old_inputs.get(key) != now
+    ]
     if changes and not allow_changes:
         raise ChangedConfigError(
             f"{folder} was trained with other settings ({'; '.join(changes)}): give the old ones, set another "
@@ -150,6 +173,14 @@ def _read_config(path: Path) -> dict:
     return content
 
 
+def _read_inputs(path: Path) -> dict[str, str]:
+    check_file(path)
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("it has no hashes")
+    return content
+
+
 def _to_dict(cfg: DictConfig) -> dict:
     """Return a config as it is when saved and read again."""
     with tempfile.TemporaryDirectory() as folder:
@@ -161,8 +192,8 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def setup_run(cfg: DictConfig, args: Namespace, *, keep_config: bool = False) -> logging.Logger:
-    """Set up the loggers, save the config, and seed the random numbers, which initialise the weights.
+def setup_run(cfg: DictConfig, args: Namespace, inputs: dict[str, str], *, keep_config: bool = False) -> logging.Logger:
+    """Set up the loggers, save the config and ``inputs``, and seed the random numbers, which initialise the weights.
 
     As Detectron2's ``default_setup``, but a killed process leaves the old config or the complete new one, an evaluation
     keeps the config of the run that it evaluates (as with ``keep_config``), and tracebacks are in ``log.txt`` only.
@@ -180,6 +211,8 @@ def setup_run(cfg: DictConfig, args: Namespace, *, keep_config: bool = False) ->
         path = Path(folder) / CONFIG
         with atomic_write(path) as tmp_path:
             LazyConfig.save(cfg, str(tmp_path))
+        with atomic_write(Path(folder) / INPUTS) as tmp_path:
+            tmp_path.write_text(json.dumps(inputs))
         logger.info("Full config saved to %s", path)
     seed_all_rng(cfg.train.seed + rank)
     if not args.eval_only:  # it costs more than it saves on a small split
