@@ -44,7 +44,8 @@ def test_a_class_that_only_test_has(train, tmp_path):
 def test_a_wrong_folder(train, tmp_path):
     error = train(f"dataset.image_root={tmp_path}/elsewhere")
     assert (
-        f"the train split, pets_train: none of 2 images exists, the first is {tmp_path}/elsewhere/train0.png" in error
+        f"the train split, pets_train: none of its 2 images exists, the first is {tmp_path}/elsewhere/train0.png"
+        in error
     )
 
 

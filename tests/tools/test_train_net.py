@@ -297,8 +297,8 @@ def snapshot(folder):
     "flags, override, message",
     [
         ([], "train.max_iter=15", "holds a run (results.json): continue it with --resume, set another"),
-        (["--resume"], "optimizer.lr=0.5", "was trained with other settings (optimizer.lr: 0.01 -> 0.5): give the old"),
-        (["--resume"], "train.max_iter=20", "was trained with other settings (train.max_iter: 15 -> 20): give the old"),
+        (["--resume"], "optimizer.lr=0.5", "was trained with other settings (optimizer.lr: 0.01 -> 0.5"),
+        (["--resume"], "train.max_iter=20", "was trained with other settings (train.max_iter: 15 -> 20"),
     ],
 )
 def test_a_refused_start_changes_nothing(student, capsys, flags, override, message):

@@ -98,6 +98,10 @@ def _wanted(key: str, parent: Any, name: str) -> Any:
     except OmegaConfBaseException:  # an interpolation of a value that is still missing
         return Any
     found = _type_of(node)
+    if isinstance(node, DictConfig) and "_target_" in node:  # a call may be replaced by its value, a path for example
+        value = _return_type(node)
+        if value in (str, int, float, bool):
+            return typing.Union[value, dict]
     is_section = "." not in key or (hint is not Any and type(None) not in _parts(hint))
     return dict if found == typing.Optional[dict] and "_target_" in node and is_section else found
 
@@ -119,6 +123,14 @@ def _parameter_type(node: DictConfig, name: str) -> Any:
     target = locate(target) if isinstance(target, str) else target
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
     hint = getattr(function, "__annotations__", {}).get(name, Any)
+    return evaluate_hint(hint, function.__globals__) if isinstance(hint, str) else hint
+
+
+def _return_type(node: DictConfig) -> Any:
+    """Return the annotation of what a call returns; Any for a class, and where there is none."""
+    target = node["_target_"]
+    function = inspect.unwrap(locate(target) if isinstance(target, str) else target)
+    hint = Any if inspect.isclass(function) else getattr(function, "__annotations__", {}).get("return", Any)
     return evaluate_hint(hint, function.__globals__) if isinstance(hint, str) else hint
 
 

@@ -211,8 +211,9 @@ def setup_run(cfg: DictConfig, args: Namespace, inputs: dict[str, str], *, keep_
         path = Path(folder) / CONFIG
         with atomic_write(path) as tmp_path:
             LazyConfig.save(cfg, str(tmp_path))
-        with atomic_write(Path(folder) / INPUTS) as tmp_path:
-            tmp_path.write_text(json.dumps(inputs))
+        if not args.eval_only:
+            with atomic_write(Path(folder) / INPUTS) as tmp_path:
+                tmp_path.write_text(json.dumps(inputs))
         logger.info("Full config saved to %s", path)
     seed_all_rng(cfg.train.seed + rank)
     if not args.eval_only:  # it costs more than it saves on a small split
