@@ -54,6 +54,7 @@ class Format:
         read: path -> what was read, comparable by ``==`` of its ``repr``.
         damages: strategies, sound content -> damaged content.
         checked: the file has checksums: what is read from a damaged file must be what was written.
+        named: what an error has to name; default: the file.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Format:
     read: Callable[[Path], Any]
     damages: tuple[Callable, ...] = (damaged_bytes,)
     checked: bool = False
+    named: str = ""
 
 
 def _write_bytes(data: bytes, path: Path) -> None:
@@ -254,7 +256,10 @@ FORMATS = {
         Format("converted .json", "p.json", _write_results, _convert, (damaged_bytes, damaged_json)),
         Format("converted .pth", "p.pth", _write_predictions, _convert),
         Format("converted store", "p.arrow", _write_store, _convert, checked=True),
-        *(Format(f"cache {name}", f"cache/{name}", write_cache, read_cache, checked=True) for name in CACHE_FILES),
+        *(
+            Format(f"cache {name}", f"cache/{name}", write_cache, read_cache, checked=True, named="/cache")
+            for name in CACHE_FILES
+        ),
         Format("proposal store", "p.arrow", _write_store, _read_store, checked=True),
         Format("scores .npz", "scores.npz", _write_scores, lambda path: [x for x in read_scores(path)]),
         Format("weights .pth", "model.pth", _write_weights, lambda path: _shapes(read_weights(path))),

@@ -41,18 +41,18 @@ def judge(found: Format, path: Path, sound: str, data: bytes) -> str:
         with time_limit(SECONDS):
             content = found.read(path)
     except Exception as error:
-        return _judge_error(error, path)
+        return _judge_error(error, found.named or path.name)
     if found.checked and repr(content) != sound:
         return f"wrong values: {content!r:.200}"
     return "read"
 
 
-def _judge_error(error: Exception, path: Path) -> str:
+def _judge_error(error: Exception, name: str) -> str:
     kind, text = type(error), str(error)
     ours = kind in (ValueError, FileNotFoundError) or kind.__module__.startswith("wsd_distill")
     if not ours:
         return f"foreign error: {kind.__module__}.{kind.__name__}: {text:.200}"
-    if path.name not in text:
+    if name not in text:
         return f"error without the file's name: {text:.200}"
     if "weights_only" in text:
         return f"advice to switch protection off: {text:.200}"
