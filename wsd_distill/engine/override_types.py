@@ -90,7 +90,7 @@ def _wanted(key: str, parent: Any, name: str) -> Any:
     for pattern, hint in _TYPES.items():
         if re.fullmatch(pattern, key):
             return hint
-    hint = _parameter_type(parent, name) if isinstance(parent, DictConfig) else Any
+    hint = _annotation(parent, name) if isinstance(parent, DictConfig) else Any
     if hint is not Any and _is_plain(hint):
         return hint
     try:
@@ -99,7 +99,7 @@ def _wanted(key: str, parent: Any, name: str) -> Any:
         return Any
     found = _type_of(node)
     if isinstance(node, DictConfig) and "_target_" in node:  # a call may be replaced by its value, a path for example
-        value = _return_type(node)
+        value = _annotation(node, "return")
         if value in (str, int, float, bool):
             return typing.Union[value, dict]
     is_section = "." not in key or (hint is not Any and type(None) not in _parts(hint))
@@ -115,22 +115,14 @@ class _Unions(ast.NodeTransformer):
         return ast.Subscript(ast.Name("Union", ast.Load()), both, ast.Load())
 
 
-def _parameter_type(node: DictConfig, name: str) -> Any:
-    """Return the annotation of the parameter ``name`` of a call; Any if there is none that can be evaluated."""
+def _annotation(node: DictConfig, name: str) -> Any:
+    """Return the annotation of a call's parameter ``name``, or of its ``return``; Any if none can be evaluated."""
     target = node.get("_target_")
     if not target:
         return Any
     target = locate(target) if isinstance(target, str) else target
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
     hint = getattr(function, "__annotations__", {}).get(name, Any)
-    return evaluate_hint(hint, function.__globals__) if isinstance(hint, str) else hint
-
-
-def _return_type(node: DictConfig) -> Any:
-    """Return the annotation of what a call returns; Any for a class, and where there is none."""
-    target = node["_target_"]
-    function = inspect.unwrap(locate(target) if isinstance(target, str) else target)
-    hint = Any if inspect.isclass(function) else getattr(function, "__annotations__", {}).get("return", Any)
     return evaluate_hint(hint, function.__globals__) if isinstance(hint, str) else hint
 
 

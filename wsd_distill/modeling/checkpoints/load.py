@@ -75,8 +75,12 @@ def get_state(content: Any, checkpoint: str) -> dict[str, Tensor]:
     return state
 
 
-def find_weights(checkpoint: str) -> str:
+def find_weights(checkpoint: str, missing: str | None = None) -> str:
     """Return the local file of a path or an address, downloaded if need be.
+
+    Args:
+        checkpoint: the path or address.
+        missing: text of the error if the file does not exist; None: that of a checkpoint of a training.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -84,10 +88,11 @@ def find_weights(checkpoint: str) -> str:
     """
     path = PathManager.get_local_path(os.path.expanduser(checkpoint)) if checkpoint else ""
     if not os.path.exists(path):
-        raise FileNotFoundError(
+        default = (
             f"checkpoint {checkpoint!r} does not exist: train the model first, or set the file of one that is trained "
             "(train.init_checkpoint, distiller.teacher_checkpoint or --weights)"
         )
+        raise FileNotFoundError(missing or default)
     check_file(path)
     return path
 

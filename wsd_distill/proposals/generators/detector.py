@@ -17,13 +17,11 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
-from detectron2.utils.file_io import PathManager
 from omegaconf import OmegaConf
 from torch import nn
 
 from wsd_distill.engine import apply_overrides, load_config
-from wsd_distill.io import check_file
-from wsd_distill.modeling.checkpoints.load import PICKLES, get_state, read_weights
+from wsd_distill.modeling.checkpoints.load import PICKLES, find_weights, get_state, read_weights
 
 from ...data.types import Proposals
 from .proposer import Proposer
@@ -76,7 +74,8 @@ class DetectorProposer(Proposer):
             config_file = _find_config(self.config)
             build = _build_from_lazy_config if _is_lazy_config(config_file) else _build_from_yaml
             detector = build(config_file, self.opts, self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            weights_file = _find_weights(self.weights)
+            missing = f"the detector's weights {self.weights!r} are not a file: set its trained checkpoint"
+            weights_file = find_weights(self.weights, missing)
             _load_all_weights(detector.model, weights_file)
             detector.model.eval()
             self._parameters = {
@@ -181,11 +180,3 @@ def _find_config(config: str) -> str:
         return model_zoo.get_config_file(config)
     except RuntimeError as error:
         raise FileNotFoundError(f"{config} is neither a file nor in Detectron2's model zoo") from error
-
-
-def _find_weights(weights: str) -> str:
-    file = PathManager.get_local_path(os.path.expanduser(weights)) if weights else ""
-    if not os.path.exists(file):
-        raise FileNotFoundError(f"the detector's weights {weights!r} are not a file: set its trained checkpoint")
-    check_file(file)
-    return file
