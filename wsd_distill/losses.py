@@ -125,6 +125,12 @@ def hint_loss(teacher: Tensor, student: Tensor) -> Tensor:
     return (_to_float32(teacher) - _to_float32(student)).square().mean() / 2
 
 
+def standardized_distance(teacher: Tensor, student: Tensor, deviation: Tensor) -> Tensor:
+    """Mean over all entries of the squared distance of features (M, C, h, w), channels divided by (C,) deviations."""
+    difference = (_to_float32(teacher) - _to_float32(student)) / deviation[:, None, None]
+    return difference.square().mean()
+
+
 def attention_map(features: Tensor) -> Tensor:
     """Sum of squares over channels, (N, C, h, w) -> (N, h, w): Zagoruyko and Komodakis (2017), Eq. 1 with p = 2."""
     return _to_float32(features).square().sum(1)

@@ -5,6 +5,7 @@ from detectron2.config import LazyCall as L
 from wsd_distill.data.build import build_test_loader, build_train_loader
 from wsd_distill.data.datasets import get_source_dataset
 from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.mix import MixImages
 from wsd_distill.data.proposal_store import default_store_path
 from wsd_distill.engine import micro_batch
 from wsd_distill.evaluation import build_evaluator
@@ -108,6 +109,9 @@ dataloader = dict(
             image_format="${model.image_format}",
             flip_prob="${dataset.flip_prob}",
             num_proposals="${proposals.num_proposals}",
+            crop_scale=None,  # [0.25, 1]: random resized crops of at least a quarter of the image's area
+            crop_ratio=[3 / 4, 4 / 3],
+            min_visible=0.5,
             teacher_sizes=None,
             fast_decode=True,
         ),
@@ -116,6 +120,7 @@ dataloader = dict(
         max_corrupt_images=20,
         seed="${train.seed}",
         start_batch=0,  # set by a resume
+        mix=L(MixImages)(mixup=0.0, cutmix=0.0, mosaic=False, prob=1.0),  # of a student's images
     ),
     test=dict(val=_test_split("val", None), test=_test_split("test", "val")),
 )

@@ -19,20 +19,6 @@ from wsd_distill.distillation import (
     default_cache_dir,
 )
 
-
-def _teacher_mapper(**options):
-    """Mapper of a test loader that gives images at the teacher's size."""
-    return L(MultiLabelMapper)(
-        is_train=False,
-        num_classes="${dataset.num_classes}",
-        sizes="${dataloader.train.mapper.teacher_sizes}",
-        image_format="${model.image_format}",
-        num_proposals="${proposals.num_proposals}",
-        fast_decode="${dataloader.train.mapper.fast_decode}",
-        **options,
-    )
-
-
 trainer = L(DistillTrainer)(
     model=None,
     data_loader=None,
@@ -46,7 +32,14 @@ trainer = L(DistillTrainer)(
             dataset="${dataset.val}",
             subsample=200,
             proposals="${proposals.val}",
-            mapper=_teacher_mapper(),
+            mapper=L(MultiLabelMapper)(
+                is_train=False,
+                num_classes="${dataset.num_classes}",
+                sizes="${dataloader.train.mapper.teacher_sizes}",
+                image_format="${model.image_format}",
+                num_proposals="${proposals.num_proposals}",
+                fast_decode="${dataloader.train.mapper.fast_decode}",
+            ),
             batch_size=8,
             num_workers=0,
         ),
@@ -55,28 +48,27 @@ trainer = L(DistillTrainer)(
 )
 
 
-def distill(dataloader, teacher, teacher_size, *, use_cache=False, frozen=(), **objectives):
+def distill(dataloader, teacher, teacher_size, *, use_cache=False, proposals="${proposals.train}", **objectives):
     """Distiller that minimizes the sum of ``objectives``; ``dataloader`` gets proposals and the teacher's view.
 
     Args:
-        teacher: T-WDet. teacher_size: side in pixels of its square input.
+        teacher: T-WDet, or a classifier. teacher_size: side in pixels of its square input.
         use_cache: compute teacher outputs once and read them in every epoch (docs/recipes.md: disk space).
-        frozen: submodules of the student that are not trained.
+        proposals: proposal store of the training images; None if neither the teacher nor an objective needs it.
     """
-    dataloader.train.proposals = "${proposals.train}"
+    dataloader.train.proposals = proposals
     dataloader.train.mapper.update(teacher_sizes=[teacher_size], teacher_cached="${distiller.use_cache}")
     return L(Distiller)(
         student=None,
         teacher=teacher,
         teacher_checkpoint="${train.root}/teacher/model_final.pth",
         objectives=L(Objectives)(**objectives),
-        frozen=list(frozen),
         use_cache=use_cache,
         cache=L(TeacherCache)(
             folder=L(default_cache_dir)(checkpoint="${distiller.teacher_checkpoint}"),
             dataset="${dataset.train}",
             proposals="${dataloader.train.proposals}",
-            mapper=_teacher_mapper(flip_prob="${dataset.flip_prob}", tta=True),
+            mapper="${dataloader.train.mapper}",
             batch_size=8,
             num_workers="${dataloader.train.num_workers}",
         ),

@@ -13,6 +13,7 @@ train = dict(
     root="output/${dataset.name}/${train.recipe}_${proposals.method}",
     output_dir="${train.root}/${train.run}",
     init_checkpoint="",
+    frozen=[],  # submodules of the model that are not trained
     new_layers=[],  # submodules that init_checkpoint may lack, besides classification layers (docs/recipes.md)
     seed=0,  # of all random numbers; -1: chosen at random and saved
     epochs=10,

@@ -14,11 +14,11 @@ train.update(run="fitnets_hint", epochs=5)
 optimizer.lr = 3e-5  # as for stage 1; 3e-4 ruins the pretrained layers (docs/results.md)
 dataloader.test = {}  # the classifier is not trained in this stage
 _after = [f"backbone.net.blocks.{i}" for i in range(3, 7)]  # stride8 is the output of blocks.2
+train.frozen = [*_after, "head", "classifier"]
 distiller = distill(
     dataloader,
     _teacher,
     _size,
     use_cache=True,
-    frozen=[*_after, "head", "classifier"],
     loss_hint=L(FitNetsHint)(layer=L(LayerPair)(teacher="stride8", student="stride8"), weight=1.0),
 )

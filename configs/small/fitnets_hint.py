@@ -12,11 +12,11 @@ from .base import teacher_size as _size
 
 train.update(run="fitnets_hint", epochs=8)
 dataloader.test = {}  # the classifier is not trained in this stage
+train.frozen = ["backbone.conv3", "head", "classifier"]
 distiller = distill(
     dataloader,
     _teacher,
     _size,
     use_cache=True,
-    frozen=["backbone.conv3", "head", "classifier"],
     loss_hint=L(FitNetsHint)(layer=L(LayerPair)(teacher="conv1", student="conv2"), weight=1.0),
 )

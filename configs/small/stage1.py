@@ -9,4 +9,5 @@ from .base import teacher_size as _size
 train.update(run="stage1", epochs=8)
 dataloader.test = {}  # the classifier is not trained in this stage
 _loss = roi_aware(("conv2", "conv3"), num_proposals=32)
-distiller = distill(dataloader, _teacher, _size, use_cache=True, frozen=["head", "classifier"], **_loss)
+train.frozen = ["head", "classifier"]
+distiller = distill(dataloader, _teacher, _size, use_cache=True, **_loss)

@@ -16,10 +16,10 @@ train.update(run="fitnets_hint", epochs=100)
 optimizer.lr = 1e-5
 dataloader.test = {}  # the classifier is not trained in this stage
 _after = [f"backbone.{name}" for block in (4, 5) for name in conv_names(block)]
+train.frozen = [*_after, "head", "classifier"]
 distiller = distill(
     dataloader,
     _teacher,
     _size,
-    frozen=[*_after, "head", "classifier"],
     loss_hint=L(FitNetsHint)(layer=L(LayerPair)(teacher="conv3_3", student="conv3_3"), weight=1.0),
 )

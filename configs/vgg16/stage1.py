@@ -10,4 +10,5 @@ from .base import teacher_size as _size
 train.update(run="stage1", epochs=100)
 optimizer.lr = 1e-5
 dataloader.test = {}  # the classifier is not trained in this stage
-distiller = distill(dataloader, _teacher, _size, frozen=["head", "classifier"], **roi_aware(("conv5_3", "conv5_3")))
+train.frozen = ["head", "classifier"]
+distiller = distill(dataloader, _teacher, _size, **roi_aware(("conv5_3", "conv5_3")))

@@ -73,6 +73,7 @@ def build_train_loader(
     max_corrupt_images: int = 20,
     seed: int = 0,
     start_batch: int = 0,
+    mix: Callable[[list], list] | None = None,
 ) -> torch.utils.data.DataLoader:
     """Build an infinite, shuffled training loader.
 
@@ -90,6 +91,7 @@ def build_train_loader(
         max_corrupt_images: number of unreadable images tolerated per worker; one more raises ImageError.
         seed: of the order and of the random numbers.
         start_batch: number of batches to skip.
+        mix: applied to each batch (:class:`~wsd_distill.data.mix.MixImages`).
 
     Raises:
         ValueError: ``total_batch_size`` is not a multiple of the number of ranks, or the dataset is empty.
@@ -108,7 +110,7 @@ def build_train_loader(
         batch_size=total_batch_size // world_size,
         sampler=ResumableSampler(len(images), seed, start_batch * total_batch_size),
         num_workers=num_workers,
-        collate_fn=trivial_batch_collator,
+        collate_fn=mix or trivial_batch_collator,
         drop_last=True,
     )
 

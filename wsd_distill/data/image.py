@@ -111,23 +111,30 @@ class ImageFile:
         """Size in pixels and bytes, and hash."""
         return ImageStamp(*self.shape, len(self._data), int.from_bytes(self.digest[:8], "little"))
 
-    def pixels(self, min_size: int | None = None) -> np.ndarray:
-        """Decode the image.
+    def pixels(self, min_size: int | None = None, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+        """Decode the image, or a window of it.
 
         Args:
-            min_size: decode a JPEG at 1/2, 1/4 or 1/8 of its size, the smallest at which both sides have at least
-                this many pixels; None decodes at full size. Other formats are always decoded at full size.
+            min_size: decode a JPEG at 1/2, 1/4 or 1/8 of its size, the smallest at which both sides of the window have
+                at least this many pixels; None decodes at full size. Other formats are always decoded at full size.
+            window: (x0, y0, x1, y1) in pixels of the image at full size; None for the whole image. At a reduced size
+                its edges are rounded to pixels of that size.
 
         Returns:
             (H, W, 3) uint8 RGB; cached, do not modify.
         """
+        x0, y0, x1, y1 = window or (0, 0, self.shape[1], self.shape[0])
         reduction = 1
         if self._is_jpeg and min_size:
-            reduction = next((r for r in JPEG_REDUCTIONS if min(self.shape) // r >= min_size), 1)
+            reduction = next((r for r in JPEG_REDUCTIONS if min(y1 - y0, x1 - x0) // r >= min_size), 1)
         if reduction not in self._decoded:
             with self._wrap_errors():
                 self._decoded[reduction] = self._decode(reduction)
-        return self._decoded[reduction]
+        decoded = self._decoded[reduction]
+        if window is None:
+            return decoded
+        left, top, right, bottom = (round(edge / reduction) for edge in (x0, y0, x1, y1))
+        return decoded[top:bottom, left:right]
 
     def _decode(self, reduction: int) -> np.ndarray:
         decoded = 1 if self._is_progressive else reduction  # a progressive JPEG is held at full size

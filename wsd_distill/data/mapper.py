@@ -14,6 +14,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.logger import log_first_n
 
+from .geometry import Geometry, draw_window
 from .image import ImageFile, resize_to_square
 from .proposal_store import check_stamp
 from .types import DatasetDict, MappedImage, Proposals, View
@@ -23,23 +24,27 @@ _IMAGE_KEYS = ("file_name", "image_id", "height", "width")
 
 @dataclass
 class MultiLabelMapper:
-    """Read an image, resize it to a square and return it with its labels.
+    """Read an image, resize it or a crop of it to a square and return it with its labels.
 
     Takes a :class:`DatasetDict` and returns a :class:`MappedImage`:
 
-    - ``image``, ``flip``, ``labels``, and ``file_name``, ``image_id``, ``height``, ``width`` of the dataset dict;
-    - ``proposals`` if the dataset dict has Detectron2's ``proposal_boxes``;
-    - ``teacher`` with ``teacher_sizes``: the same image, flip and proposals at the teacher's size;
+    - ``image``, ``geometry``, ``labels``, and ``file_name``, ``image_id``, ``height``, ``width`` of the dataset dict;
+    - ``proposals`` if the dataset dict has Detectron2's ``proposal_boxes``; of a crop those that it shows;
+    - ``teacher`` with ``teacher_sizes``: the whole image, not mirrored, with all proposals, at the teacher's size;
     - ``views`` with ``tta``: every view to average over, each resized from the original pixels.
 
     Annotations never reach the output.
 
     Args:
-        is_train: draw a flip and a size at random; otherwise no flip, and the first size.
+        is_train: draw a crop, a flip and a size at random; otherwise the whole image at the first size.
         num_classes: K.
         sizes: sizes of the square in pixels.
         image_format: channel order, "RGB" or "BGR".
         flip_prob: probability of a horizontal flip.
+        crop_scale: limits of the area of a random crop, as fractions of the image's; None for no crops. With proposals,
+            a crop that shows none is drawn again, up to 10 times, then the whole image is taken.
+        crop_ratio: limits of the width over the height of a crop, before it is resized to a square.
+        min_visible: a crop shows a proposal if it has at least this fraction of its area; the proposal is clipped.
         num_proposals: maximum number of proposals per image: the best ones. An image with fewer has R_n of them.
         teacher_sizes: as ``sizes``, for the teacher's view; None for no such view.
         teacher_cached: leave out the pixels of the teacher's view, because its outputs are read from a cache.
@@ -49,8 +54,7 @@ class MultiLabelMapper:
 
     Raises:
         ValueError: names the file; it cannot be read (ImageError), its size differs from the dataset dict's, its
-            proposals were computed for another image or are not finite, a label is out of range, or ``teacher_sizes``
-            is set and there are no proposals.
+            proposals were computed for another image or are not finite, or a label is out of range.
     """
 
     is_train: bool
@@ -58,6 +62,9 @@ class MultiLabelMapper:
     sizes: Sequence[int]
     image_format: str = "RGB"
     flip_prob: float = 0.5
+    crop_scale: Sequence[float] | None = None
+    crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
+    min_visible: float = 0.5
     num_proposals: int = 500
     teacher_sizes: Sequence[int] | None = None
     teacher_cached: bool = False
@@ -67,6 +74,12 @@ class MultiLabelMapper:
     def __post_init__(self) -> None:
         if self.image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format is {self.image_format!r}: use 'RGB' or 'BGR'")
+        for name in ("crop_scale", "crop_ratio"):
+            limits = getattr(self, name)
+            if limits is not None and (len(limits) != 2 or not 0 < limits[0] <= limits[1]):
+                raise ValueError(f"{name} is {list(limits)}: give two limits above 0, the lower one first")
+        if self.crop_scale and self.crop_scale[1] > 1:
+            raise ValueError(f"crop_scale is {list(self.crop_scale)}: a crop is at most the whole image, 1")
         self.sizes, self.teacher_sizes = list(self.sizes), list(self.teacher_sizes or [])  # configs pass a ListConfig
 
     @classmethod
@@ -101,15 +114,16 @@ class MultiLabelMapper:
         if "proposal_image" in dataset_dict:
             check_stamp(file.file_name, dataset_dict["proposal_image"], file.stamp)
         proposals = self._select_proposals(dataset_dict, file.shape)
-        output.update(self._make_view(file, proposals, self._choose_size(self.sizes), flip))
+        geometry = self._draw_geometry(file.shape, proposals, flip)
+        output.update(self._make_view(file, proposals, self._choose_size(self.sizes), geometry))
         if self.teacher_sizes:
-            size = self._choose_size(self.teacher_sizes)
-            view = self._make_view(file, proposals, size, flip, with_image=not self.teacher_cached)
+            size, whole = self._choose_size(self.teacher_sizes), Geometry.whole(file.shape)
+            view = self._make_view(file, proposals, size, whole, with_image=not self.teacher_cached)
             output["teacher"] = {**view, "image_id": output["image_id"], "image_digest": file.digest}
         if self.tta and not self.is_train:
             flips = (False, True) if self.flip_prob else (False,)
-            views = [self._make_view(file, proposals, s, f) for s in self.sizes for f in flips]
-            output["views"] = [{**view, "image_digest": file.digest} for view in views]
+            views = [(size, Geometry.whole(file.shape, f)) for size in self.sizes for f in flips]
+            output["views"] = [self._make_view(file, proposals, *view) for view in views]
         output["labels"] = self._encode_labels(dataset_dict)
         return cast(MappedImage, output)
 
@@ -126,9 +140,6 @@ class MultiLabelMapper:
 
     def _select_proposals(self, dataset_dict: DatasetDict, image_size: tuple[int, int]) -> Proposals | None:
         if "proposal_boxes" not in dataset_dict:
-            if self.teacher_sizes:
-                file = dataset_dict["file_name"]
-                raise ValueError(f"{file}: no proposals for the teacher, set dataloader.train.proposals")
             return None
         boxes = dataset_dict["proposal_boxes"]
         boxes = BoxMode.convert(boxes, dataset_dict["proposal_bbox_mode"], BoxMode.XYXY_ABS)
@@ -138,34 +149,42 @@ class MultiLabelMapper:
     def _choose_size(self, sizes: Sequence[int]) -> int:
         return int(np.random.choice(sizes)) if self.is_train else sizes[0]
 
+    def _draw_geometry(self, shape: tuple[int, int], proposals: Proposals | None, flip: bool) -> Geometry:
+        if self.is_train and self.crop_scale is not None:
+            for _ in range(10):
+                geometry = Geometry(draw_window(shape, self.crop_scale, self.crop_ratio), shape, flip)
+                if proposals is None or (geometry.visible(proposals[0]) >= self.min_visible).any():
+                    return geometry
+        return Geometry.whole(shape, flip)
+
     def _make_view(
-        self, file: ImageFile, proposals: Proposals | None, size: int, flip: bool, with_image: bool = True
+        self, file: ImageFile, proposals: Proposals | None, size: int, geometry: Geometry, with_image: bool = True
     ) -> View:
-        view: View = {"flip": flip}
+        view: View = {"geometry": geometry}
         if with_image:
-            view["image"] = self._read_pixels(file, size, flip)
+            view["image"] = self._read_pixels(file, size, geometry)
         if proposals is not None:
             boxes, scores = proposals
-            steps: list[T.Transform] = [T.ResizeTransform(*file.shape, size, size)]
-            if flip:
-                steps.append(T.HFlipTransform(size))
+            (rows,) = np.nonzero(geometry.visible(boxes) >= self.min_visible)
             instances = Instances((size, size))
-            boxes = T.TransformList(steps).apply_box(boxes)
-            instances.proposal_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
-            instances.proposal_boxes.clip((size, size))
-            instances.scores = torch.as_tensor(scores, dtype=torch.float32)
+            moved = geometry.apply_boxes(boxes[rows], size)
+            instances.proposal_boxes = Boxes(torch.as_tensor(moved, dtype=torch.float32))
+            instances.scores = torch.as_tensor(scores[rows], dtype=torch.float32)
+            instances.rows = torch.from_numpy(rows)
             view["proposals"] = instances
         return view
 
-    def _read_pixels(self, file: ImageFile, size: int, flip: bool) -> torch.Tensor:
+    def _read_pixels(self, file: ImageFile, size: int, geometry: Geometry) -> torch.Tensor:
         """Return (3, size, size) uint8, independent of other views."""
+        window = None if geometry.is_whole else geometry.window
         if self.fast_decode:
-            pixels = resize_to_square(file.pixels(min_size=size), size)
+            pixels = resize_to_square(file.pixels(min_size=size, window=window), size)
         else:
-            resized = T.ResizeTransform(*file.shape, size, size).apply_image(file.pixels())
+            original = file.pixels(window=window)
+            resized = T.ResizeTransform(*original.shape[:2], size, size).apply_image(original)
             pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
-        flipped_axes = [axis for axis, flipped in ((0, self.image_format == "BGR"), (2, flip)) if flipped]
-        return pixels.flip(flipped_axes).contiguous()
+        flips = ((0, self.image_format == "BGR"), (2, geometry.flip))
+        return pixels.flip([axis for axis, flipped in flips if flipped]).contiguous()
 
 
 def top_proposals(

@@ -8,6 +8,7 @@ import numpy as np
 from detectron2.structures import BoxMode, Instances
 from torch import Tensor
 
+from .geometry import Geometry
 from .image import ImageStamp
 
 Proposals = tuple[np.ndarray, np.ndarray]  # boxes (R, 4) and scores (R,)
@@ -54,10 +55,11 @@ class View(TypedDict, total=False):
     """An image as one model receives it, a square of ``size`` pixels."""
 
     image: Tensor  # (3, size, size) uint8; absent from the teacher's view if its outputs are cached
-    proposals: Instances  # proposal_boxes (R, 4) in pixels of the view, scores (R,); R differs between images
-    flip: bool  # mirrored horizontally
+    # proposal_boxes (R, 4) in pixels of the view, scores (R,), and rows (R,), their ranks in the image; R differs
+    proposals: Instances
+    geometry: Geometry  # the part of the image that the view shows
     image_id: Any  # in ``teacher``
-    image_digest: bytes  # in ``teacher`` and ``views``: hash of the image file
+    image_digest: bytes  # in ``teacher``: hash of the image file
 
 
 class MappedImage(View, total=False):
@@ -66,6 +68,7 @@ class MappedImage(View, total=False):
     file_name: str
     height: int
     width: int
-    labels: Tensor  # (K,) float32: 1 positive, 0 negative, -1 ignored
+    labels: Tensor  # (K,) float32: 1 positive, 0 negative, -1 ignored; fractions in mixed images
+    mix: Any  # data.mix.Mix, where the images of the batch were mixed
     teacher: View
     views: list[View]  # for test-time augmentation

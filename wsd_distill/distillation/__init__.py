@@ -1,10 +1,11 @@
 """Distillation from T-WDet into S-Cls: Distiller, objectives and trainer."""
 
 from .distill_trainer import DistillTrainer
-from .distiller import Distiller, freeze
+from .distiller import Distiller
 from .objectives.features import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer
 from .objectives.objective import Objective, Objectives, StudentOutput
 from .objectives.predictions import ClassAware, HardLabels, SoftLabels, Temperatures
+from .objectives.regions import RegionConsistent
 from .row_file import DamagedCacheError, DiskFullError
 from .teacher_cache import StaleCacheError, TeacherCache, default_cache_dir
 from .teacher_check import TeacherCheck, WeakTeacherError
@@ -21,6 +22,7 @@ __all__ = [
     "LayerPair",
     "Objective",
     "Objectives",
+    "RegionConsistent",
     "RoIAwareTransfer",
     "SoftLabels",
     "StaleCacheError",
@@ -30,5 +32,4 @@ __all__ = [
     "Temperatures",
     "WeakTeacherError",
     "default_cache_dir",
-    "freeze",
 ]

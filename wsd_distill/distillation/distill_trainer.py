@@ -7,25 +7,25 @@ from collections.abc import Callable
 from typing import cast
 
 from wsd_distill.engine import Trainer
-from wsd_distill.modeling import WSDDN
 
 from .distiller import Distiller
+from .views import Teacher
 
 logger = logging.getLogger(__name__)
 
 
 class DistillTrainer(Trainer):
-    """Trainer that checks the teacher, fills its cache, and logs and saves the objectives.
+    """Trainer that checks the teacher, fills its cache, fits, logs and saves the objectives.
 
     The checkpoint's ``model`` is the student alone, a plain S-Cls. Learned weights of the objectives (temperatures,
     adapters) are saved in the trainer's state.
 
     Args:
-        teacher_check: called with the teacher before the first step; raises if the teacher is too weak.
+        teacher_check: called with the teacher before the first step; raises if the teacher is too weak. None: no check.
         model, data_loader, optimizer, **options: as in Trainer.
     """
 
-    def __init__(self, model, data_loader, optimizer, *, teacher_check: Callable[[WSDDN], object], **options):
+    def __init__(self, model, data_loader, optimizer, *, teacher_check: Callable[[Teacher], object] | None, **options):
         super().__init__(model, data_loader, optimizer, **options)
         self.teacher_check = teacher_check
 
@@ -35,8 +35,11 @@ class DistillTrainer(Trainer):
         return cast(Distiller, self.unwrapped_model)
 
     def before_train(self) -> None:
-        self.teacher_check(self.distiller.teacher.to(self.distiller.student.device))
+        if self.teacher_check is not None:
+            self.teacher_check(self.distiller.teacher.to(self.distiller.student.device))
         self.distiller.fill_cache()
+        if self.start_iter == 0:
+            self.distiller.fit_objectives(self.data_loader)
         super().before_train()
 
     def run_step(self) -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch
+from detectron2.utils import comm
 from torch import Tensor, nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.checkpoints.load import load_weights
+from wsd_distill.modeling.freezing import freeze
 
 from .objectives.objective import Objective, Objectives, StudentOutput
-from .teacher_cache import TeacherCache, check_finite
-
-
-def freeze(module: nn.Module) -> None:
-    """Set eval mode (dropout and BatchNorm included) and disable all gradients."""
-    module.eval()
-    module.requires_grad_(False)
+from .teacher_cache import TeacherCache
+from .views import Teacher, run_teacher, show_outputs
 
 
 class Distiller(nn.Module):
@@ -29,17 +26,17 @@ class Distiller(nn.Module):
 
     Args:
         student: S-Cls.
-        teacher: T-WDet; ``teacher_checkpoint`` is loaded into it.
-        teacher_checkpoint: checkpoint of T-WDet's training.
+        teacher: T-WDet, or a classifier where objectives use its feature maps only; ``teacher_checkpoint`` is loaded
+            into it. It sees the whole images, not mirrored, whatever part of them the student's views show.
+        teacher_checkpoint: checkpoint of the teacher's training, or ImageNet weights for a classifier.
         objectives: terms of the loss.
-        frozen: names of student submodules to keep fixed, BatchNorm statistics included.
         use_cache: in training, teacher outputs are read from ``cache``, which the trainer fills before the first step;
             otherwise the teacher runs on every batch.
         cache: teacher outputs for the training images.
 
     Raises:
-        ValueError: Teacher and student expect different channel orders, or a backbone lacks a feature map that an
-            objective names.
+        ValueError: Teacher and student expect different channel orders, a backbone lacks a feature map that an
+            objective names, or an objective needs scores of regions and the teacher is a classifier.
         CheckpointError: The checkpoint does not fit the teacher.
     """
 
@@ -47,10 +44,9 @@ class Distiller(nn.Module):
         self,
         *,
         student: MultiLabelClassifier,
-        teacher: WSDDN,
+        teacher: Teacher,
         teacher_checkpoint: str,
         objectives: Objectives,
-        frozen: list[str] | None = None,
         use_cache: bool = False,
         cache: TeacherCache | None = None,
     ):
@@ -60,21 +56,24 @@ class Distiller(nn.Module):
                 f"the teacher expects {teacher.image_format} images and the student {student.image_format}, but one "
                 "mapper reads the images of both: use weights with the same image_format"
             )
-        load_weights(teacher, teacher_checkpoint)
+        for name, objective in objectives.items():
+            if objective.needs_scores and not isinstance(teacher, WSDDN):
+                raise ValueError(
+                    f"objective {name} uses the scores of regions, which only T-WDet has: set distiller.teacher to a "
+                    "WSDDN, or choose objectives on feature maps"
+                )
+        load_weights(teacher, teacher_checkpoint, trained=isinstance(teacher, WSDDN))  # a classifier's map is used only
         freeze(teacher)
         self._teacher_ref = (teacher,)  # in a tuple, so that nn.Module does not register it
         self.student = student
         self.objectives = objectives
         for objective in self._objectives():
             objective.build(student.backbone.output_shape(), teacher.backbone.output_shape())
-        self.frozen = [student.get_submodule(name) for name in frozen or []]
-        for module in self.frozen:
-            freeze(module)
         self.cache = cache if use_cache else None
 
     @property
-    def teacher(self) -> WSDDN:
-        """The frozen T-WDet."""
+    def teacher(self) -> Teacher:
+        """The frozen teacher."""
         return self._teacher_ref[0]
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
@@ -88,25 +87,53 @@ class Distiller(nn.Module):
         """
         if not self.training:
             return self.student(batched_inputs)
-        for module in self.frozen:
-            module.eval()  # train() of this module, or of the student after an evaluation, has reset it
+        student, teacher = self._compute(batched_inputs)
+        return {name: objective(student, teacher) for name, objective in self.objectives.items()}
+
+    def _compute(self, batched_inputs: list[dict]) -> tuple[StudentOutput, WSDDNOutput]:
         views = [x["teacher"] for x in batched_inputs]
         if self.cache is None:
             teacher = self.run_teacher(views)
         else:
             teacher = self.cache.read(views, self.teacher_features, self.student.device)
         student = StudentOutput(self.student, batched_inputs, self.student.features(batched_inputs))
-        return {name: objective(student, teacher) for name, objective in self.objectives.items()}
+        return student, show_outputs(teacher, batched_inputs)
 
     @property
     def teacher_features(self) -> list[str]:
         """Names of the teacher's feature maps used by the objectives."""
         return sorted({name for objective in self._objectives() for name in objective.teacher_features})
 
+    @property
+    def needs_scores(self) -> bool:
+        """Whether an objective uses the scores of the teacher's regions."""
+        return any(objective.needs_scores for objective in self._objectives())
+
     def fill_cache(self) -> None:
         """Run the teacher on training images missing from the cache."""
         if self.cache is not None:
-            self.cache.fill(self.teacher, self.teacher_features)
+            self.cache.fill(self.teacher, self.teacher_features, self.needs_scores)
+
+    @torch.no_grad()
+    def fit_objectives(self, loader: Iterable[list[dict]]) -> None:
+        """Let objectives that start from statistics of the training images compute them.
+
+        Args:
+            loader: endless batches of this rank, as in training.
+        """
+        objectives = [objective for objective in self._objectives() if objective.fit_images]
+        missing = max((objective.fit_images for objective in objectives), default=0)
+        self.student.eval()
+        batches = iter(loader)
+        while missing > 0:
+            batch = next(batches)
+            outputs = self._compute(batch)
+            for objective in objectives:
+                objective.fit_step(*outputs)
+            missing -= len(batch) * comm.get_world_size()
+        self.student.train()
+        for objective in objectives:
+            objective.fit_end()
 
     @torch.no_grad()
     def run_teacher(self, batched_inputs: list[dict]) -> WSDDNOutput:
@@ -117,9 +144,7 @@ class Distiller(nn.Module):
         """
         if self.teacher.device != self.student.device:
             self.teacher.to(self.student.device)
-        output = self.teacher.compute_outputs(batched_inputs)
-        check_finite(output, batched_inputs)
-        return output
+        return run_teacher(self.teacher, batched_inputs, self.needs_scores)
 
     def scalars(self) -> dict[str, float]:
         """Return values of all objectives to log besides the losses."""

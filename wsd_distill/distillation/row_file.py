@@ -7,6 +7,7 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -71,11 +72,10 @@ class RowFile:
             raise DamagedCacheError(self.data_path, "is missing")
         return self.checksums_path.exists()
 
-    def preallocate(self, needed: np.ndarray, example: np.ndarray | None = None) -> None:
-        """Create the files if ``example`` is given, and reserve disk space for needed rows not written yet.
+    def preallocate(self, example: np.ndarray | None = None) -> None:
+        """Create the files if ``example`` is given, and reserve disk space for rows not written yet.
 
         Args:
-            needed: (M,) booleans, the rows that will be written.
             example: (1, ...) array with the shape and dtype of a row.
 
         Raises:
@@ -84,12 +84,13 @@ class RowFile:
         """
         if example is None:
             self.open()
-            return _reserve(self.data_path, needed & (self.checksums[:, 0] == 0))
+            return _reserve(self.data_path, self.checksums[:, 0] == 0)
+        count = cast(int, self.shape[0])
         with atomic_write(self.data_path) as tmp_path:
-            np.lib.format.open_memmap(tmp_path, "w+", example.dtype, (len(needed), *example.shape[1:]))
-            _reserve(tmp_path, needed)
+            np.lib.format.open_memmap(tmp_path, "w+", example.dtype, (count, *example.shape[1:]))
+            _reserve(tmp_path, np.ones(count, dtype=bool))
         with atomic_write(self.checksums_path) as tmp_path, open(tmp_path, "wb") as file:
-            np.save(file, np.zeros((len(needed), 2), np.uint32))
+            np.save(file, np.zeros((count, 2), np.uint32))
 
     def open(self) -> None:
         """Map both files into memory.

@@ -1,13 +1,15 @@
 """Frozen-teacher outputs for the training images, on disk: written once, read in all epochs and stages.
 
-The folder has a RowFile for the logits of both branches and one for each feature map used by an objective. A row is a
-view of an image: rows 2i and 2i + 1 are image i as it is and mirrored. Logits are padded with zeros to the maximum
-number of proposals. ``key.json`` has what all rows depend on (weights, settings, image ids, sizes of image files).
-Each row has a checksum of its view, with the bytes of the image file and the proposals, and one of its content.
+The folder has a RowFile for each feature map used by an objective and, if one uses the teacher's scores, one for the
+logits of both branches. Row i is the whole image i, not mirrored; ``distillation.views`` moves it into the student's
+view. Logits are padded with zeros to the maximum number of proposals. ``key.json`` has what all rows depend on
+(weights, settings, image ids, sizes of image files). Each row has a checksum of its view, with the bytes of the image
+file and the proposals, and one of its content.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -16,7 +18,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from wsd_distill.io import atomic_write, file_lock, remove_leftovers
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 
 from .row_file import DamagedCacheError, RowFile, check_free_space, check_kind
+from .views import Teacher, get_boxes, run_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +48,16 @@ class StaleCacheError(RuntimeError):
 
 
 class TeacherCache:
-    """Writes and reads a folder of T-WDet outputs for a dataset.
+    """Writes and reads a folder of teacher outputs for a dataset.
 
     Logits are stored in float32, feature maps in half precision.
 
     Args:
         folder: created if missing; belongs to one teacher.
         dataset: registered name of the training dataset.
-        proposals: file of its proposal store.
-        mapper: MultiLabelMapper with ``tta=True`` and a single size, the teacher's.
-        batch_size: images per batch of the teacher, each with all its views.
+        proposals: file of its proposal store; None if the teacher needs none.
+        mapper: MultiLabelMapper of the training loader: with ``teacher_sizes``, a single one.
+        batch_size: images per batch of the teacher.
         num_workers: workers of the loader.
     """
 
@@ -63,7 +66,7 @@ class TeacherCache:
         folder: str,
         *,
         dataset: str,
-        proposals: str,
+        proposals: str | None,
         mapper: MultiLabelMapper,
         batch_size: int = 8,
         num_workers: int = 0,
@@ -78,11 +81,11 @@ class TeacherCache:
 
     @functools.cached_property
     def _rows(self) -> dict[Any, int]:
-        """image_id -> row of the image as it is; the mirrored image is in the next row."""
-        return {image_id: 2 * i for i, image_id in enumerate(self._files_by_id)}
+        """image_id -> row."""
+        return {image_id: i for i, image_id in enumerate(self._files_by_id)}
 
-    def fill(self, teacher: WSDDN, features: Sequence[str] = ()) -> None:
-        """Write missing logits and feature maps for the views of all images.
+    def fill(self, teacher: Teacher, features: Sequence[str], logits: bool = True) -> None:
+        """Write missing feature maps, and logits if ``logits``, for all images.
 
         Ranks share the work. A second process that fills the same folder waits. Images that cannot be read are skipped,
         as in training. ``teacher`` must be in eval mode.
@@ -93,15 +96,15 @@ class TeacherCache:
             ValueError: The mapper has several sizes, no image can be read, or teacher outputs are not finite.
             DiskFullError: The disk has too little space.
         """
-        if len(self.mapper.sizes) > 1:
+        if len(self.mapper.teacher_sizes or []) != 1:
             raise ValueError(
-                f"the teacher cache supports one size, got {list(self.mapper.sizes)}: set a single "
+                f"the teacher cache supports one size, got {self.mapper.teacher_sizes}: set a single "
                 "mapper.teacher_sizes or distiller.use_cache=False"
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file, not a folder: delete it or set distiller.cache.folder")
         key = self._key(teacher)
-        files = self._row_files(teacher, features, key)
+        files = self._row_files(teacher, [LOGITS, *features] if logits else features, key)
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("lock", f"rank{comm.get_rank()}.lock", "key.json"):
             check_kind(self.folder / name)
@@ -120,9 +123,10 @@ class TeacherCache:
         comm.synchronize()
 
     def read(self, views: list[dict], features: Sequence[str], device: torch.device) -> WSDDNOutput:
-        """Return teacher outputs for N views of the mapper, as ``WSDDN.compute_outputs`` does.
+        """Return teacher outputs for N teacher views of the mapper, as ``run_teacher`` does.
 
-        Views are dicts with ``image_id``, ``flip`` and ``proposals``; ``features`` are names of feature maps.
+        Views are dicts with ``image_id`` and ``proposals``; ``features`` are names of feature maps. Logits are read if
+        the cache was filled with them.
 
         Raises:
             StaleCacheError: An image is missing, or was cached from another file, at another size or with other
@@ -132,49 +136,58 @@ class TeacherCache:
         """
         if not self._files:
             raise RuntimeError("the teacher cache is not filled: call Distiller.fill_cache before the first step")
-        files = [self._files[name] for name in (LOGITS, *features)]
+        names = [LOGITS, *features] if LOGITS in self._files else features
         rows = [self._row(view) for view in views]
         for view, row in zip(views, rows):
             checksum = _checksum(view)
-            if any(file.checksums[row, 0] != checksum for file in files):
+            if any(self._files[name].checksums[row, 0] != checksum for name in names):
                 raise StaleCacheError(
                     f"{self.folder}: built without image {view['image_id']!r}, from another file, with different "
                     f"proposals for it or at another size. {HINT}"
                 )
-        logits, *maps = (torch.from_numpy(file.read(rows)).to(device).float() for file in files)
-        boxes = [view["proposals"].proposal_boxes.to(device) for view in views]
-        cls_logits, det_logits = ([x[i, : len(b)] for x, b in zip(logits, boxes)] for i in range(2))  # (R_n, K)
-        return WSDDNOutput(dict(zip(features, maps)), boxes, cls_logits, det_logits)
+        arrays = {name: torch.from_numpy(self._files[name].read(rows)).to(device).float() for name in names}
+        boxes = get_boxes(views, device)
+        logits: list[list[Tensor]] = [[], []]
+        if LOGITS in arrays:
+            logits = [[x[i, : len(b)] for x, b in zip(arrays[LOGITS], boxes)] for i in range(2)]  # (R_n, K)
+        return WSDDNOutput({name: arrays[name] for name in features}, boxes, *logits)
 
     def _row(self, view: dict) -> int:
         if view["image_id"] not in self._rows:
             raise StaleCacheError(f"{self.folder}: image {view['image_id']!r} is not in dataset {self.dataset!r}")
-        return self._rows[view["image_id"]] + view["flip"]
+        return self._rows[view["image_id"]]
 
-    def _row_files(self, teacher: WSDDN, features: Sequence[str], key: dict) -> dict[str, RowFile]:
-        rows, identity = 2 * len(self._rows), json.dumps(key)
-        shapes: dict[str, tuple] = {LOGITS: (rows, 2, self.mapper.num_proposals, teacher.num_classes)}
-        for name in features:
-            shapes[name] = (rows, teacher.backbone.output_shape()[name].channels, None, None)
+    def _row_files(self, teacher: Teacher, names: Sequence[str], key: dict) -> dict[str, RowFile]:
+        rows, identity = len(self._rows), json.dumps(key)
+        shapes: dict[str, tuple] = {}
+        for name in names:
+            if name == LOGITS:
+                shapes[name] = (rows, 2, self.mapper.num_proposals, teacher.num_classes)
+            else:
+                shapes[name] = (rows, teacher.backbone.output_shape()[name].channels, None, None)
         dtypes = {name: np.float32 if name == LOGITS else np.float16 for name in shapes}
         return {
             name: RowFile(self.folder, name, shape=shape, dtype=dtypes[name], identity=identity)
             for name, shape in shapes.items()
         }
 
-    def _key(self, teacher: WSDDN) -> dict:
+    def _key(self, teacher: Teacher) -> dict:
         weights = hashlib.sha256()
-        for name, tensor in teacher.state_dict().items():
+        used = teacher if isinstance(teacher, WSDDN) else teacher.backbone  # a classifier's logits are not used
+        for name, tensor in used.state_dict().items():
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().numpy())
         ids = hashlib.sha256(repr(list(self._rows)).encode()).hexdigest()
-        scale = f"{teacher.score_scale} * s + {teacher.score_shift}"
+        pooling = f"mean {teacher.pixel_mean.tolist()}, deviation {teacher.pixel_std.tolist()}"
+        if isinstance(teacher, WSDDN):
+            scale = f"{teacher.score_scale} * s + {teacher.score_shift}"
+            pooling = f"{teacher.in_feature}, {scale}, {teacher.box_pooler}"
         return {
             "teacher": weights.hexdigest(),
-            "pooling": f"{teacher.in_feature}, {scale}, {teacher.box_pooler}",
+            "pooling": pooling,
             "images": f"{len(self._rows)}, {ids}, {image_fingerprint(list(self._files_by_id.values()))}",
-            "side": self.mapper.sizes,
-            "proposals": self.mapper.num_proposals,
+            "side": self.mapper.teacher_sizes,
+            "proposals": self.mapper.num_proposals if self.proposals else None,
             "fast": self.mapper.fast_decode,
         }
 
@@ -193,31 +206,22 @@ class TeacherCache:
             names = ", ".join(words.get(name, f"another {name}") for name in different)
             raise StaleCacheError(f"{self.folder}: built with {names} (key.json). {HINT}")
 
-    def _preallocate(self, teacher: WSDDN, files: dict[str, RowFile]) -> None:
+    def _preallocate(self, teacher: Teacher, files: dict[str, RowFile]) -> None:
         """Create missing files and reserve disk space for all rows still to be written."""
         new = [name for name, file in files.items() if not file.exists()]
         example = {}
         if new:
             images = self._images()
-            views = next(filter(None, (images[i]["views"] for i in range(len(self._rows)))), None)
-            if views is None:
+            view = next(filter(None, (images[i] for i in range(len(self._rows)))), None)
+            if view is None:
                 raise ValueError(f"{self.folder}: no image of dataset {self.dataset!r} can be read")
-            example = self._compute_rows(teacher, views[:1], new)
-        needed = self._needed.reshape(-1)
-        check_free_space(self.folder, sum(row.nbytes for row in example.values()) * int(needed.sum()))
+            example = self._compute_rows(teacher, [view], new)
+        check_free_space(self.folder, sum(row.nbytes for row in example.values()) * len(self._rows))
         for name, file in files.items():
-            file.preallocate(needed, example.get(name))
+            file.preallocate(example.get(name))
 
-    @property
-    def _needed(self) -> np.ndarray:
-        """(N, 2) booleans: the views of each image, as it is and mirrored, that training uses."""
-        needed = np.ones((len(self._rows), 2), dtype=bool)
-        needed[:, 1] = bool(self.mapper.flip_prob)
-        return needed
-
-    def _write_missing(self, teacher: WSDDN) -> None:
-        missing = [self._needed & (file.checksums[:, 0].reshape(-1, 2) == 0) for file in self._files.values()]
-        is_missing = np.any(missing, axis=(0, 2))
+    def _write_missing(self, teacher: Teacher) -> None:
+        is_missing = np.any([file.checksums[:, 0] == 0 for file in self._files.values()], axis=0)
         # By index in the dataset, not among the missing images: other ranks may be writing already. Whole batches, as
         # results may be rounded differently in a smaller one: a resumed run gets the rows of an uninterrupted one.
         own = np.arange(comm.get_rank(), len(is_missing), comm.get_world_size())
@@ -229,7 +233,7 @@ class TeacherCache:
             torch.utils.data.Subset(self._images(), indices),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=_flatten,
+            collate_fn=_drop_unreadable,
         )
         for views in filter(None, tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process())):
             rows = np.array([self._row(view) for view in views])
@@ -238,48 +242,34 @@ class TeacherCache:
                 self._files[name].write(rows, values, checksums)
 
     def _images(self) -> torch.utils.data.Dataset:
-        """Return a dataset of the views of each image."""
-        mapper = functools.partial(_read_views, self.mapper)
+        """Return a dataset of the teacher's view of each image; None where the image cannot be read."""
+        mapper = functools.partial(_read_view, dataclasses.replace(self.mapper, is_train=False, teacher_cached=False))
         return build_test_loader(self.dataset, mapper=mapper, proposals=self.proposals).dataset
 
     @torch.no_grad()
-    def _compute_rows(self, teacher: WSDDN, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
+    def _compute_rows(self, teacher: Teacher, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
         """Return name -> array with one row per view, as stored on disk."""
-        output = teacher.compute_outputs(views)
-        check_finite(output, views)
-        logits = torch.zeros(len(views), 2, self.mapper.num_proposals, teacher.num_classes)
-        for row, cls_logits, det_logits in zip(logits, output.cls_logits, output.det_logits):
-            row[0, : len(cls_logits)], row[1, : len(det_logits)] = cls_logits, det_logits
-        rows = {LOGITS: logits, **{name: _to_half(output.features[name], name) for name in names if name != LOGITS}}
+        output = run_teacher(teacher, views, with_scores=LOGITS in names)
+        rows = {name: _to_half(output.features[name], name) for name in names if name != LOGITS}
+        if LOGITS in names:
+            logits = torch.zeros(len(views), 2, self.mapper.num_proposals, teacher.num_classes)
+            for row, cls_logits, det_logits in zip(logits, output.cls_logits, output.det_logits):
+                row[0, : len(cls_logits)], row[1, : len(det_logits)] = cls_logits, det_logits
+            rows[LOGITS] = logits
         return {name: rows[name].cpu().numpy() for name in names}
 
 
-def _read_views(mapper: MultiLabelMapper, record: DatasetDict) -> dict[str, list[dict]]:
-    """Map a dataset dict to its ``views``, each with the image_id; none if the image cannot be read."""
+def _read_view(mapper: MultiLabelMapper, record: DatasetDict) -> dict | None:
+    """Map a dataset dict to the teacher's view; None if the image cannot be read."""
     try:
-        return {"views": [{**view, "image_id": record["image_id"]} for view in mapper(record)["views"]]}
+        return cast(dict, mapper(record)["teacher"])
     except ImageError as error:
         logger.warning("skipped in the teacher cache: %s", error)
-        return {"views": []}
+        return None
 
 
-def check_finite(output: WSDDNOutput, views: list[dict]) -> None:
-    """Raise ValueError if T-WDet's logits for a view are not finite; names its image."""
-    finite = torch.stack(
-        [c.isfinite().all() & d.isfinite().all() for c, d in zip(output.cls_logits, output.det_logits)]
-    )
-    if not finite.all():
-        first = views[int((~finite).nonzero()[0])]
-        image = first.get("file_name", first.get("image_id"))
-        raise ValueError(
-            f"the teacher's scores for image {image!r} are not finite (NaN or infinite): set "
-            "distiller.teacher_checkpoint to sound weights, check the teacher's pixel_mean, pixel_std and score_scale, "
-            "or with trainer.amp=True try False"
-        )
-
-
-def _flatten(images: list[dict[str, list[dict]]]) -> list[dict]:
-    return [view for image in images for view in image["views"]]
+def _drop_unreadable(views: list[dict | None]) -> list[dict]:
+    return [view for view in views if view is not None]
 
 
 def _to_half(x: Tensor, name: str) -> Tensor:
@@ -290,12 +280,12 @@ def _to_half(x: Tensor, name: str) -> Tensor:
 
 
 def _checksum(view: dict) -> int:
-    """Return a checksum of the teacher's input: image_id, flip, size, image file and proposals; never 0."""
-    proposals = view["proposals"]
-    described = repr((view["image_id"], view["flip"], proposals.image_size, view["image_digest"]))
-    checksum = zlib.crc32(described.encode())
-    checksum = zlib.crc32(proposals.proposal_boxes.tensor.numpy(), checksum)
-    return zlib.crc32(proposals.scores.numpy(), checksum) or 1
+    """Return a checksum of the teacher's input: image_id, image file and proposals; never 0."""
+    checksum = zlib.crc32(repr((view["image_id"], view["image_digest"])).encode())
+    if "proposals" in view:
+        checksum = zlib.crc32(view["proposals"].proposal_boxes.tensor.numpy(), checksum)
+        checksum = zlib.crc32(view["proposals"].scores.numpy(), checksum)
+    return checksum or 1
 
 
 def default_cache_dir(checkpoint: str) -> str:

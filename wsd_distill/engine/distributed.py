@@ -115,5 +115,5 @@ def check_unused_parameters(model: nn.Module) -> None:
         modules = dict.fromkeys(name.removeprefix("student.").rpartition(".")[0] for name in unused)
         raise RuntimeError(
             f"no loss depends on {', '.join(unused)}, but several processes share the gradients of all parameters: "
-            f"add to distiller.frozen {', '.join(modules)}"
+            f"add to train.frozen {', '.join(modules)}"
         )

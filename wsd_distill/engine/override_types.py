@@ -30,7 +30,7 @@ _TYPES: dict[str, Any] = {
     r"dataset\.boxes": typing.Optional[bool],
     r"train\.epochs": float,
     r"train\.new_layers": list[_Name],
-    r"distiller\.frozen": typing.Optional[list[_Name]],
+    r"train\.frozen": typing.Optional[list[_Name]],
 }
 _RANGES: list[tuple[str, float, float]] = [  # key, minimum, maximum
     (r"train\.(max_iter|log_period|checkpointer\.\w+)|dataset\.num_classes", 1, math.inf),

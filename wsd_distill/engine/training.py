@@ -17,6 +17,7 @@ from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write
+from wsd_distill.modeling.freezing import freeze_submodules
 
 from .checkpointer import Checkpointer
 from .distributed import broadcast_buffers, create_ddp_model, to_device
@@ -119,6 +120,7 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
         termination: block around this call.
     """
     train, trained = cfg.train, model
+    freeze_submodules(model, train.frozen)
     if "distiller" in cfg:
         cfg.distiller.student = model
         trained = instantiate(cfg.distiller).to(train.device)

@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import Boxes
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.ops import nms
@@ -91,10 +90,7 @@ class RoIAwareTransfer(LayerObjective):
         if not self.weighted:
             weights = torch.ones_like(weights)
         teacher_boxes = [boxes[i] for boxes, i in zip(teacher.boxes, kept)]
-        student_boxes = [
-            Boxes(x["proposals"].proposal_boxes.tensor[i.cpu()].to(i.device))
-            for x, i in zip(student.batched_inputs, kept)
-        ]
+        student_boxes = [boxes[i] for boxes, i in zip(student.boxes, kept)]
         terms = []
         for pair, adapter, teacher_pooler, student_pooler in zip(
             self.layers, self.adapters, self.teacher_poolers, self.student_poolers
@@ -124,6 +120,8 @@ class FitNetsHint(LayerObjective):
         weight: factor of the loss.
     """
 
+    needs_scores = False
+
     def __init__(self, *, layer: LayerPair, weight: float = 1.0):
         super().__init__([layer])
         self.layer, self.weight = layer, weight
@@ -149,6 +147,8 @@ class AttentionTransfer(LayerObjective):
         layers: pairs of feature maps to match; their losses are summed.
         beta: factor beta of Eq. 2. The authors use 1000 with a mean over cells, as in ``losses.attention_loss``.
     """
+
+    needs_scores = False
 
     def __init__(self, *, layers: list[LayerPair], beta: float = 1000.0):
         super().__init__(layers)

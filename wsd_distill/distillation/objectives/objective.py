@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from detectron2.layers import ShapeSpec
+from detectron2.structures import Boxes
 from torch import Tensor, nn
 
+from wsd_distill.data.mix import Mix
 from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
 
@@ -31,9 +33,27 @@ class StudentOutput:
         """(N, K) m of Eq. 8."""
         return self.model.logits(self.features)
 
+    @property
+    def boxes(self) -> list[Boxes]:
+        """Proposals that the views show, in pixels of the views; [] if the inputs have none."""
+        return [x["proposals"].proposal_boxes.to(self.model.device) for x in self.batched_inputs if "proposals" in x]
+
+    def mix_scores(self, scores: Tensor) -> Tensor:
+        """Mix the teacher's (N, K) scores as the images of the batch were mixed."""
+        mix: Mix | None = self.batched_inputs[0].get("mix")
+        return scores if mix is None else mix.scores(scores)
+
 
 class Objective(nn.Module, ABC):
-    """One term of the loss that the Distiller minimises."""
+    """One term of the loss that the Distiller minimises.
+
+    Attributes:
+        needs_scores: uses the logits of the teacher's regions, which only T-WDet has.
+        fit_images: number of training images that ``fit_step`` is to see before training; 0: it is not called.
+    """
+
+    needs_scores = True
+    fit_images = 0
 
     @property
     def teacher_features(self) -> list[str]:
@@ -53,6 +73,12 @@ class Objective(nn.Module, ABC):
     def scalars(self) -> dict[str, float]:
         """Return values to log besides the loss."""
         return {}
+
+    def fit_step(self, student: StudentOutput, teacher: WSDDNOutput) -> None:
+        """Collect statistics of a batch, before training."""
+
+    def fit_end(self) -> None:
+        """Set initial values from the statistics of all ranks."""
 
 
 class Objectives(nn.ModuleDict):

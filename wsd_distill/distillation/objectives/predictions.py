@@ -16,6 +16,8 @@ from .objective import Objective, StudentOutput
 class HardLabels(Objective):
     """Classification loss L_p on the image-level labels, Eq. 10."""
 
+    needs_scores = False
+
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         (loss,) = student.model.losses(student.logits, student.batched_inputs).values()
         return loss
@@ -100,6 +102,7 @@ class ClassAware(Objective):
                 for c, d in zip(teacher.cls_logits, teacher.det_logits)
             ]
         )
+        target = student.mix_scores(target)
         if self.distance == "bce":
             return self.weight * losses.soft_label_divergence(target, student.logits, t.t_student)
         return self.weight * losses.class_aware_loss(target, losses.softened_sigmoid(student.logits, t.t_student))
@@ -141,5 +144,5 @@ class SoftLabels(Objective):
                 for c, d in zip(teacher.cls_logits, teacher.det_logits)
             ]
         )
-        loss = losses.soft_label_loss(target, student.logits, self.t_student)
+        loss = losses.soft_label_loss(student.mix_scores(target), student.logits, self.t_student)
         return self.weight * self.t_teacher * self.t_student * loss

@@ -25,21 +25,23 @@ class CheckpointError(ValueError):
     """A file of weights cannot be read or does not match the model exactly."""
 
 
-def load_weights(model: nn.Module, checkpoint: str) -> None:
+def load_weights(model: nn.Module, checkpoint: str, *, trained: bool = True) -> None:
     """Load ``checkpoint`` into ``model``; all keys and shapes, and the class names of T-WDet and S-Cls, must match.
+
+    With ``trained=False`` ImageNet weights are accepted too, which leave the classification layers random.
 
     Raises:
         FileNotFoundError: The file does not exist.
         CheckpointError: The file cannot be read, the classes differ, or keys are missing, unexpected or of another
             shape (all are listed).
     """
-    load_state(model, read_state(checkpoint), checkpoint)
+    load_state(model, read_state(checkpoint), checkpoint, trained=trained)
 
 
-def load_state(model: nn.Module, state: dict[str, Tensor], checkpoint: str) -> None:
+def load_state(model: nn.Module, state: dict[str, Tensor], checkpoint: str, *, trained: bool = True) -> None:
     """Load what ``read_state(checkpoint)`` has read, as :func:`load_weights`."""
     with wrap_mismatch(checkpoint):
-        model.load_state_dict(state)
+        model.load_state_dict(state, strict=trained)
 
 
 def get_class_names(state: dict[str, Tensor], checkpoint: str) -> list[str]:

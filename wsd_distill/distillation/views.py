@@ -1,0 +1,99 @@
+"""Outputs of a frozen teacher for whole images, and what of them a student's augmented view shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.structures import Boxes
+from torch import Tensor
+
+from wsd_distill.data.geometry import Geometry, show_maps
+from wsd_distill.data.mix import Mix
+from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
+
+Teacher = WSDDN | MultiLabelClassifier
+
+
+def run_teacher(teacher: Teacher, views: list[dict], with_scores: bool) -> WSDDNOutput:
+    """Compute a frozen teacher's outputs for N views of whole images.
+
+    Args:
+        teacher: in eval mode.
+        views: ``teacher`` of the mapper's outputs, with pixels.
+        with_scores: run T-WDet's head too; otherwise, and for a classifier, there are no logits.
+
+    Raises:
+        ValueError: T-WDet's logits for a view are not finite; names the image.
+    """
+    if with_scores and isinstance(teacher, WSDDN):
+        output = teacher.compute_outputs(views)
+        check_finite(output, views)
+        return output
+    return WSDDNOutput(
+        teacher.backbone(teacher.preprocess_image(views).tensor), get_boxes(views, teacher.device), [], []
+    )
+
+
+def get_boxes(views: list[dict], device: torch.device) -> list[Boxes]:
+    """Return the proposals of views in pixels; [] if they have none."""
+    return [view["proposals"].proposal_boxes.to(device) for view in views if "proposals" in view]
+
+
+def check_finite(output: WSDDNOutput, views: list[dict]) -> None:
+    """Raise ValueError if T-WDet's logits for a view are not finite; names its image."""
+    finite = torch.stack(
+        [c.isfinite().all() & d.isfinite().all() for c, d in zip(output.cls_logits, output.det_logits)]
+    )
+    if not finite.all():
+        first = views[int((~finite).nonzero()[0])]
+        image = first.get("file_name", first.get("image_id"))
+        raise ValueError(
+            f"the teacher's scores for image {image!r} are not finite (NaN or infinite): set "
+            "distiller.teacher_checkpoint to sound weights, check the teacher's pixel_mean, pixel_std and score_scale, "
+            "or with trainer.amp=True try False"
+        )
+
+
+def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> WSDDNOutput:
+    """Return what the student's views show of a teacher's outputs for the whole images.
+
+    Feature maps are resampled to the view and mixed as its pixels were. Of the regions those remain that the view
+    shows, with boxes in pixels of a view of the teacher's size: the softmax over proposals of whoever uses their logits
+    is then over these, and evidence for a label that the crop has cut off is gone.
+
+    Args:
+        output: of ``run_teacher`` or ``TeacherCache.read``.
+        batched_inputs: outputs of the mapper.
+    """
+    geometries = [x["geometry"] for x in batched_inputs]
+    mix = get_mix(batched_inputs)
+    features = {name: show_maps(maps, geometries) for name, maps in output.features.items()}
+    if mix is not None:
+        features = {name: mix.maps(maps) for name, maps in features.items()}
+    boxes = [_show_boxes(x, b) for x, b in zip(batched_inputs, output.boxes)]
+    if all(geometry.is_whole for geometry in geometries):
+        return WSDDNOutput(features, boxes, output.cls_logits, output.det_logits)
+    rows = [x["proposals"].rows for x in batched_inputs if "proposals" in x]
+    cls_logits, det_logits = (_select(logits, rows) for logits in (output.cls_logits, output.det_logits))
+    return WSDDNOutput(features, boxes, cls_logits, det_logits)
+
+
+def get_mix(batched_inputs: list[dict]) -> Mix | None:
+    """Return how the images of a batch were mixed; None if they were not."""
+    return batched_inputs[0].get("mix")
+
+
+def _select(logits: Sequence[Tensor], rows: list[Tensor]) -> list[Tensor]:
+    return [x[i.to(x.device)] for x, i in zip(logits, rows)]
+
+
+def _show_boxes(x: dict, boxes: Boxes) -> Boxes:
+    """Move the teacher's boxes in the whole image to the student's view; those that it does not show are dropped."""
+    geometry: Geometry = x["geometry"]
+    size = x["teacher"]["proposals"].image_size[1]
+    if geometry.is_whole:
+        x0, y0, x1, y1 = boxes.tensor.unbind(1)
+        return Boxes(torch.stack([size - x1, y0, size - x0, y1], 1)) if geometry.flip else boxes
+    shown = x["proposals"]
+    return Boxes(shown.proposal_boxes.tensor.to(boxes.device) * (size / shown.image_size[1]))
