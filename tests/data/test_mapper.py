@@ -6,6 +6,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from wsd_distill.data.geometry import Geometry
 from wsd_distill.data.image import ImageError
 from wsd_distill.data.mapper import MultiLabelMapper
 
@@ -49,23 +50,21 @@ def test_resizes_to_a_square_and_scales_boxes(photo):
     assert (out["height"], out["width"], out["image_id"]) == (20, 40, "a")
 
 
-def test_both_views_and_their_boxes_share_one_flip(photo):
-    options = {"num_proposals": 1, "teacher_sizes": [20]}
+def test_the_teacher_sees_the_whole_image_not_mirrored(photo):
     photo.update(propose([4, 2, 20, 10]))
-    out = make_mapper(flip_prob=1.0, **options)(photo)
+    out = make_mapper(flip_prob=1.0, num_proposals=1, teacher_sizes=[20])(photo)
     assert out["image"][:, 5, 1].tolist() == [0, 0, 255]
-    assert out["teacher"]["image"][:, 5, 1].tolist() == [0, 0, 255]
+    assert out["teacher"]["image"][:, 5, 1].tolist() == [255, 0, 0]
     assert out["proposals"].proposal_boxes.tensor.tolist() == [[5, 1, 9, 5]]
-    assert out["teacher"]["proposals"].proposal_boxes.tensor.tolist() == [[10, 2, 18, 10]]
-    flips = set()
-    mapper = make_mapper(flip_prob=0.5, **options)
+    assert out["teacher"]["proposals"].proposal_boxes.tensor.tolist() == [[2, 2, 10, 10]]
+    assert (out["geometry"], out["teacher"]["geometry"]) == (Geometry.whole((20, 40), True), Geometry.whole((20, 40)))
     np.random.seed(0)
-    for _ in range(20):
-        out = mapper(photo)
-        red_first = [view["image"][0, 5, 1].item() == 255 for view in (out, out["teacher"])]
-        assert red_first[0] == red_first[1]
-        flips.add(red_first[0])
-    assert flips == {True, False}
+    mapper = make_mapper(flip_prob=0.5, num_proposals=1, teacher_sizes=[20])
+    outs = [mapper(photo) for _ in range(20)]
+    assert {out["geometry"].flip for out in outs} == {True, False}
+    for out in outs:
+        assert (out["image"][0, 5, 1].item() == 255) != out["geometry"].flip
+        assert out["teacher"]["image"][0, 5, 1].item() == 255
 
 
 def test_no_flip_at_test_time(photo):
@@ -178,14 +177,14 @@ def test_ground_truth_boxes_do_not_reach_the_output(photo):
             assert torch.equal(ours["proposals"].proposal_boxes.tensor, theirs["proposals"].proposal_boxes.tensor)
             assert torch.equal(ours["proposals"].scores, theirs["proposals"].scores)
         image_keys = {"file_name", "image_id", "height", "width", "labels"}
-        assert set(out) == image_keys | {"flip", "image", "proposals", "teacher"}
-        assert set(out["teacher"]) == {"image_id", "image_digest", "flip", "image", "proposals"}
+        assert set(out) == image_keys | {"geometry", "image", "proposals", "teacher"}
+        assert set(out["teacher"]) == {"image_id", "image_digest", "geometry", "image", "proposals"}
         assert out["labels"].tolist() == [1, 0, 1]
 
 
-def test_teacher_without_proposals_raises(photo):
-    with pytest.raises(ValueError, match="photo.png: no proposals for the teacher, set dataloader.train.proposals"):
-        make_mapper(teacher_sizes=[20])(photo)
+def test_a_teacher_without_proposals_gets_the_image_alone(photo):
+    teacher = make_mapper(teacher_sizes=[20])(photo)["teacher"]
+    assert set(teacher) == {"image_id", "image_digest", "geometry", "image"}
 
 
 def test_other_box_modes_are_converted(photo):
@@ -244,8 +243,8 @@ def test_cached_teacher_has_no_pixels_but_the_same_boxes_and_random_numbers(phot
         np.random.seed(seed)
         cached = make_mapper(**options, teacher_cached=True)(photo)
         teacher = cached["teacher"]
-        assert set(teacher) == {"image_id", "image_digest", "flip", "proposals"} and teacher["image_id"] == "a"
-        assert teacher["flip"] == plain["flip"] and torch.equal(cached["image"], plain["image"])
+        assert set(teacher) == {"image_id", "image_digest", "geometry", "proposals"} and teacher["image_id"] == "a"
+        assert cached["geometry"] == plain["geometry"] and torch.equal(cached["image"], plain["image"])
         assert torch.equal(
             teacher["proposals"].proposal_boxes.tensor, plain["teacher"]["proposals"].proposal_boxes.tensor
         )

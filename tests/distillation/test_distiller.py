@@ -22,6 +22,7 @@ from wsd_distill.distillation import (
 )
 from wsd_distill.engine.checkpointer import Checkpointer
 from wsd_distill.modeling.checkpoints.load import CheckpointError
+from wsd_distill.modeling.freezing import freeze_submodules
 
 
 @pytest.fixture
@@ -34,21 +35,23 @@ def checkpoint(tmp_path):
     return str(path)
 
 
-def build(checkpoint, stage=2, **options):
+def build(checkpoint, stage=2, frozen=(), **options):
     if stage == 1:
         objectives = Objectives(loss_roi=RoIAwareTransfer(layers=[make_pair()], pooler_size=3, num_proposals=3))
-        options.setdefault("frozen", ["head", "classifier"])
+        frozen = frozen or ["head", "classifier"]
     elif stage == "hint":
         objectives = Objectives(loss_hint=FitNetsHint(layer=LayerPair(teacher="conv2", student="conv1")))
-        options.setdefault("frozen", ["backbone.conv2", "head", "classifier"])
+        frozen = frozen or ["backbone.conv2", "head", "classifier"]
     elif stage == "attention":
         soft, attention = SoftLabels(t_teacher=1, t_student=5), AttentionTransfer(layers=[make_pair()])
         objectives = Objectives(loss_hard=HardLabels(), loss_soft_labels=soft, loss_attention=attention)
     else:
         objectives = Objectives(loss_hard=HardLabels(), loss_class_aware=ClassAware(num_classes=K, num_proposals=7))
     teacher = options.pop("teacher", None) or make_teacher(norm="BN", dropout=0.5)
+    student = make_student(norm="BN")
+    freeze_submodules(student, frozen)
     return Distiller(
-        student=make_student(norm="BN"),
+        student=student,
         teacher=teacher,
         teacher_checkpoint=checkpoint,
         objectives=objectives,

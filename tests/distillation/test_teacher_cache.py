@@ -26,6 +26,7 @@ from wsd_distill.distillation import (
 )
 
 IMAGES, SIZE = 6, 32
+CROPS = {"crop_scale": [0.3, 1.0]}
 
 
 def write_proposals(path, seed=0):
@@ -59,8 +60,8 @@ def make_mapper(**options):
     return MultiLabelMapper(**{**settings, **options})
 
 
-def make_cache(folder, sizes=(SIZE,), proposals="proposals.arrow", flip_prob=0.5, name="cache"):
-    mapper = make_mapper(is_train=False, sizes=list(sizes), flip_prob=flip_prob, tta=True)
+def make_cache(folder, sizes=(SIZE,), proposals="proposals.arrow", name="cache"):
+    mapper = make_mapper(is_train=True, sizes=[16], teacher_sizes=list(sizes), teacher_cached=True)
     return TeacherCache(
         str(folder / name), dataset="cached", proposals=str(folder / proposals), mapper=mapper, batch_size=2
     )
@@ -104,12 +105,12 @@ def filled(folder, **options):
 
 
 def compare_with_uncached(folder, cached):
-    """Compare losses and gradients with and without the cache; return the (image_id, flip) seen."""
+    """Compare losses and gradients with and without the cache; return the (image_id, flip) seen; crops too."""
     plain, seen = make_distiller(folder), set()
-    for batch, uncached in zip(batches(folder, teacher_cached=True), batches(folder)):
-        assert [(x["image_id"], x["flip"]) for x in batch] == [(x["image_id"], x["flip"]) for x in uncached]
+    for batch, uncached in zip(batches(folder, teacher_cached=True, **CROPS), batches(folder, **CROPS)):
+        assert [(x["image_id"], x["geometry"]) for x in batch] == [(x["image_id"], x["geometry"]) for x in uncached]
         assert "image" not in batch[0]["teacher"] and "image" in uncached[0]["teacher"]
-        seen |= {(x["image_id"], x["flip"]) for x in batch}
+        seen |= {(x["image_id"], x["geometry"]) for x in batch}
         found, expected = losses_and_gradients(cached, batch), losses_and_gradients(plain, uncached)
         for name, value in expected.items():  # features are in half precision (11 bits), also in terms that cancel
             torch.testing.assert_close(found[name], value, rtol=2e-3, atol=5e-4 * value.abs().max().item())
@@ -119,7 +120,8 @@ def compare_with_uncached(folder, cached):
 def test_losses_and_gradients_equal_those_without_the_cache(folder, monkeypatch):
     cached = filled(folder)
     monkeypatch.setattr(cached.teacher, "compute_outputs", None)  # the teacher does not run any more
-    assert {flip for _, flip in compare_with_uncached(folder, cached)} == {False, True}
+    seen = {geometry for _, geometry in compare_with_uncached(folder, cached)}
+    assert {geometry.flip for geometry in seen} == {False, True} and len({geometry.window for geometry in seen}) > 4
 
 
 def test_logits_are_read_as_written(folder):
@@ -150,7 +152,7 @@ def test_it_is_written_once_and_resumed_after_a_kill(folder, monkeypatch):
     monkeypatch.setattr(distiller.teacher, "compute_outputs", count)
     with pytest.raises(KeyboardInterrupt):
         distiller.fill_cache()
-    assert seen == [1, 4, 4, 4]
+    assert seen == [1, 2, 2, 2]
     again = make_distiller(folder, use_cache=True, cache=make_cache(folder))
     seen.clear()
 
@@ -160,9 +162,9 @@ def test_it_is_written_once_and_resumed_after_a_kill(folder, monkeypatch):
 
     monkeypatch.setattr(again.teacher, "compute_outputs", compute)
     again.fill_cache()
-    assert seen == [4]  # two images, each as it is and mirrored
+    assert seen == [2]
     again.fill_cache()
-    assert seen == [4]
+    assert seen == [2]
 
 
 def test_maps_are_added_to_the_logits_of_another_stage(folder):
@@ -170,15 +172,8 @@ def test_maps_are_added_to_the_logits_of_another_stage(folder):
     teacher = filled(folder, name="cache").teacher
     assert not (folder / "cache" / "conv1.npy").exists()
     cache.fill(teacher, ["conv1"])
-    assert np.load(folder / "cache" / "conv1.npy").shape == (2 * IMAGES, 4, SIZE, SIZE)
+    assert np.load(folder / "cache" / "conv1.npy").shape == (IMAGES, 4, SIZE, SIZE)
     assert np.load(folder / "cache" / "conv2.npy").dtype == np.float16
-
-
-def test_without_flips_only_the_first_row_of_an_image_is_written(folder):
-    distiller = filled(folder, flip_prob=0.0)
-    (batch,) = batches(folder, steps=1, flip_prob=0.0, teacher_cached=True)
-    assert all(torch.isfinite(loss) for loss in distiller(batch).values())
-    assert np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy")[:, 0]).tolist() == [0, 2, 4, 6, 8, 10]
 
 
 def test_the_cache_of_another_teacher_is_an_error(folder):
@@ -200,12 +195,10 @@ def test_other_settings_are_an_error_that_names_them(folder, change, what):
     if change == "scale":
         teacher.score_scale = 4.0
     else:
-        name, value = {"fast": ("fast_decode", True), "side": ("sizes", [40]), "proposals": ("num_proposals", 9)}[
-            change
-        ]
-        setattr(cache.mapper, name, value)
+        values = {"fast": ("fast_decode", True), "side": ("teacher_sizes", [40]), "proposals": ("num_proposals", 9)}
+        setattr(cache.mapper, *values[change])
     with pytest.raises(StaleCacheError, match=f"another {what} "):
-        cache.fill(teacher)
+        cache.fill(teacher, [])
 
 
 def test_ranks_skip_no_row_in_any_order(folder, monkeypatch):
@@ -216,17 +209,8 @@ def test_ranks_skip_no_row_in_any_order(folder, monkeypatch):
     for rank in (0, 1):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
         make_cache(folder).fill(teacher, ["conv2"])
-        rows = (
-            np.load(folder / "cache" / "logits.checksums.npy")[:, 0].reshape(-1, 4) != 0
-        )  # rows of an even and an odd image
-        assert rows[:, :2].all() and (rows[:, 2:] == (rank == 1)).all()
-
-
-def test_mirrored_rows_are_added_when_flips_are_enabled(folder):
-    filled(folder, flip_prob=0.0)
-    cached = filled(folder)
-    assert np.load(folder / "cache" / "logits.checksums.npy").all()
-    assert {flip for _, flip in compare_with_uncached(folder, cached)} == {False, True}
+        written = np.load(folder / "cache" / "logits.checksums.npy")[:, 0] != 0
+        assert written[::2].all() and (written[1::2] == (rank == 1)).all()
 
 
 def test_too_little_disk_space_is_an_error_before_anything_is_written(folder, monkeypatch):
@@ -243,16 +227,10 @@ def test_reading_an_empty_cache_is_an_error(folder):
         distiller(batch)
 
 
-@pytest.mark.parametrize("change", ["proposals", "side"])
-def test_other_proposals_or_another_size_are_an_error_that_names_the_image(folder, change):
+def test_other_proposals_are_an_error_that_names_the_image(folder):
     distiller = filled(folder)
-    if change == "proposals":
-        write_proposals(folder / "proposals.arrow", seed=1)
-        (batch,) = batches(folder, steps=1, teacher_cached=True)
-    else:
-        (batch,) = batches(folder, steps=1, teacher_cached=True)
-        for x in batch:
-            x["teacher"]["proposals"]._image_size = (SIZE + 1, SIZE + 1)
+    write_proposals(folder / "proposals.arrow", seed=1)
+    (batch,) = batches(folder, steps=1, teacher_cached=True)
     with pytest.raises(StaleCacheError, match="image '[0-5]', from another file, with different proposals"):
         distiller(batch)
 
@@ -266,7 +244,7 @@ def test_an_unreadable_image_is_skipped(folder):
     (folder / "2.png").write_bytes(b"not an image")
     distiller = filled(folder)
     rows = np.flatnonzero(np.load(folder / "cache" / "logits.checksums.npy")[:, 0] == 0)
-    assert rows.tolist() == [4, 5]
+    assert rows.tolist() == [2]
     assert {image for image, _ in compare_with_uncached(folder, distiller)} == {"0", "1", "3", "4", "5"}
 
 
@@ -286,36 +264,39 @@ def reserved(monkeypatch):
 
 def test_disk_space_is_reserved_for_missing_rows_only(folder, reserved, monkeypatch):
     """A row is 2 x 7 x 3 float32 in logits and 6 x 16 x 16 float16 in conv2; NumPy's header is 128 bytes."""
-    sizes = {"logits": 168, "conv2": 3072}
-    filled(folder, flip_prob=0.0)
-    for name, size in sizes.items():
-        assert reserved[name] == [(128 + 2 * i * size, 128 + (2 * i + 1) * size) for i in range(IMAGES)]
-    reserved.clear()
-    filled(folder, flip_prob=0.0)
-    assert reserved == {}
+    write_missing = TeacherCache._write_missing
     monkeypatch.setattr(TeacherCache, "_write_missing", lambda *_: None)
-    filled(folder)  # mirrored rows, each after the row of the plain image
-    assert reserved["conv2"] == [(128 + (2 * i + 1) * 3072, 128 + (2 * i + 2) * 3072) for i in range(IMAGES)]
-    reserved.clear()
-    shutil.rmtree(folder / "cache")
     filled(folder)
-    assert reserved == {name: [(128, 128 + 2 * IMAGES * size)] for name, size in sizes.items()}
+    assert reserved == {name: [(128, 128 + IMAGES * size)] for name, size in {"logits": 168, "conv2": 3072}.items()}
+    monkeypatch.setattr(TeacherCache, "_write_missing", write_missing)
+    pixels = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(bytes(len(pixels)))
+    filled(folder)  # all but image 2
+    reserved.clear()
+    filled(folder)
+    assert reserved["conv2"] == [(128 + 2 * 3072, 128 + 3 * 3072)]
+    (folder / "2.png").write_bytes(pixels)
+    filled(folder)
+    reserved.clear()
+    filled(folder)
+    assert reserved == {}
 
 
 @pytest.mark.parametrize("old", [False, True])
 def test_a_full_disk_is_an_error_that_names_the_required_space(folder, monkeypatch, old):
-    """The disk is filled after the check; ``old``: the files exist, without mirrored rows."""
+    """The disk is filled after the check; ``old``: the files exist, without a row."""
     if old:
-        filled(folder, flip_prob=0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(TeacherCache, "_write_missing", lambda *_: None)
+            filled(folder)
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = sorted(path.name for path in (folder / "cache").glob("*"))
     monkeypatch.setattr(os, "posix_fallocate", full)
-    size = "1,008" if old else "2,016"  # 6 or 12 rows of 168 bytes
-    with pytest.raises(OSError, match=f"cache needs {size} bytes.*distiller.cache.folder .*or .*use_cache=False"):
-        filled(folder)
+    with pytest.raises(OSError, match="cache needs 1,008 bytes.*distiller.cache.folder .*or .*use_cache=False"):
+        filled(folder)  # 6 rows of 168 bytes
     after = sorted(path.name for path in (folder / "cache").glob("*"))
     assert after == before if old else after == ["key.json", "lock"]
 
@@ -379,7 +360,7 @@ DAMAGES = {
     "truncated": (lambda path: os.truncate(path, path.stat().st_size // 2), "is truncated or not a NumPy array"),
     "header_only": (lambda path: os.truncate(path, 100), "is truncated or not a NumPy array"),
     "other_dtype": (lambda path: np.save(path, np.load(path).astype(np.float64)), "of float64, expected .* of float"),
-    "other_shape": (lambda path: np.save(path, np.load(path)[1:]), r"has the shape \(11, .*expected \(12, "),
+    "other_shape": (lambda path: np.save(path, np.load(path)[1:]), r"has the shape \(5, .*expected \(6, "),
     "pickle": (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "is truncated or not a NumPy array"),
     "archive": (lambda path: path.write_bytes(b"PK\3\4" + bytes(5000)), "is truncated or not a NumPy array"),
     "missing": (lambda path: path.unlink(), "is missing"),
@@ -426,16 +407,15 @@ def test_arrays_of_two_maps_or_caches_that_were_exchanged_are_errors(folder):
 
 
 def use_all(folder):
-    """Fill and read every row; return logits and maps by image and flip."""
+    """Fill and read every row; return logits and maps by image."""
     cache = make_cache(folder)
     teacher = make_teacher()
     teacher.load_state_dict(torch.load(folder / "teacher.pth", weights_only=True)["model"])
     cache.fill(teacher.eval(), ["conv2"])
     images = build_test_loader("cached", mapper=cache.mapper, proposals=str(folder / "proposals.arrow")).dataset
-    views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in images[i]["views"]]
+    views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in [images[i]["teacher"]]]
     found = cache.read(views, ["conv2"], torch.device("cpu"))
-    keys = [(view["image_id"], view["flip"]) for view in views]
-    return dict(zip(keys, zip(found.cls_logits, found.det_logits, found.features["conv2"])))
+    return dict(zip([view["image_id"] for view in views], zip(found.cls_logits, found.det_logits, found.features["conv2"])))
 
 
 def damage_at_random(folder, seed):
@@ -466,7 +446,7 @@ DAMAGED_CACHES = int(os.environ.get("WSD_DAMAGED_CACHES", 25))
 def test_every_random_damage_ends_in_right_values_or_our_error(folder):
     """``WSD_DAMAGED_CACHES=300`` tries as many."""
     expected, ends = use_all(folder), {"right": 0, "error": 0}
-    assert len(expected) == 2 * IMAGES
+    assert len(expected) == IMAGES
     shutil.copytree(folder / "cache", folder / "sound")
     for seed in range(DAMAGED_CACHES):
         shutil.rmtree(folder / "cache")

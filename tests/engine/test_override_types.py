@@ -63,9 +63,9 @@ LIST = "give a list of integers, for example [96]"
         ("student", "dataloader.train.mapper.sizes=[]", "give a list of integers with at least one item"),
         ("student", "model.pixel_mean=[]", "give a list of numbers with at least one item"),
         ("teacher", "image_proposals.proposer.sides=[]", "give a list of integers with at least one item"),
-        ("stage2", "distiller.frozen=[3]", "give a list of names"),
+        ("stage2", "train.frozen=[3]", "give a list of names"),
         ("stage2", "distiller.use_cache=yes", "give True or False"),
-        ("stage2", "distiller.frozen=head", "give a list"),
+        ("stage2", "train.frozen=head", "give a list"),
         ("stage2", "distiller.objectives.loss_class_aware.weight=heavy", "give a number"),
     ],
 )

@@ -17,6 +17,7 @@ from detectron2.structures import Boxes, Instances
 
 from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAwareTransfer
 from wsd_distill.engine import Trainer, create_ddp_model, exit_gloo_worker
+from wsd_distill.modeling.freezing import freeze_submodules
 
 KINDS = ["teacher", "distiller", "stage1"]
 
@@ -32,12 +33,13 @@ def build(kind, folder):
     if kind == "distiller":
         objectives["loss_hard"] = HardLabels()
         objectives["loss_class_aware"] = ClassAware(num_classes=K, num_proposals=7)
+    student = make_student()
+    freeze_submodules(student, ["head", "classifier"] if kind == "stage1" else [])
     return Distiller(
-        student=make_student(),
+        student=student,
         teacher=make_teacher(),
         teacher_checkpoint=str(path),
         objectives=Objectives(**objectives),
-        frozen=["head", "classifier"] if kind == "stage1" else [],
     )
 
 
@@ -152,7 +154,7 @@ class Wrapped(nn.Module):
 def test_unused_parameters_are_an_error_with_several_processes():
     message = (
         "no loss depends on student.deep.0.weight, student.deep.0.bias, but several processes share the gradients of "
-        "all parameters: add to distiller.frozen deep.0$"
+        "all parameters: add to train.frozen deep.0$"
     )
     model = OneWeight(linear)
     model.student = nn.ModuleDict({"deep": nn.Sequential(nn.Linear(2, 2)), "head": nn.Linear(2, 2)})

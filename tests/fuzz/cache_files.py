@@ -43,14 +43,14 @@ def read_cache(path: Path) -> Any:
     MetadataCatalog.get(DATASET).thing_classes = CLASSES
     proposals = str(folder / "p.arrow")
     mapper = MultiLabelMapper(
-        num_classes=K, sizes=[16], num_proposals=4, fast_decode=False, is_train=False, flip_prob=0.5, tta=True
+        num_classes=K, sizes=[16], teacher_sizes=[16], num_proposals=4, fast_decode=False, is_train=False
     )
     cache = TeacherCache(str(path.parent), dataset=DATASET, proposals=proposals, mapper=mapper, batch_size=2)
     teacher = make_teacher().eval()
     teacher.load_state_dict(torch.load(folder / "teacher.pth", weights_only=True))
     cache.fill(teacher, ["conv2"])
     images = build_test_loader(DATASET, mapper=mapper, proposals=proposals).dataset
-    views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in images[i]["views"]]
+    views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in [images[i]["teacher"]]]
     found = cache.read(views, ["conv2"], torch.device("cpu"))
     tensors = [*found.cls_logits, *found.det_logits, *found.features["conv2"]]
     return [[round(value, 2) for value in tensor.flatten().tolist()] for tensor in tensors]

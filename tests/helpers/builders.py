@@ -8,6 +8,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from wsd_distill.data.geometry import Geometry
 from wsd_distill.distillation import LayerPair
 from wsd_distill.modeling import WSDDN, FCHead, GlobalPoolHead, MultiLabelClassifier, SmallConvNet
 
@@ -63,9 +64,10 @@ class OneWeight(nn.Module):
 
 def make_view(generator: torch.Generator, side: int, boxes: torch.Tensor, scores: torch.Tensor) -> dict:
     """Return an input with a noise image; ``boxes`` are relative to its size."""
-    proposals = Instances((side, side), proposal_boxes=Boxes(boxes * side), scores=scores)
+    rows = torch.arange(len(boxes))
+    proposals = Instances((side, side), proposal_boxes=Boxes(boxes * side), scores=scores, rows=rows)
     image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
-    return {"image": image, "proposals": proposals}
+    return {"image": image, "proposals": proposals, "geometry": Geometry.whole((40, 60))}
 
 
 def make_batch(images: int = 4, seed: int = 0) -> list[dict]:

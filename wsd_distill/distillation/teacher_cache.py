@@ -242,7 +242,7 @@ class TeacherCache:
                 self._files[name].write(rows, values, checksums)
 
     def _images(self) -> torch.utils.data.Dataset:
-        """Return a dataset of the teacher's view of each image; None where the image cannot be read."""
+        """Return a dataset of the teacher's view of each image; {} where the image cannot be read."""
         mapper = functools.partial(_read_view, dataclasses.replace(self.mapper, is_train=False, teacher_cached=False))
         return build_test_loader(self.dataset, mapper=mapper, proposals=self.proposals).dataset
 
@@ -259,17 +259,17 @@ class TeacherCache:
         return {name: rows[name].cpu().numpy() for name in names}
 
 
-def _read_view(mapper: MultiLabelMapper, record: DatasetDict) -> dict | None:
-    """Map a dataset dict to the teacher's view; None if the image cannot be read."""
+def _read_view(mapper: MultiLabelMapper, record: DatasetDict) -> dict:
+    """Map a dataset dict to the teacher's view; {} if the image cannot be read."""
     try:
         return cast(dict, mapper(record)["teacher"])
     except ImageError as error:
         logger.warning("skipped in the teacher cache: %s", error)
-        return None
+        return {}  # MapDataset takes None for a sign to read another image
 
 
-def _drop_unreadable(views: list[dict | None]) -> list[dict]:
-    return [view for view in views if view is not None]
+def _drop_unreadable(views: list[dict]) -> list[dict]:
+    return [view for view in views if view]
 
 
 def _to_half(x: Tensor, name: str) -> Tensor:

@@ -100,7 +100,8 @@ PAIRS = [(1, 1), (1, 5), (2, 5), (5, 1), (3, 3), (0.5, 10)]  # the paper's are (
 def soft_label_gradient(cls_logits, det_logits, t_teacher, t_student):
     """Gradient of SoftLabels for the logits m = 0 of one image."""
     m = torch.zeros(1, cls_logits.shape[1], requires_grad=True)
-    student, teacher = SimpleNamespace(logits=m), SimpleNamespace(cls_logits=[cls_logits], det_logits=[det_logits])
+    student = SimpleNamespace(logits=m, mix_scores=lambda scores: scores)
+    teacher = SimpleNamespace(cls_logits=[cls_logits], det_logits=[det_logits])
     SoftLabels(t_teacher=t_teacher, t_student=t_student)(student, teacher).backward()
     return m.grad[0]
 
