@@ -120,7 +120,7 @@ def test_roi_feature_loss_by_hand():
 
 
 def test_roi_feature_loss_leaves_out_masked_bins():
-    """As above: one of the four bins of the first proposal and all bins of the third are masked, the fourth has none."""
+    """As above; one bin of the first proposal and all bins of the third are masked, and image three has no proposal."""
     difference = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 2, 2)
     mask = torch.ones(3, 1, 2, 2, dtype=torch.bool)
     mask[0, 0, 1, 1], mask[2] = False, False
@@ -138,7 +138,7 @@ def test_one_versus_all_loss_by_hand():
 
 
 def test_embedding_structure_loss_by_hand():
-    """Points 0, 1, 3 on a line: distances 1, 2, 3, mean 2. Points 0, 3, 3: 3, 0, 3, mean 2. Huber of 1, 1, 0, twice, / 3."""
+    """Distances 1, 3, 2 and 3, 3, 0, both with mean 2: differences 1, 0, 1, each for two ordered pairs."""
     teacher, student = torch.tensor([[[0.0], [1.0], [3.0], [9.0]]]), torch.tensor([[[0.0, 0], [0, 3], [0, 3], [1, 1]]])
     members = torch.tensor([[True, True, True, False]])
     assert losses.embedding_structure_loss(teacher, student, members).item() == pytest.approx(2 * 1 / 3, rel=1e-5)

@@ -7,6 +7,5 @@ from .base import teacher as _teacher
 from .base import teacher_size as _size
 
 train.run = "feature_distillation"
-distiller = distill(
-    dataloader, _teacher, _size, use_cache=True, **feature_distillation("${train.in_feature}", "${train.in_feature}")
-)
+_losses = feature_distillation("${train.in_feature}", "${train.in_feature}")
+distiller = distill(dataloader, _teacher, _size, use_cache=True, **_losses)

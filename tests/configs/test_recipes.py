@@ -263,10 +263,8 @@ def test_l2d_has_the_weights_of_the_authors_code(load, recipe):
 @pytest.mark.parametrize("recipe", DATASETS)
 def test_one_override_changes_the_pooling_of_t_wdet_and_of_stage_1(load, recipe):
     for pooler_type in ("ROIPool", "ROIAlignV2"):
-        teacher, stage1 = (
-            load(recipe, kind, DATASETS[recipe][0], f"train.pooler_type={pooler_type}")
-            for kind in ("teacher", "stage1")
-        )
+        override = f"train.pooler_type={pooler_type}"
+        teacher, stage1 = (load(recipe, kind, DATASETS[recipe][0], override) for kind in ("teacher", "stage1"))
         found = [teacher.model, stage1.distiller.teacher, stage1.distiller.objectives.loss_roi]
         assert [node.pooler_type for node in found] == [pooler_type] * 3
 

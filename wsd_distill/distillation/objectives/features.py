@@ -129,7 +129,7 @@ class RoIAwareTransfer(LayerObjective):
 
 
 def _nonempty_bins(pooler: ROIPooler, features: Tensor, boxes: list[Boxes]) -> Tensor:
-    """Return (sum R', 1, h, w), False for bins without a cell of the map: pooling leaves them 0 where all cells are 1."""
+    """Return (sum R', 1, h, w), False for bins without a cell of the map: they are 0 if every cell is 1."""
     return pooler([torch.ones_like(features[:, :1])], boxes) > 0
 
 
