@@ -130,10 +130,10 @@ def soft_labels(t_teacher="${dataset.t_teacher}", t_student="${dataset.t_student
 
 
 def l2d(teacher, student, pooler_size=3):
-    """Objectives of L2D (Yang et al., ICCV 2023) on a pair of feature maps, with the weights of its authors' code."""
+    """Objectives of L2D (Yang et al., ICCV 2023) on a pair of feature maps, weighted as in its authors' code."""
     return dict(
         loss_hard=L(HardLabels)(),
-        loss_logits=L(MultiLabelLogits)(weight=10.0),
+        loss_logits=L(MultiLabelLogits)(weight=10 / 64),
         loss_embeddings=L(LabelWiseEmbeddings)(
             layer=L(LayerPair)(teacher=teacher, student=student),
             num_classes="${dataset.num_classes}",

@@ -255,7 +255,8 @@ def test_l2d_has_the_weights_of_the_authors_code(load, recipe):
     name = DATASETS[recipe][0]
     objectives = instantiate(load(recipe, "l2d", name).distiller.objectives)
     embeddings = objectives["loss_embeddings"]
-    assert (objectives["loss_logits"].weight, embeddings.class_weight, embeddings.instance_weight) == (10, 100, 1000)
+    weights = (objectives["loss_logits"].weight, embeddings.class_weight, embeddings.instance_weight)
+    assert weights == (10 / 64, 100, 1000)
     assert (embeddings.label_weight, embeddings.num_classes) == (1, CLASSES[name])
     assert set(objectives) == {"loss_hard", "loss_logits", "loss_embeddings"}
 

@@ -11,7 +11,9 @@ function. Checked against the authors' code (github.com/penghui-yang/L2D): the w
 distances by the mean of their group, and that of a group's sum by its number of members. Not checked, for lack of the
 paper's text: the numbers of its equations, its weights, and whether it has these two divisions.
 
-The sums of CD and ID grow with the number of groups, as in the authors' code, which has 64 images a batch.
+In that code the hard loss, CD and ID are sums over the batch of 64 images, and MLD is a mean. Here the hard loss is a
+mean over images (Eq. 10). Divided by N, the terms keep their ratios to it at any batch size: CD and ID are
+divided by N with the weights 100 and 1000, and the weight of MLD is 10 / 64.
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ class MultiLabelLogits(Objective):
     The teacher's one-versus-all logit is that of its image score, logit(p_k). Classes with unknown labels are left out.
 
     Args:
-        weight: lambda_MLD.
+        weight: lambda_MLD / 64 of the authors' code, whose hard loss is a sum over 64 images.
     """
 
-    def __init__(self, *, weight: float = 10.0):
+    def __init__(self, *, weight: float = 10 / 64):
         super().__init__()
         self.weight = weight
 
@@ -94,7 +96,7 @@ class LabelWiseEmbeddings(LayerObjective):
       is dropped after training and costs nothing at test time. What makes the embeddings label-wise in the authors'
       student, the classification loss on them, is the auxiliary term ``label_weight`` here.
 
-    Only positive labels enter CD and ID; unknown labels enter no term.
+    Only positive labels enter CD and ID, both divided by N; unknown labels enter no term.
 
     Args:
         layer: feature maps of the teacher, for regions, and of the student, for the encoder.
@@ -137,11 +139,8 @@ class LabelWiseEmbeddings(LayerObjective):
         positive = labels == 1
         class_aware = losses.embedding_structure_loss(target.transpose(0, 1), embeddings.transpose(0, 1), positive.T)
         instance_aware = losses.embedding_structure_loss(target, embeddings, positive)
-        return (
-            self.class_weight * class_aware
-            + self.instance_weight * instance_aware
-            + self.label_weight * losses.hard_label_loss(logits, labels)
-        )
+        structure = (self.class_weight * class_aware + self.instance_weight * instance_aware) / len(labels)
+        return structure + self.label_weight * losses.hard_label_loss(logits, labels)
 
     def teacher_embeddings(self, teacher: WSDDNOutput) -> Tensor:
         """Compute the (N, K, C) sums of region features, weighted by S; 0 for an image without regions."""
