@@ -119,6 +119,33 @@ def test_roi_feature_loss_by_hand():
     assert loss.item() == pytest.approx((0.5 * (1.0 + 0.16) + 36) / 4, rel=1e-5)
 
 
+def test_roi_feature_loss_leaves_out_masked_bins():
+    """As above; one bin of the first proposal and all bins of the third are masked, and image three has no proposal."""
+    difference = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 2, 2)
+    mask = torch.ones(3, 1, 2, 2, dtype=torch.bool)
+    mask[0, 0, 1, 1], mask[2] = False, False
+    loss = losses.roi_feature_loss(difference, 0 * difference, torch.tensor([0.5, 0.1, 1.0]), [2, 1, 0], mask)
+    assert loss.item() == pytest.approx(0.5 * (0.25 * 3 + 0.16) / 6, rel=1e-5)
+
+
+def test_one_versus_all_loss_by_hand():
+    """KL of [0.2, 0.8] from [0.6, 0.4], and of the limit 1e-4 from 1/2; the unknown label has neither."""
+    logits = torch.tensor([[math.log(1.5), 0.0, 3.0]])
+    expected = 0.2 * math.log(0.2 / 0.6) + 0.8 * math.log(0.8 / 0.4)
+    expected += 1e-4 * math.log(2e-4) + (1 - 1e-4) * math.log(2 * (1 - 1e-4))
+    loss = losses.one_versus_all_loss(torch.tensor([[0.2, 0.0, 0.9]]), logits, torch.tensor([[1.0, 0.0, -1.0]]))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_embedding_structure_loss_by_hand():
+    """Distances 1, 3, 2 and 3, 3, 0, both with mean 2: differences 1, 0, 1, each for two ordered pairs."""
+    teacher, student = torch.tensor([[[0.0], [1.0], [3.0], [9.0]]]), torch.tensor([[[0.0, 0], [0, 3], [0, 3], [1, 1]]])
+    members = torch.tensor([[True, True, True, False]])
+    assert losses.embedding_structure_loss(teacher, student, members).item() == pytest.approx(2 * 1 / 3, rel=1e-5)
+    assert losses.embedding_structure_loss(teacher, 7 * teacher, members).item() == pytest.approx(0, abs=1e-6)
+    assert losses.embedding_structure_loss(teacher, student, members & (teacher[..., 0] > 2)).item() == 0
+
+
 def test_soft_label_loss_by_hand():
     """sigmoid(m / t) = 3/4, 1/5 and 1/2, 1/2; -(q ln p + (1 - q) ln(1 - p)) over both classes, for two images."""
     logits = torch.tensor([[2 * math.log(3), -math.log(4)], [0.0, 0.0]])
@@ -223,13 +250,16 @@ def test_eq9_gradients_of_both_softmaxes():
         (lambda t, s, w: losses.roi_feature_loss(t, s, w, [3, 1]), [(4, 2, 2, 2), (4, 2, 2, 2), (4,)]),
         (lambda q, m: losses.soft_label_loss(q, m, 5.0), [(4, 3), (4, 3)]),
         (lambda q, m: losses.soft_label_divergence(q, m, 2 * ONE(3)), [(4, 3), (4, 3)]),
+        (lambda q, m: losses.one_versus_all_loss(q, m, torch.eye(4)[:, :3]), [(4, 3), (4, 3)]),
+        (lambda t, s: losses.embedding_structure_loss(t, s, torch.ones(2, 4) > 0), [(2, 4, 3), (2, 4, 5)]),
+        (losses.pooled_feature_loss, [(4, 3), (4, 3)]),
         (losses.hint_loss, [(4, 2, 2, 2), (4, 2, 2, 2)]),
         (losses.attention_map, [(4, 2, 2, 2)]),
         (losses.attention_loss, [(4, 2, 2), (4, 2, 2)]),
     ],
     ids=[
         *["fused", "softened", "hard", "sigmoid", "class_aware", "roi"],
-        *["soft_label", "divergence", "hint", "attention_map", "attention"],
+        *["soft_label", "divergence", "one_versus_all", "structure", "pooled", "hint", "attention_map", "attention"],
     ],
 )
 def test_half_precision_inputs_have_float32_results(function, shapes, dtype):
@@ -251,12 +281,15 @@ def test_half_precision_inputs_have_float32_results(function, shapes, dtype):
         (lambda s, w: losses.roi_feature_loss(torch.ones(3, 2, 2, 2), s, w, [2, 1]), [(3, 2, 2, 2), (3,)]),
         (lambda q, m, t: losses.soft_label_loss(q.sigmoid(), m, t.exp()), [(4, 3), (4, 3), (3,)]),
         (lambda q, m, t: losses.soft_label_divergence(q.sigmoid(), m, t.exp()), [(4, 3), (4, 3), (3,)]),
+        (lambda m: losses.one_versus_all_loss(torch.full((4, 3), 0.3).double(), m, torch.eye(4)[:, :3]), [(4, 3)]),
+        (lambda t, s: losses.embedding_structure_loss(t, s, torch.ones(2, 4) > 0), [(2, 4, 3), (2, 4, 5)]),
+        (losses.pooled_feature_loss, [(4, 3), (4, 3)]),
         (losses.hint_loss, [(3, 2, 2, 2), (3, 2, 2, 2)]),
         (lambda a, b: losses.attention_loss(*map(losses.attention_map, (a, b))), [(3, 2, 2, 2), (3, 4, 2, 2)]),
     ],
     ids=[
         *["fused", "softened", "bce", "hard", "sigmoid", "class_aware", "roi"],
-        *["soft_label", "divergence", "hint", "attention"],
+        *["soft_label", "divergence", "one_versus_all", "structure", "pooled", "hint", "attention"],
     ],
 )
 def test_gradcheck(function, inputs):

@@ -146,16 +146,74 @@ def attention_loss(teacher: Tensor, student: Tensor) -> Tensor:
     return (target - student_map).square().mean()
 
 
-def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: list[int]) -> Tensor:
+def roi_feature_loss(
+    teacher: Tensor, student: Tensor, weights: Tensor, counts: list[int], mask: Tensor | None = None
+) -> Tensor:
     """RoI-aware transfer loss, Eq. 3 with the weights of Eq. 4.
 
     Args:
         teacher: (sum R', C, h, w) RoI-pooled features, grouped by image.
         student: (sum R', C, h, w), as ``teacher``.
         weights: (sum R',) s'; both features are multiplied by it, so that it enters squared.
-        counts: |R'_n|, number of proposals of each of the N images.
+        counts: |R'_n|, number of proposals of each of the N images; may be 0.
+        mask: (sum R', 1, h, w), 0 for bins that are left out of the distance, otherwise 1; None: all bins count.
     """
     weights = _to_float32(weights)
-    inverse_counts = torch.cat([weights.new_full((n,), 1 / n) for n in counts])  # (sum R',): 1 / |R'_n|
-    distance = (_to_float32(teacher) - _to_float32(student)).square().flatten(1).sum(1)  # (sum R',)
+    inverse_counts = torch.cat([weights.new_full((n,), 1 / max(n, 1)) for n in counts])  # (sum R',): 1 / |R'_n|
+    squares = (_to_float32(teacher) - _to_float32(student)).square()
+    distance = (squares if mask is None else squares * mask).flatten(1).sum(1)  # (sum R',)
     return (inverse_counts * weights.square() * distance).sum() / (2 * len(counts))
+
+
+def one_versus_all_loss(teacher: Tensor, logits: Tensor, labels: Tensor, eps: float = 1e-4) -> Tensor:
+    """Multi-label logits distillation (MLD) of L2D (Yang et al., ICCV 2023).
+
+    Each class is a problem of two classes, [p, 1 - p]. The loss is their divergence KL(teacher || student), summed over
+    classes, averaged over images.
+
+    Args:
+        teacher: (N, K) probabilities, clamped to [eps, 1 - eps]. The authors' code has 1e-8.
+        logits: (N, K) m of the student, whose probability is sigmoid(m).
+        labels: (N, K); classes with -1 (unknown) are left out.
+    """
+    q, logits = _to_float32(teacher).clamp(eps, 1 - eps), _to_float32(logits)
+    _, mask = _targets_and_mask(labels, logits.dtype)
+    entropy = -(q * q.log() + (1 - q) * (1 - q).log())  # (N, K)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, q, reduction="none")  # (N, K)
+    return (mask * (cross_entropy - entropy)).sum() / len(logits)
+
+
+def embedding_structure_loss(teacher: Tensor, student: Tensor, members: Tensor, eps: float = 1e-6) -> Tensor:
+    """Label-wise embedding distillation of L2D (Yang et al., ICCV 2023): match distances within groups of embeddings.
+
+    A group of M' members has the Euclidean distances between all ordered pairs of members, divided by their mean. Its
+    loss is the sum of Huber's function of the difference between the teacher's and the student's distances, divided by
+    M'. Groups are summed, and those with fewer than two members left out. All of this is as in the authors' code.
+
+    Class-aware (CD): a group is a class with the images that have it, M = N. Instance-aware (ID): a group is an image
+    with its positive classes, M = K.
+
+    Args:
+        teacher: (G, M, D) embeddings.
+        student: (G, M, D'), as ``teacher``; D' may differ, as only distances are compared.
+        members: (G, M), True where the embedding belongs to the group.
+        eps: lower limit of the mean distance, for groups of equal embeddings.
+    """
+    pairs = members[:, :, None] & members[:, None, :]  # (G, M, M)
+    pairs = pairs & ~torch.eye(members.shape[1], dtype=torch.bool, device=members.device)
+    count = pairs.sum((1, 2), keepdim=True).clamp(min=1)  # (G, 1, 1)
+    target, distance = (_pairwise_distances(x) * pairs for x in (teacher, student))  # (G, M, M)
+    target, distance = (d / (d.sum((1, 2), keepdim=True) / count).clamp(min=eps) for d in (target, distance))
+    huber = F.smooth_l1_loss(distance, target, reduction="none").sum((1, 2))  # (G,)
+    return (huber / members.sum(1).clamp(min=1)).sum()
+
+
+def _pairwise_distances(x: Tensor) -> Tensor:
+    """Compute Euclidean distances, (G, M, D) -> (G, M, M); the gradient is 0 where a distance is 0."""
+    x = _to_float32(x)
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def pooled_feature_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean squared distance of (N, C) pooled features, as in timm's ``FeatureDistillationTask``."""
+    return F.mse_loss(_to_float32(student), _to_float32(teacher))

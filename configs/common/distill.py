@@ -9,8 +9,11 @@ from wsd_distill.distillation import (
     ClassAware,
     Distiller,
     DistillTrainer,
+    FeatureDistillation,
     HardLabels,
+    LabelWiseEmbeddings,
     LayerPair,
+    MultiLabelLogits,
     Objectives,
     RoIAwareTransfer,
     SoftLabels,
@@ -89,7 +92,8 @@ def roi_aware(*pairs, pooler_size=7, num_proposals=100):
             nms_thresh=0.4,
             num_proposals=num_proposals,
             weight=1.0,
-            weighted=True,
+            weighting="objectness",
+            pooler_type="${train.pooler_type}",
         )
     )
 
@@ -115,3 +119,27 @@ def soft_labels(t_teacher="${dataset.t_teacher}", t_student="${dataset.t_student
         loss_hard=L(HardLabels)(),
         loss_soft_labels=L(SoftLabels)(t_teacher=t_teacher, t_student=t_student, weight=1.0),
     )
+
+
+def l2d(teacher, student, pooler_size=3):
+    """Objectives of L2D (Yang et al., ICCV 2023) on a pair of feature maps, weighted as in its authors' code."""
+    return dict(
+        loss_hard=L(HardLabels)(),
+        loss_logits=L(MultiLabelLogits)(weight=10 / 64),
+        loss_embeddings=L(LabelWiseEmbeddings)(
+            layer=L(LayerPair)(teacher=teacher, student=student),
+            num_classes="${dataset.num_classes}",
+            class_weight=100.0,
+            instance_weight=1000.0,
+            label_weight=1.0,
+            dim=256,
+            num_heads=8,
+            pooler_size=pooler_size,
+        ),
+    )
+
+
+def feature_distillation(teacher, student, weight=1.0):
+    """Hard labels and timm's feature distillation on a pair of feature maps."""
+    layer = L(LayerPair)(teacher=teacher, student=student)
+    return dict(loss_hard=L(HardLabels)(), loss_features=L(FeatureDistillation)(layer=layer, weight=weight))

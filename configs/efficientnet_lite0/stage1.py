@@ -9,6 +9,6 @@ from .base import teacher_size as _size
 train.update(run="stage1", epochs=5)
 optimizer.lr = 3e-5  # a tenth of stage 2's, as in the paper
 dataloader.test = {}  # the classifier is not trained in this stage
-_loss = roi_aware(("stride32", "stride32"), pooler_size=3)  # S-Cls has maps of 3 x 3 cells
+_loss = roi_aware(("${train.in_feature}", "${train.in_feature}"), pooler_size="${train.pooler_size}")
 train.frozen = ["head", "classifier"]
 distiller = distill(dataloader, _teacher, _size, use_cache=True, **_loss)

@@ -11,6 +11,7 @@ from ..common.train import train, trainer
 
 dataset.name = "digit_scenes"
 train.update(recipe="small", epochs=12, batch_size=16)
+train.pooler_type = "ROIPool"  # of T-WDet and of stage 1
 optimizer.lr = 1e-2
 dataloader.train.mapper.sizes = [40]
 dataloader.train.mapper.fast_decode = False  # published results are with Pillow's resizing
@@ -27,6 +28,7 @@ pixels = dict(pixel_mean=[70.0, 70.0, 70.0], pixel_std=[50.0, 50.0, 50.0], image
 teacher = L(WSDDN)(
     backbone=L(SmallConvNet)(channels=[16, 32], convs=[1, 2], norm="BN"),  # stride 2: digits are 13 pixels and more
     in_feature="conv2",
+    pooler_type="${train.pooler_type}",
     head=L(FCHead)(input_shape=[32, 7, 7], dims=[128], dropout=0.3, batch_norm=True),
     num_classes="${dataset.num_classes}",
     class_names="${dataset.class_names}",

@@ -13,6 +13,7 @@ from ..common.train import sgd as optimizer
 from ..common.train import train, trainer
 
 train.update(recipe="vgg16", epochs=30, batch_size=32)
+train.pooler_type = "ROIPool"  # of T-WDet and of stage 1
 train.init_checkpoint = "output/vgg16_caffe.pth"  # written by tools/convert_weights.py
 
 _backbone = L(VGG16)(out_features=["conv3_3", "conv4_3", "conv5_3"], freeze_at=0)
@@ -20,6 +21,7 @@ _backbone = L(VGG16)(out_features=["conv3_3", "conv4_3", "conv5_3"], freeze_at=0
 teacher = L(WSDDN)(
     backbone=_backbone,
     in_feature="conv5_3",
+    pooler_type="${train.pooler_type}",
     head=L(FCHead)(input_shape=[512, 7, 7], dims=[4096, 4096], dropout=0.5),
     num_classes="${dataset.num_classes}",
     class_names="${dataset.class_names}",

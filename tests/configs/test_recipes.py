@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
-from helpers.builders import own_images
+from helpers.builders import make_batch, own_images
 
 from wsd_distill.data.datasets import get_dataset_info
-from wsd_distill.distillation import FitNetsHint
+from wsd_distill.distillation import StudentOutput
 from wsd_distill.engine import ReduceLROnPlateauHook, resolve_schedule
 from wsd_distill.proposals.generators import DetectorProposer, EdgeBoxes
 from wsd_distill.proposals.image_proposals import ImageProposals
 
 ROOT = Path(__file__).parents[2] / "configs"
 METHODS = ["soft_labels", "fitnets_hint", "fitnets", "attention_transfer"]
-KINDS = ["teacher", "student", "stage1", "stage2", *METHODS]
+LATER_METHODS = ["l2d", "feature_distillation"]  # published after the paper
+KINDS = ["teacher", "student", "stage1", "stage2", *METHODS, *LATER_METHODS]
 DATASETS = {
     "vgg16": ["coco_2014", "nus_wide", "voc_2007"],
     "efficientnet_lite0": ["voc5", "coco3k", "pets"],
@@ -92,7 +93,7 @@ def test_everything_but_the_data_can_be_built(load, recipe, kind, name):
         assert (teacher.num_classes, teacher.image_format) == (K, model.image_format)
         assert all(loss.startswith("loss_") for loss in objectives)
         for objective in objectives.values():
-            for pair in [objective.layer] if isinstance(objective, FitNetsHint) else getattr(objective, "layers", []):
+            for pair in getattr(objective, "layers", []):
                 assert pair.teacher in teacher.backbone.output_shape()
                 assert pair.student in model.backbone.output_shape()
         assert all(model.get_submodule(name) for name in cfg.distiller.frozen)
@@ -249,6 +250,26 @@ def test_compared_methods_of_section_4_2(load_schedule, name, temperatures):
         assert cfg.dataloader.train.mapper.teacher_sizes == [672]
 
 
+@pytest.mark.parametrize("recipe", DATASETS)
+def test_l2d_has_the_weights_of_the_authors_code(load, recipe):
+    name = DATASETS[recipe][0]
+    objectives = instantiate(load(recipe, "l2d", name).distiller.objectives)
+    embeddings = objectives["loss_embeddings"]
+    weights = (objectives["loss_logits"].weight, embeddings.class_weight, embeddings.instance_weight)
+    assert weights == (10 / 64, 100, 1000)
+    assert (embeddings.label_weight, embeddings.num_classes) == (1, CLASSES[name])
+    assert set(objectives) == {"loss_hard", "loss_logits", "loss_embeddings"}
+
+
+@pytest.mark.parametrize("recipe", DATASETS)
+def test_one_override_changes_the_pooling_of_t_wdet_and_of_stage_1(load, recipe):
+    for pooler_type in ("ROIPool", "ROIAlignV2"):
+        override = f"train.pooler_type={pooler_type}"
+        teacher, stage1 = (load(recipe, kind, DATASETS[recipe][0], override) for kind in ("teacher", "stage1"))
+        found = [teacher.model, stage1.distiller.teacher, stage1.distiller.objectives.loss_roi]
+        assert [node.pooler_type for node in found] == [pooler_type] * 3
+
+
 @pytest.mark.parametrize("accumulate, images", [(1, 32), (4, 8), (32, 1)])
 def test_one_override_splits_the_batch(load, accumulate, images):
     cfg = load("vgg16", "stage2", "coco_2014", f"trainer.accumulate={accumulate}")
@@ -280,3 +301,42 @@ def test_more_feature_maps_change_no_weights(load, kind):
         assert "stride8" in method.backbone.output_shape() and "stride8" not in wanted.backbone.output_shape()
         shapes = [{name: value.shape for name, value in x.state_dict().items()} for x in (method, wanted)]
         assert shapes[0] == shapes[1]
+
+
+FAITHFUL = "train.in_feature=stride16 train.student_size=64 train.teacher_size=96 train.pooler_size=7"  # reduced sizes
+
+
+@pytest.mark.parametrize("pooler_type", ["ROIPool", "ROIAlignV2"])
+def test_the_papers_geometry_by_the_same_overrides_in_every_config(load, pooler_type):
+    """Maps of stride 16, 7 x 7 bins and the layers after the map in the head; losses are finite in one step."""
+    overrides = [*FAITHFUL.split(), f"train.pooler_type={pooler_type}"]
+    teacher = build(load("efficientnet_lite0", "teacher", "voc5", *overrides).model).eval()
+    assert list(teacher.backbone.output_shape()) == ["stride8", "stride16"]
+    assert (teacher.box_pooler.output_size, teacher.head.output_size) == ((7, 7), 1280)
+    batch = make_batch(sizes=(64, 96), num_classes=5)
+    with torch.no_grad():
+        outputs = teacher.compute_outputs([x["teacher"] for x in batch])
+    assert outputs.features["stride16"].shape[-2:] == (6, 6)
+    for kind in ("student", "stage1", "stage2", "l2d", "feature_distillation"):
+        cfg = load("efficientnet_lite0", kind, "voc5", *overrides)
+        assert instantiate(cfg.dataloader.train.mapper).sizes == [64]
+        for test in cfg.dataloader.test.values():
+            assert instantiate(test.loader.mapper).sizes == [64]
+        model = build(cfg.model).eval()
+        assert [name.split(".")[3] for name in model.state_dict() if name.startswith("backbone.net.blocks.")][-1] == "4"
+        assert model.state_dict()["head.net.blocks.5.0.conv_pw.weight"].shape == (672, 112, 1, 1)
+        if kind == "student":
+            continue
+        assert instantiate(cfg.dataloader.train.mapper).teacher_sizes == [96]
+        assert build(cfg.distiller.teacher).state_dict().keys() == teacher.state_dict().keys()
+        student = StudentOutput(model, batch, model.features(batch))
+        for objective in instantiate(cfg.distiller.objectives).values():
+            objective.build(model.backbone.output_shape(), teacher.backbone.output_shape())
+            loss = objective(student, outputs)
+            assert torch.isfinite(loss) and loss > 0
+
+
+def test_an_unknown_map_is_an_error_that_lists_the_maps(load):
+    cfg = load("efficientnet_lite0", "student", "voc5", "train.in_feature=stride4")
+    with pytest.raises(Exception, match="no feature map 'stride4': set train.in_feature to one of stride8, stride16"):
+        build(cfg.model)

@@ -13,9 +13,12 @@ from wsd_distill.distillation import (
     ClassAware,
     Distiller,
     DistillTrainer,
+    FeatureDistillation,
     FitNetsHint,
     HardLabels,
+    LabelWiseEmbeddings,
     LayerPair,
+    MultiLabelLogits,
     Objectives,
     RoIAwareTransfer,
     SoftLabels,
@@ -45,6 +48,12 @@ def build(checkpoint, stage=2, frozen=(), **options):
     elif stage == "attention":
         soft, attention = SoftLabels(t_teacher=1, t_student=5), AttentionTransfer(layers=[make_pair()])
         objectives = Objectives(loss_hard=HardLabels(), loss_soft_labels=soft, loss_attention=attention)
+    elif stage == "l2d":
+        embeddings = LabelWiseEmbeddings(layer=make_pair(), num_classes=K, dim=8, num_heads=2)
+        objectives = Objectives(loss_hard=HardLabels(), loss_logits=MultiLabelLogits(), loss_embeddings=embeddings)
+    elif stage == "features":
+        pair = LayerPair(teacher="conv2", student="conv1")
+        objectives = Objectives(loss_hard=HardLabels(), loss_features=FeatureDistillation(layer=pair))
     else:
         objectives = Objectives(loss_hard=HardLabels(), loss_class_aware=ClassAware(num_classes=K, num_proposals=7))
     teacher = options.pop("teacher", None) or make_teacher(norm="BN", dropout=0.5)
@@ -68,7 +77,7 @@ def train(distiller, steps=4):
         optimizer.step()
 
 
-@pytest.mark.parametrize("stage", [1, 2, "hint", "attention"])
+@pytest.mark.parametrize("stage", [1, 2, "hint", "attention", "l2d", "features"])
 def test_every_trained_parameter_has_a_gradient(checkpoint, stage):
     """DistributedDataParallel fails otherwise."""
     distiller = build(checkpoint, stage).train()
@@ -78,7 +87,7 @@ def test_every_trained_parameter_has_a_gradient(checkpoint, stage):
     assert all(torch.isfinite(p.grad).all() for p in named.values())
 
 
-@pytest.mark.parametrize("stage", [1, 2, "hint", "attention"])
+@pytest.mark.parametrize("stage", [1, 2, "hint", "attention", "l2d", "features"])
 def test_the_teacher_is_bit_identical_after_training(checkpoint, stage):
     distiller = build(checkpoint, stage)
     expected = torch.load(checkpoint, weights_only=True)["model"]

@@ -132,7 +132,7 @@ def test_every_override_of_the_methods_has_an_effect(load_config, recipe, kind, 
 
 
 def test_all_rows_of_the_methods_table_are_read():
-    assert len(METHODS) == 8 and all(overrides_in(cell) for *_, cell in METHODS)
+    assert len(METHODS) == 11 and all(overrides_in(cell) for *_, cell in METHODS)
 
 
 def test_every_other_override_of_the_text_is_accepted(load_config):
@@ -142,6 +142,27 @@ def test_every_other_override_of_the_text_is_accepted(load_config):
     cfg = load_config("vgg16/stage2.py", "dataset.name=coco_2014")
     for key, value in pairs:
         assert str(OmegaConf.select(apply_overrides(cfg, [f"{key}={value}"]), key)) == value
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student", "stage1", "stage2", "l2d", "feature_distillation"])
+def test_the_papers_geometry_has_the_same_overrides_in_every_config(load_config, kind):
+    """Cells of S-Cls and T-WDet, and bins, as the text says: 14, 42 and 7."""
+    table = TEXT.split("| option | default | paper |")[1].split("\n\n")[0]
+    overrides = [f"{key}={value}" for span in overrides_in(table) for key, value in span]
+    assert len(overrides) == 4 and f"--opts {' '.join(overrides)}" in TEXT
+    cfg = load_config(f"efficientnet_lite0/{kind}.py", "dataset.name=voc5", *overrides)
+    stride = int(cfg.model.in_feature.removeprefix("stride"))
+    cells = [size // stride for size in cfg.dataloader.train.mapper.sizes]
+    assert cells == ([42] if kind == "teacher" else [14])
+    teacher = cfg.model
+    if "distiller" in cfg:
+        teacher = cfg.distiller.teacher
+        assert list(cfg.dataloader.train.mapper.teacher_sizes) == [672]
+    assert kind == "student" or (teacher.in_feature, teacher.pooler_size) == ("stride16", 7)
+    if kind == "stage1":
+        roi = cfg.distiller.objectives.loss_roi
+        assert [(pair.teacher, pair.student) for pair in roi.layers] == [("stride16", "stride16")]
+        assert roi.pooler_size == 7
 
 
 def test_score_weighting(released, load_config):

@@ -70,8 +70,8 @@ def make_view(generator: torch.Generator, side: int, boxes: torch.Tensor, scores
     return {"image": image, "proposals": proposals, "geometry": Geometry.whole((40, 60))}
 
 
-def make_batch(images: int = 4, seed: int = 0) -> list[dict]:
-    """Return inputs of a Distiller: student at 16 pixels, teacher at 32, 4 to 7 proposals per image."""
+def make_batch(images: int = 4, seed: int = 0, sizes: tuple[int, int] = (16, 32), num_classes: int = K) -> list[dict]:
+    """Return inputs of a Distiller: student and teacher at two sizes in pixels, 4 to 7 proposals per image."""
     generator = torch.Generator().manual_seed(seed)
     batch = []
     for i in range(images):
@@ -79,9 +79,9 @@ def make_batch(images: int = 4, seed: int = 0) -> list[dict]:
         corner = torch.rand(count, 2, generator=generator) * 0.5
         boxes = torch.cat([corner, corner + 0.2 + 0.3 * torch.rand(count, 2, generator=generator)], dim=1)
         scores = torch.rand(count, generator=generator)
-        record = make_view(generator, 16, boxes, scores)
-        record["teacher"] = make_view(generator, 32, boxes, scores)
-        record["labels"] = record["teacher"]["labels"] = torch.eye(K)[i % K]
+        record = make_view(generator, sizes[0], boxes, scores)
+        record["teacher"] = make_view(generator, sizes[1], boxes, scores)
+        record["labels"] = record["teacher"]["labels"] = torch.eye(num_classes)[i % num_classes]
         batch.append(record)
     return batch
 

@@ -25,7 +25,8 @@ detector = dict(config="", weights="", opts=[])
 dataloader = dict(train=dict(proposals=None))
 train = dict(epochs={epochs}, max_iter=None, init_checkpoint="{init_checkpoint}")
 """
-METHODS = ("teacher", "student", "stage1", "stage2", "soft_labels", "fitnets_hint", "fitnets", "attention_transfer")
+BASELINES = ("soft_labels", "fitnets_hint", "fitnets", "attention_transfer", "l2d", "feature_distillation")
+METHODS = ("teacher", "student", "stage1", "stage2", *BASELINES)
 
 
 def write_recipes(root: Path) -> None:

@@ -60,12 +60,12 @@ def test_only_the_dependencies_of_a_table_and_once_per_seed(folder):
 
 
 def test_all_tables_share_teacher_baseline_and_stages(folder):
-    """18 trainings a seed, the two proposal stores and the detector."""
+    """20 trainings a seed, the two proposal stores and the detector."""
     runs = missing_runs(folder, [1, 2, 3, 4, 5], seeds=2)
-    assert len(runs) == 2 * 18 + 3 == 2 * len(TRAININGS) + 3
+    assert len(runs) == 2 * 20 + 3 == 2 * len(TRAININGS) + 3
     assert len({tuple(run.command) for run in runs.values()}) == len(runs)
     students = [name for name in TRAININGS if "teacher" in dependencies(runs[f"seed1/{name}"])]
-    assert len(students) == 18 - 2 - 3 - 1  # without the plain students, the detector's trainings, the teacher
+    assert len(students) == 20 - 2 - 3 - 1  # without the plain students, the detector's trainings, the teacher
     for name in students:
         path = folder / "out" / "seed1" / "teacher" / "model_final.pth"
         assert overrides(runs[f"seed1/{name}"])["distiller.teacher_checkpoint"] == f'"{path}"'
@@ -77,6 +77,7 @@ def test_all_tables_share_teacher_baseline_and_stages(folder):
         ("stage2", {"proposals_edge_boxes", "teacher", "stage1"}, "stage1"),
         ("soft_labels", {"proposals_edge_boxes", "teacher"}, None),
         ("attention_transfer", {"proposals_edge_boxes", "teacher"}, None),
+        ("l2d", {"proposals_edge_boxes", "teacher"}, None),
         ("fitnets_hint", {"proposals_edge_boxes", "teacher"}, None),
         ("fitnets", {"proposals_edge_boxes", "teacher", "fitnets_hint"}, "fitnets_hint"),
         ("roi_nms_stage2", {"proposals_edge_boxes", "teacher", "roi_nms"}, "roi_nms"),
@@ -103,6 +104,8 @@ def test_epochs_of_stage_2_of_stage_1_or_of_both(folder):
         "soft_labels",
         "fitnets",
         "attention_transfer",
+        "l2d",
+        "feature_distillation",
     }
     assert (epochs["student_long"], epochs["fitnets_hint"]) == ("20.0", "8.0")
     assert {name for name, value in epochs.items() if value is None} >= {"teacher", "stage1", "stage2", "class_aware"}
@@ -214,9 +217,9 @@ def test_other_proposals_are_not_for_the_runs_with_a_detector(folder, opt):
 def test_every_training_of_the_real_recipes(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
     for dataset, recipe, size in (
-        ("digit_scenes", "small", 21),
-        ("voc5", "efficientnet_lite0", 21),
-        ("coco_2014", "vgg16", 20),
+        ("digit_scenes", "small", 23),
+        ("voc5", "efficientnet_lite0", 23),
+        ("coco_2014", "vgg16", 22),
     ):
         plan = RunPlan(ROOT, dataset, output=tmp_path, detector=DETECTOR if recipe == "vgg16" else None)
         runs = {run.name: run for run in find_missing(plan.targets(TRAININGS, 1))}

@@ -2,7 +2,8 @@
 
 from .distill_trainer import DistillTrainer
 from .distiller import Distiller
-from .objectives.features import AttentionTransfer, FitNetsHint, LayerPair, RoIAwareTransfer
+from .objectives.features import AttentionTransfer, FeatureDistillation, FitNetsHint, LayerPair, RoIAwareTransfer
+from .objectives.l2d import LabelWiseEmbeddings, MultiLabelLogits
 from .objectives.objective import Objective, Objectives, StudentOutput
 from .objectives.predictions import ClassAware, HardLabels, SoftLabels, Temperatures
 from .objectives.regions import RegionConsistent
@@ -17,9 +18,12 @@ __all__ = [
     "DiskFullError",
     "DistillTrainer",
     "Distiller",
+    "FeatureDistillation",
     "FitNetsHint",
     "HardLabels",
+    "LabelWiseEmbeddings",
     "LayerPair",
+    "MultiLabelLogits",
     "Objective",
     "Objectives",
     "RegionConsistent",

@@ -2,7 +2,7 @@
 
 from .backbones.resnet import make_res5, make_stages
 from .backbones.small import SmallConvNet
-from .backbones.timm import TimmBackbone, TimmHead
+from .backbones.timm import TimmBackbone, TimmHead, maps_up_to
 from .backbones.vgg import VGG16
 from .checkpoints import pretrained  # noqa: F401  (registers pretrained:// in Detectron2's PathManager)
 from .classifier import MultiLabelClassifier
@@ -27,4 +27,5 @@ __all__ = [
     "WSDDNOutput",
     "make_res5",
     "make_stages",
+    "maps_up_to",
 ]

@@ -1,18 +1,26 @@
+import math
+
 import numpy as np
 import pytest
+import timm
 import torch
 from detectron2.layers import ShapeSpec
+from detectron2.structures import Boxes, Instances
 from helpers.builders import make_batch, make_pair, make_student, make_teacher
-from torchvision.ops import box_iou, roi_pool
+from timm.task import FeatureDistillationTask
+from torchvision.ops import box_iou, roi_align, roi_pool
 
 from wsd_distill.distillation import (
     AttentionTransfer,
+    FeatureDistillation,
     FitNetsHint,
+    LabelWiseEmbeddings,
     LayerPair,
     Objective,
     RoIAwareTransfer,
     StudentOutput,
 )
+from wsd_distill.modeling import WSDDNOutput
 
 SHAPES = {"conv1": ShapeSpec(channels=4, stride=1), "conv2": ShapeSpec(channels=6, stride=2)}  # as in helpers.builders
 
@@ -85,7 +93,7 @@ def test_psi_is_learned_if_channels_differ():
 def test_without_weighting_the_factor_of_each_proposal_is_one(outputs):
     """Each of the three proposals of an image has the factor 1/3 instead of s' squared over 3."""
     student, teacher = outputs
-    objective, total = build(weighted=False), 0.0
+    objective, total = build(weighting="none"), 0.0
     for i, (boxes, s) in enumerate(zip(teacher.boxes, teacher.objectness)):
         for r in objective._select_proposals(boxes.tensor, s).tolist():
             student_roi = roi_pool(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], 3, 1 / 2)
@@ -93,6 +101,117 @@ def test_without_weighting_the_factor_of_each_proposal_is_one(outputs):
             total += ((teacher_roi - student_roi) ** 2).sum() / 3
     torch.testing.assert_close(objective(student, teacher), total / (2 * 4))
     assert objective(student, teacher) > 4 * build()(student, teacher)
+
+
+def without_regions(teacher, *images):
+    """The outputs without the proposals of these images."""
+    names = ("boxes", "cls_logits", "det_logits")
+    kept = {name: [x[:0] if i in images else x for i, x in enumerate(getattr(teacher, name))] for name in names}
+    return WSDDNOutput(teacher.features, **kept)
+
+
+def test_normalized_weights_are_divided_by_the_largest_of_the_image(outputs):
+    """One image with regions whose s' are a, b, c: its loss with s' divided by a is 1 / a^2 times the other."""
+    student, teacher = outputs
+    teacher = without_regions(teacher, 0, 1, 2)
+    largest = teacher.objectness[3].max()
+    assert build()(student, teacher) > 0 and largest < 0.9
+    torch.testing.assert_close(build(weighting="normalized")(student, teacher), build()(student, teacher) / largest**2)
+
+
+@pytest.mark.parametrize("pooler_type", ["ROIPool", "ROIAlignV2"])
+@pytest.mark.parametrize("weighting", ["objectness", "normalized", "none"])
+def test_images_without_regions_add_nothing(outputs, weighting, pooler_type):
+    student, teacher = outputs
+    objective = build(weighting=weighting, pooler_type=pooler_type)
+    total = sum(objective(student, without_regions(teacher, *({0, 1, 2, 3} - {i}))) for i in range(1, 4))
+    torch.testing.assert_close(objective(student, without_regions(teacher, 0)), total)
+    loss = objective(student, without_regions(teacher, 0, 1, 2, 3))
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_roi_align_by_torchvision(outputs):
+    student, teacher = outputs
+    objective, total = build(pooler_type="ROIAlignV2"), 0.0
+    for i, (boxes, s) in enumerate(zip(teacher.boxes, teacher.objectness)):
+        for r in objective._select_proposals(boxes.tensor, s).tolist():
+            args = {"output_size": 3, "spatial_scale": 1 / 2, "sampling_ratio": 0, "aligned": True}
+            student_roi = roi_align(student.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1] / 2], **args)
+            teacher_roi = roi_align(teacher.features["conv2"][i : i + 1], [boxes.tensor[r : r + 1]], **args)
+            total += s[r] ** 2 * ((teacher_roi - student_roi) ** 2).sum() / 3
+    torch.testing.assert_close(objective(student, teacher), total / (2 * 4))
+
+
+def cells_of_a_bin(start, end, size, cells):
+    """Cells of each RoIPool bin along one axis: corners are rounded, bins rounded outwards and clipped to the map."""
+    low, high = (math.floor(x + 0.5) for x in (start, end))
+    step = max(high - low + 1, 1) / size
+    bounds = [(low + math.floor(i * step), low + math.ceil((i + 1) * step)) for i in range(size)]
+    return [range(max(a, 0), min(b, cells)) for a, b in bounds]
+
+
+def test_bins_without_cells_of_a_map_are_left_out():
+    """Student: 3 x 3 cells of 32 pixels, teacher: 7 x 7; some RoIs at the edge have no cell of the student's map."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"map": ShapeSpec(channels=2, stride=32)}
+    maps = [torch.rand(1, 2, cells, cells, generator=generator) + 1 for cells in (3, 7)]
+    corners = torch.tensor([[82.0, 10, 95, 90], [10, 84, 60, 95], [0, 0, 96, 96], [20, 30, 70, 60]])
+    logits = torch.randn(4, 3, generator=generator)
+    boxes = Boxes(corners * 224 / 96)
+    teacher = WSDDNOutput({"map": maps[1]}, [boxes], [logits], [logits.flip(1)])
+    record = {"proposals": Instances((96, 96), proposal_boxes=Boxes(corners))}
+    objective = RoIAwareTransfer(layers=[LayerPair("map", "map")], pooler_size=2, nms_thresh=1.0)
+    objective.build(shapes, shapes)
+    total, empty = 0.0, 0
+    for r, s in enumerate(teacher.objectness[0].tolist()):
+        found = []
+        for box, values in ((corners[r] / 32, maps[0]), (boxes.tensor[r] / 32, maps[1])):
+            x0, y0, x1, y1 = box.tolist()
+            axes = [cells_of_a_bin(a, b, 2, values.shape[-1]) for a, b in ((y0, y1), (x0, x1))]
+            found.append([values[0][:, rows][:, :, columns] for rows in axes[0] for columns in axes[1]])
+        for student_bin, teacher_bin in zip(*found):
+            if student_bin.numel() and teacher_bin.numel():
+                total += s**2 * ((student_bin.amax((1, 2)) - teacher_bin.amax((1, 2))) ** 2).sum().item()
+            else:
+                empty += 1
+    assert empty >= 8  # the first two RoIs have no cell of the student's map
+    loss = objective(StudentOutput(None, [record], {"map": maps[0]}), teacher)
+    assert loss.item() == pytest.approx(total / 4 / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"weighting": "s"}, {"pooler_type": "ROIAlign"}])
+def test_unknown_options_are_errors_that_list_the_values(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f'{name} must be "'):
+        build(**options)
+
+
+def test_feature_distillation_equals_timms_task():
+    """timm's own task on two of its networks, whose pooled features are those of their last maps."""
+    student, teacher = (timm.create_model(f"test_{name}", num_classes=3).eval() for name in ("efficientnet", "resnet"))
+    task = FeatureDistillationTask(student, teacher, torch.nn.CrossEntropyLoss(), verbose=False)
+    projection = task.trainable_module.projection
+    shapes = [{"last": ShapeSpec(channels=net.num_features, stride=32)} for net in (student, teacher)]
+    objective = FeatureDistillation(layer=LayerPair("last", "last"), weight=5.0)
+    objective.build(*shapes)
+    objective.projection.load_state_dict(projection.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = task(images, torch.tensor([0, 1]))["kd_loss"]
+        normalized = task.teacher.normalize_input(images, task.student_mean, task.student_std)
+        view = StudentOutput(None, [], {"last": student.forward_features(images)})
+        output = WSDDNOutput({"last": teacher.forward_features(normalized)}, [], [], [])
+    assert expected > 0
+    torch.testing.assert_close(objective(view, output), 5 * expected)
+
+
+def test_feature_distillation_without_projection_where_channels_are_equal(outputs):
+    student, teacher = outputs
+    objective = built(FeatureDistillation(layer=make_pair()))
+    difference = (pooled(teacher.features["conv2"], 1) - pooled(student.features["conv2"], 1)).squeeze()
+    assert list(objective.parameters()) == [] and objective.teacher_features == ["conv2"]
+    assert objective(student, teacher).item() == pytest.approx((difference**2).mean(), rel=1e-5)
 
 
 def pooled(features, size):
@@ -158,13 +277,15 @@ def test_names_of_the_teacher_features():
 
 
 @pytest.mark.parametrize("pair, model", [(("conv2", "conv9"), "student"), (("conv9", "conv2"), "teacher")])
-@pytest.mark.parametrize("kind", ["roi", "hint", "attention"])
+@pytest.mark.parametrize("kind", ["roi", "hint", "attention", "features", "embeddings"])
 def test_an_unknown_layer_is_an_error_that_lists_the_layers_of_the_backbone(kind, pair, model):
     pair = LayerPair(*pair)
     objective = {
         "roi": RoIAwareTransfer(layers=[pair]),
         "hint": FitNetsHint(layer=pair),
         "attention": AttentionTransfer(layers=[pair]),
+        "features": FeatureDistillation(layer=pair),
+        "embeddings": LabelWiseEmbeddings(layer=pair, num_classes=3),
     }[kind]
     message = rf"the {model}'s backbone has no feature map 'conv9'; it has \['conv1', 'conv2'\]"
     with pytest.raises(ValueError, match=message):

@@ -56,8 +56,15 @@ class RoIAwareTransfer(LayerObjective):
         nms_thresh: IoU threshold of the NMS.
         num_proposals: |R'_n|, maximum number of proposals per image.
         weight: factor of the loss.
-        weighted: weight proposals by s'; False uses 1 (a row of Table 4). s' is small and enters squared, so that the
-            unweighted loss is much larger: lower ``weight`` or the learning rate with it.
+        weighting: factor of both features of a proposal, which enters the loss squared. "objectness": s' (Eq. 4);
+            "normalized": s' divided by the largest of the image; "none": 1 (a row of Table 4). s' is small, so that
+            the loss is much larger with the others: lower ``weight`` or the learning rate with them.
+        pooler_type: "ROIPool" (the paper's) or "ROIAlignV2", as in Detectron2's ROIPooler, for both networks. A bin
+            that has no cell of one of the two maps is left out of the distance: RoIPool rounds boxes to cells, so that
+            a box at the right or lower edge of a small map may have none.
+
+    Raises:
+        ValueError: ``weighting`` or ``pooler_type`` has another value.
     """
 
     def __init__(
@@ -68,11 +75,16 @@ class RoIAwareTransfer(LayerObjective):
         nms_thresh: float = 0.4,
         num_proposals: int = 100,
         weight: float = 1.0,
-        weighted: bool = True,
+        weighting: str = "objectness",
+        pooler_type: str = "ROIPool",
     ):
         super().__init__(layers)
+        if weighting not in ("objectness", "normalized", "none"):
+            raise ValueError(f'weighting must be "objectness", "normalized" or "none", got {weighting!r}')
+        if pooler_type not in ("ROIPool", "ROIAlignV2"):
+            raise ValueError(f'pooler_type must be "ROIPool" or "ROIAlignV2", got {pooler_type!r}')
         self.pooler_size, self.nms_thresh, self.num_proposals = pooler_size, nms_thresh, num_proposals
-        self.weight, self.weighted = weight, weighted
+        self.weight, self.weighting, self.pooler_type = weight, weighting, pooler_type
 
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
         super().build(student_shapes, teacher_shapes)
@@ -81,28 +93,40 @@ class RoIAwareTransfer(LayerObjective):
             student, teacher = student_shapes[pair.student], teacher_shapes[pair.teacher]
             same = student.channels == teacher.channels
             self.adapters.append(nn.Identity() if same else Conv2d(student.channels, teacher.channels, 1))
-            self.teacher_poolers.append(ROIPooler(self.pooler_size, [1 / teacher.stride], 0, "ROIPool"))
-            self.student_poolers.append(ROIPooler(self.pooler_size, [1 / student.stride], 0, "ROIPool"))
+            self.teacher_poolers.append(ROIPooler(self.pooler_size, [1 / teacher.stride], 0, self.pooler_type))
+            self.student_poolers.append(ROIPooler(self.pooler_size, [1 / student.stride], 0, self.pooler_type))
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         kept = [self._select_proposals(boxes.tensor, s) for boxes, s in zip(teacher.boxes, teacher.objectness)]
-        weights = torch.cat([s[i] for s, i in zip(teacher.objectness, kept)])  # (sum R',): s'
-        if not self.weighted:
-            weights = torch.ones_like(weights)
+        weights = torch.cat([self._proposal_weights(s[i]) for s, i in zip(teacher.objectness, kept)])  # (sum R',)
         teacher_boxes = [boxes[i] for boxes, i in zip(teacher.boxes, kept)]
         student_boxes = [boxes[i] for boxes, i in zip(student.boxes, kept)]
         terms = []
         for pair, adapter, teacher_pooler, student_pooler in zip(
             self.layers, self.adapters, self.teacher_poolers, self.student_poolers
         ):
-            target = teacher_pooler([teacher.features[pair.teacher]], teacher_boxes)  # (sum R', C, h, w)
-            student_rois = student_pooler([adapter(student.features[pair.student])], student_boxes)
-            terms.append(losses.roi_feature_loss(target, student_rois, weights, [len(i) for i in kept]))
+            teacher_map, student_map = teacher.features[pair.teacher], adapter(student.features[pair.student])
+            target = teacher_pooler([teacher_map], teacher_boxes)  # (sum R', C, h, w)
+            student_rois = student_pooler([student_map], student_boxes)
+            mask = _nonempty_bins(teacher_pooler, teacher_map, teacher_boxes)  # (sum R', 1, h, w)
+            mask = mask & _nonempty_bins(student_pooler, student_map, student_boxes)
+            terms.append(losses.roi_feature_loss(target, student_rois, weights, [len(i) for i in kept], mask))
         return self.weight * cast(Tensor, sum(terms))
 
     def _select_proposals(self, boxes: Tensor, objectness: Tensor) -> Tensor:
         """Return R'_n: at most ``num_proposals`` indices by falling objectness."""
         return nms(boxes, objectness, self.nms_thresh)[: self.num_proposals]
+
+    def _proposal_weights(self, objectness: Tensor) -> Tensor:
+        """Return the factors of an image's proposals for their s', sorted by falling s'; both are (R',)."""
+        if self.weighting == "none":
+            return torch.ones_like(objectness)
+        return objectness / objectness[:1] if self.weighting == "normalized" else objectness
+
+
+def _nonempty_bins(pooler: ROIPooler, features: Tensor, boxes: list[Boxes]) -> Tensor:
+    """Return (sum R', 1, h, w), False for bins without a cell of the map: they are 0 if every cell is 1."""
+    return pooler([torch.ones_like(features[:, :1])], boxes) > 0
 
 
 class FitNetsHint(LayerObjective):
@@ -162,3 +186,32 @@ class AttentionTransfer(LayerObjective):
             target = adaptive_avg_pool2d(losses.attention_map(teacher.features[pair.teacher]), (h, w))
             terms.append(losses.attention_loss(target, student_map))
         return self.beta / 2 * cast(Tensor, sum(terms))
+
+
+class FeatureDistillation(LayerObjective):
+    """Feature distillation of timm 1.0 (``timm.task.distillation.FeatureDistillationTask``): match pooled features.
+
+    The mean squared distance of globally average-pooled features. If the channels differ, the student's features pass
+    a learned linear projection, as in timm.
+
+    Difference from timm: it takes the pooled features before the last layer of a classifier; T-WDet has these for each
+    region only, so that a feature map of both backbones is pooled.
+
+    Args:
+        layer: feature maps to pool.
+        weight: ``distill_loss_weight`` of timm: 1 by default, 5 in its example.
+    """
+
+    def __init__(self, *, layer: LayerPair, weight: float = 1.0):
+        super().__init__([layer])
+        self.layer, self.weight = layer, weight
+
+    def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
+        super().build(student_shapes, teacher_shapes)
+        student, teacher = student_shapes[self.layer.student].channels, teacher_shapes[self.layer.teacher].channels
+        self.projection = nn.Identity() if student == teacher else nn.Linear(student, teacher)
+
+    def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        features = self.projection(student.features[self.layer.student].mean((2, 3)))  # (N, C)
+        target = teacher.features[self.layer.teacher].float().mean((2, 3))
+        return self.weight * losses.pooled_feature_loss(target, features)

@@ -126,6 +126,18 @@ class TimmBackbone(Backbone):
         return self._shapes
 
 
+def maps_up_to(last: str) -> list[str]:
+    """Return ``["stride8", "stride16", ...]`` up to ``last``: maps of a TimmBackbone that ends there.
+
+    Raises:
+        ValueError: ``last`` is not one of these maps.
+    """
+    names = ["stride8", "stride16", "stride32"]
+    if last not in names:
+        raise ValueError(f"no feature map {last!r}: set train.in_feature to one of {', '.join(names)}")
+    return names[: names.index(last) + 1]
+
+
 class TimmHead(nn.Module):
     """The part of a timm network after ``in_feature``, up to its global pooling.
 
