@@ -95,9 +95,8 @@ def format_table(results: dict[str, dict]) -> str:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="one run of A and one of B")
-    for name in ("a", "b"):
-        text = f"runs (seeds) of method {name.upper()}"
-        parser.add_argument(f"--{name}", nargs="+", type=Path, metavar="RUN", help=text)
+    parser.add_argument("--a", nargs="+", type=Path, metavar="RUN", help="runs (seeds) of method A")
+    parser.add_argument("--b", nargs="+", type=Path, metavar="RUN", help="runs (seeds) of method B")
     parser.add_argument("--metric", action="append", choices=METRIC_NAMES, help="repeatable (default mAP)")
     parser.add_argument("--split", default="test", help="evaluated split, of folders of runs (default test)")
     parser.add_argument("--draws", type=int, default=2000, help="number of draws of images (default 2000)")

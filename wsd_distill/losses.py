@@ -153,3 +153,14 @@ def roi_feature_loss(teacher: Tensor, student: Tensor, weights: Tensor, counts: 
     inverse_counts = torch.cat([weights.new_full((n,), 1 / n) for n in counts])  # (sum R',): 1 / |R'_n|
     distance = (_to_float32(teacher) - _to_float32(student)).square().flatten(1).sum(1)  # (sum R',)
     return (inverse_counts * weights.square() * distance).sum() / (2 * len(counts))
+
+
+def refinement_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Loss of a refinement branch for one image: OICR (Tang et al., CVPR 2017), Eq. 4, a weighted mean over regions.
+
+    Args:
+        logits: (R, K + 1) of the classes and background.
+        targets: (R,) class indices.
+        weights: (R,) weight of each region; the sum is divided by R, not by the sum of weights.
+    """
+    return (weights * F.cross_entropy(_to_float32(logits), targets, reduction="none")).mean()

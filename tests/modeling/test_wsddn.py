@@ -97,7 +97,7 @@ def test_inference_applies_nms_per_class_and_scales_to_the_original_image():
     scores = torch.tensor([[0.5, 0.001, 0.1], [0.4, 0.002, 0.1], [1e-7, 0.3, 0.1]])
     proposals = Instances((32, 32), proposal_boxes=boxes)
     record = {"image": torch.zeros(3, 32, 32), "proposals": proposals, "height": 64, "width": 96}
-    (result,) = model.inference([scores], [record])
+    (result,) = model.inference([scores], [scores], [record])
     torch.testing.assert_close(result["image_scores"], scores.sum(0))
     found = result["instances"]
     assert found.image_size == (64, 96)
@@ -113,7 +113,8 @@ def test_detections_equal_torchvisions_batched_nms():
     boxes[:, 2:] += boxes[:, :2]
     scores = torch.rand(60, K)
     proposals = Instances((64, 64), proposal_boxes=Boxes(boxes))
-    (result,) = make_teacher().inference([scores], [{"image": torch.zeros(3, 64, 64), "proposals": proposals}])
+    record = {"image": torch.zeros(3, 64, 64), "proposals": proposals}
+    (result,) = make_teacher().inference([scores], [scores], [record])
     found, classes = result["instances"], torch.arange(K).repeat(60)
     keep = batched_nms(boxes.repeat_interleave(K, 0), scores.flatten(), classes, 0.4)
     assert 100 < len(keep) < 150  # of 180
@@ -220,7 +221,7 @@ def test_images_with_different_numbers_of_proposals_share_a_batch():
     with torch.no_grad():
         together = teacher.eval().compute_outputs(batch)
         views = [{**x, "views": [x, x]} for x in batch]
-        for averaged, scores in zip(teacher.average_scores(views), together.scores):
+        for averaged, scores in zip(teacher.average_scores(views)[0], together.scores):
             torch.testing.assert_close(averaged, scores)
         assert [len(r["instances"]) > 0 for r in teacher(views)] == [True] * 4
     assert torch.isfinite(teacher.train()(batch)["loss_image"])
