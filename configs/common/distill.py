@@ -28,6 +28,7 @@ def _teacher_mapper(**options):
         sizes="${dataloader.train.mapper.teacher_sizes}",
         image_format="${model.image_format}",
         num_proposals="${proposals.num_proposals}",
+        min_proposal_area="${proposals.min_area}",
         fast_decode="${dataloader.train.mapper.fast_decode}",
         **options,
     )
@@ -50,6 +51,8 @@ trainer = L(DistillTrainer)(
             batch_size=8,
             num_workers=0,
         ),
+        dataset_name="${.loader.dataset}",
+        boxes="${dataset.boxes}",
         warn_only=False,
     ),
 )

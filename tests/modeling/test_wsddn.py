@@ -197,7 +197,7 @@ def compute_outputs(teacher, boxes, prior):
 
 def test_an_image_with_few_boxes_keeps_its_objectness():
     """S' is that of a softmax over its three boxes, not over 32 with copies, which would divide it by 11."""
-    kept = top_proposals(BOXES.numpy(), PRIOR.numpy(), 32, (32, 32), "an image")
+    kept = top_proposals(BOXES.numpy(), PRIOR.numpy(), 32, 0.0, (32, 32), "an image")
     output = compute_outputs(make_teacher(), *map(torch.as_tensor, kept))
     c, d = output.cls_logits[0].double().numpy(), output.det_logits[0].double().numpy()
     expected = (softmax(c, 1) * softmax(d, 0)).sum(1)
@@ -212,6 +212,18 @@ def test_image_scores_are_the_same_for_boxes_that_are_all_repeated_equally():
     often = compute_outputs(teacher, BOXES.repeat(4, 1), PRIOR.repeat(4))
     torch.testing.assert_close(often.image_scores, once.image_scores)
     torch.testing.assert_close(often.objectness[0].reshape(4, 3).sum(0), once.objectness[0])
+
+
+@pytest.mark.parametrize("refinements", [0, 3])
+def test_images_of_several_sizes_share_a_training_batch(refinements):
+    """The smaller image is padded, its boxes are not moved; the larger one has the same outputs as alone."""
+    teacher, generator = make_teacher(num_refinements=refinements).train(), torch.Generator().manual_seed(2)
+    batch = [{**make_view(generator, side, BOXES, PRIOR), "labels": torch.tensor([1.0, 0, 0])} for side in (32, 48)]
+    output = teacher.compute_outputs(batch)
+    assert [boxes.tensor.max().item() for boxes in output.boxes] == [32, 48]
+    torch.testing.assert_close(output.scores[1], teacher.compute_outputs(batch[1:]).scores[0])
+    losses = teacher(batch)
+    assert len(losses) == 1 + refinements and all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_images_with_different_numbers_of_proposals_share_a_batch():
