@@ -195,6 +195,13 @@ def test_same_state_dict_as_the_lazy_config(architecture, lazy, load_config):
     assert shapes(build_model(cfg)) == shapes(instantiate(load_config(f"small/{lazy}.py").model))
 
 
+def test_refinement_branches_of_a_yaml_config():
+    cfg = small_config("WSDDN")
+    assert build_model(cfg).refinement is None
+    cfg.MODEL.WSDDN.NUM_REFINEMENTS = 3
+    assert build_model(cfg).refinement.num_branches == 3
+
+
 def test_fc_head_of_a_classifier_depends_on_the_input_size():
     cfg = small_config("MultiLabelClassifier")
     cfg.MODEL.CLASSIFIER.INPUT_SIZE = 48

@@ -21,8 +21,9 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.IMAGE_LEVEL.update({"FC_DIMS": [4096, 4096], "DROPOUT": 0.5, "BATCH_NORM": False})
     cfg.MODEL.IMAGE_LEVEL.NEW_LAYERS = []  # submodules that MODEL.WEIGHTS may lack, besides the classification layers
     cfg.MODEL.WSDDN = CfgNode({"SCORE_SCALE": 1.0, "SCORE_SHIFT": 0.0, "NMS_THRESH_TEST": 0.4})
+    cfg.MODEL.WSDDN.NUM_REFINEMENTS = 0  # OICR-style refinement branches: 3 in OICR
     # PROPOSER: computes missing proposals at test time, e.g. wsd_distill.proposals.image_proposals.ImageProposals.
-    cfg.MODEL.WSDDN.update({"PROPOSER": "", "NUM_PROPOSALS": 500})
+    cfg.MODEL.WSDDN.update({"PROPOSER": "", "NUM_PROPOSALS": 500, "MIN_PROPOSAL_AREA": 0.0})
     cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
     # INPUT_SIZE: side of the squares to which MultiLabelMapper.from_config resizes; the models accept no other size.
     cfg.MODEL.WSDDN.INPUT_SIZE = 672

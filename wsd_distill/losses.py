@@ -217,3 +217,14 @@ def _pairwise_distances(x: Tensor) -> Tensor:
 def pooled_feature_loss(teacher: Tensor, student: Tensor) -> Tensor:
     """Mean squared distance of (N, C) pooled features, as in timm's ``FeatureDistillationTask``."""
     return F.mse_loss(_to_float32(student), _to_float32(teacher))
+
+
+def refinement_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Loss of a refinement branch for one image: OICR (Tang et al., CVPR 2017), Eq. 4, a weighted mean over regions.
+
+    Args:
+        logits: (R, K + 1) of the classes and background.
+        targets: (R,) class indices.
+        weights: (R,) weight of each region; the sum is divided by R, not by the sum of weights.
+    """
+    return (weights * F.cross_entropy(_to_float32(logits), targets, reduction="none")).mean()

@@ -54,6 +54,7 @@ proposals = dict(
             num_proposals=100,
         ),
     ),
+    min_area=0.0,  # share of the image; smaller boxes are left out
     score_scale="${proposals.methods.${proposals.method}.score_scale}",
     num_proposals="${proposals.methods.${proposals.method}.num_proposals}",
 )
@@ -66,6 +67,7 @@ for _split in ("train", "val", "test"):  # files of the proposal stores
 image_proposals = L(ImageProposals)(
     proposer="${proposals.methods.${proposals.method}.generator}",
     num_proposals="${proposals.num_proposals}",
+    min_proposal_area="${proposals.min_area}",
     image_format="${model.image_format}",
 )
 
@@ -83,6 +85,7 @@ def _test_split(split, threshold_split):
                 image_format="${model.image_format}",
                 flip_prob="${dataset.flip_prob}",
                 num_proposals="${proposals.num_proposals}",
+                min_proposal_area="${proposals.min_area}",
                 fast_decode="${dataloader.train.mapper.fast_decode}",
                 tta=False,  # True: average over all sizes, as they are and flipped
             ),
@@ -112,6 +115,7 @@ dataloader = dict(
             crop_scale=None,  # [0.25, 1]: random resized crops of at least a quarter of the image's area
             crop_ratio=[3 / 4, 4 / 3],
             min_visible=0.5,
+            min_proposal_area="${proposals.min_area}",
             teacher_sizes=None,
             fast_decode=True,
         ),
@@ -127,8 +131,8 @@ dataloader = dict(
 
 
 def use_proposals(dataloader):
-    """Let every loader read the proposals of its split; evaluate boxes on ``test`` if the dataset has any."""
+    """Let every loader read the proposals of its split; evaluate boxes on every split if the dataset has any."""
     dataloader.train.proposals = "${proposals.train}"
     for split, test in dataloader.test.items():
         test.loader.proposals = f"${{proposals.{split}}}"
-    dataloader.test.test.evaluator.boxes = "${dataset.boxes}"
+        test.evaluator.boxes = "${dataset.boxes}"

@@ -37,7 +37,7 @@ trainer = L(Trainer)(
     seed="${train.seed}",
 )
 
-_new_layers = ["cls_branch", "det_branch", "classifier"]
+_new_layers = ["cls_branch", "det_branch", "refinement", "classifier"]
 
 # temperature_lr: within some hundred steps, temperatures reach the optimum of a toy problem at these rates.
 adamw = L(torch.optim.AdamW)(

@@ -172,7 +172,22 @@ def test_the_number_of_detections_of_an_image_can_be_set(load, recipe, name):
 def test_boxes_are_evaluated_for_t_wdet_if_the_dataset_has_boxes(load, recipe, kind, name):
     cfg = load(recipe, kind, name)
     boxes = kind == "teacher" and name not in ("nus_wide", "pets")
-    assert [test.evaluator.boxes for test in cfg.dataloader.test.values()][-1] == boxes
+    assert {test.evaluator.boxes for test in cfg.dataloader.test.values()} == {boxes}
+
+
+@pytest.mark.parametrize("name, boxes", [("voc5", True), ("nus_wide", False)])
+def test_the_teacher_check_has_boxes_if_the_dataset_has_boxes(load, name, boxes):
+    cfg = load("efficientnet_lite0", "stage1", name)
+    assert cfg.trainer.teacher_check.boxes == boxes
+    assert cfg.trainer.teacher_check.dataset_name == cfg.dataset.val
+
+
+def test_a_minimum_area_of_proposals_reaches_every_mapper(load):
+    cfg = load("small", "stage1", "digit_scenes", "proposals.min_area=0.05")
+    mappers = [cfg.dataloader.train.mapper, cfg.trainer.teacher_check.loader.mapper, cfg.distiller.cache.mapper]
+    cfg_teacher = load("small", "teacher", "digit_scenes", "proposals.min_area=0.05")
+    mappers += [test.loader.mapper for test in cfg_teacher.dataloader.test.values()] + [cfg_teacher.image_proposals]
+    assert [mapper.min_proposal_area for mapper in mappers] == [0.05] * 6
 
 
 def test_a_dataset_with_two_splits_is_evaluated_once(load):

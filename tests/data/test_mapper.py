@@ -133,6 +133,16 @@ def test_too_many_proposals_are_reduced_to_the_best(photo):
     assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]]
 
 
+def test_small_proposals_are_left_out_before_the_best_are_selected(photo):
+    """The image has 40 x 20 pixels: 5 % of it are 40 pixels."""
+    mapper = make_mapper(num_proposals=2, min_proposal_area=0.05)
+    out = mapper({**photo, **propose([0, 0, 6, 6], [0, 0, 8, 5], [0, 0, 20, 10], [0, 0, 40, 20])})["proposals"]
+    assert out.proposal_boxes.tensor.tolist() == [[0, 0, 2, 2.5], [0, 0, 5, 5]]
+    assert out.scores.tolist() == pytest.approx([0.9 - 0.4 / 3, 0.9 - 0.8 / 3])
+    out = mapper({**photo, **propose([0, 0, 6, 6])})["proposals"]
+    assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]] and out.scores.tolist() == [1]
+
+
 def test_no_proposals_give_the_whole_image_with_score_one(photo):
     out = make_mapper(num_proposals=2)({**photo, **propose()})["proposals"]
     assert out.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]]

@@ -2,9 +2,12 @@ import logging
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, BoxMode
 from helpers.builders import K, make_batch, make_teacher
 
 from wsd_distill.distillation import TeacherCheck, WeakTeacherError
+from wsd_distill.modeling import WSDDNOutput
 
 
 class FakeTeacher:
@@ -82,6 +85,53 @@ def test_a_trained_wsddn_passes_and_a_random_one_does_not():
         teacher.train()(batch)["loss_image"].backward()
         optimizer.step()
     assert TeacherCheck(colourful_batches())(teacher.eval()) > 90
+
+
+def box_record(image_id, k, box, **flags):
+    annotation = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": k, **flags}
+    return {"image_id": image_id, "height": 100, "width": 200, "annotations": [annotation]}
+
+
+@pytest.fixture
+def box_check(restore_catalogs):
+    """A function: number of images of 20 in which the top box is right -> a check with boxes.
+
+    The view has 50 x 50 pixels, the image 200 x 100. The last image has no object that counts.
+    """
+
+    def make(right):
+        objects = [[0, 0, 100, 50]] * 20
+        records = [box_record(i, i % K, box) for i, box in enumerate(objects)]
+        records.append(box_record(20, 0, objects[0], difficult=1))
+        DatasetCatalog.register("check_test", lambda: records[::-1])
+        batch = []
+        for record in records:
+            k = record["annotations"][0]["category_id"]
+            left, wrong = [0.0, 0, 25, 25], [25.0, 25, 50, 50]
+            boxes = torch.tensor([wrong, left] if record["image_id"] < right else [left, wrong])
+            size = {key: record[key] for key in ("image_id", "height", "width")}
+            batch.append({**size, "image": torch.zeros(3, 50, 50), "boxes": boxes, "labels": torch.eye(K)[k]})
+        return TeacherCheck([batch[:8], batch[8:]], dataset_name="check_test", boxes=True)
+
+    return make
+
+
+class FakeDetector:
+    """The second of two boxes has the higher score for every class."""
+
+    def compute_outputs(self, batch):
+        cls = [(10 * x["labels"]).repeat(2, 1) for x in batch]
+        det = [torch.tensor([[0.0], [1.0]]).repeat(1, K)] * len(batch)
+        return WSDDNOutput({}, [Boxes(x["boxes"]) for x in batch], cls, det)
+
+
+@pytest.mark.parametrize("right, expected", [(20, "100.0"), (10, "50.0"), (3, "15.1"), (0, "0.0")])
+def test_corloc_is_logged_and_a_low_one_explained(box_check, right, expected, caplog):
+    """Classes 0, 1 and 2 have 7, 7 and 6 images in turn: 10 right ones are 4/7, 3/7 and 3/6, 3 are 1/7, 1/7 and 1/6."""
+    with caplog.at_level(logging.INFO):
+        box_check(right)(FakeDetector())
+    assert f"CorLoc on 21 images is {expected}" in caplog.text
+    assert ("region weights s' and softened scores of regions carry little" in caplog.text) == (right < 10)
 
 
 def test_images_without_positive_labels_are_an_error():

@@ -23,7 +23,7 @@ def own_images(train, val=None, test=None, name: str = "pets") -> list[str]:
     return [f"dataset.name={name}", *(f"dataset.files.{split}={file}" for split, file in files.items())]
 
 
-def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSDDN:
+def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6, **options) -> WSDDN:
     return WSDDN(
         backbone=SmallConvNet(channels=[4, channels], convs=[1, 1], norm=norm),
         in_feature="conv2",
@@ -32,6 +32,7 @@ def make_teacher(norm: str = "", dropout: float = 0.0, channels: int = 6) -> WSD
         class_names=CLASSES,
         pooler_size=3,
         **PIXELS,
+        **options,
     )
 
 

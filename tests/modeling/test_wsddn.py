@@ -97,7 +97,7 @@ def test_inference_applies_nms_per_class_and_scales_to_the_original_image():
     scores = torch.tensor([[0.5, 0.001, 0.1], [0.4, 0.002, 0.1], [1e-7, 0.3, 0.1]])
     proposals = Instances((32, 32), proposal_boxes=boxes)
     record = {"image": torch.zeros(3, 32, 32), "proposals": proposals, "height": 64, "width": 96}
-    (result,) = model.inference([scores], [record])
+    (result,) = model.inference([scores], [scores], [record])
     torch.testing.assert_close(result["image_scores"], scores.sum(0))
     found = result["instances"]
     assert found.image_size == (64, 96)
@@ -113,7 +113,8 @@ def test_detections_equal_torchvisions_batched_nms():
     boxes[:, 2:] += boxes[:, :2]
     scores = torch.rand(60, K)
     proposals = Instances((64, 64), proposal_boxes=Boxes(boxes))
-    (result,) = make_teacher().inference([scores], [{"image": torch.zeros(3, 64, 64), "proposals": proposals}])
+    record = {"image": torch.zeros(3, 64, 64), "proposals": proposals}
+    (result,) = make_teacher().inference([scores], [scores], [record])
     found, classes = result["instances"], torch.arange(K).repeat(60)
     keep = batched_nms(boxes.repeat_interleave(K, 0), scores.flatten(), classes, 0.4)
     assert 100 < len(keep) < 150  # of 180
@@ -196,7 +197,7 @@ def compute_outputs(teacher, boxes, prior):
 
 def test_an_image_with_few_boxes_keeps_its_objectness():
     """S' is that of a softmax over its three boxes, not over 32 with copies, which would divide it by 11."""
-    kept = top_proposals(BOXES.numpy(), PRIOR.numpy(), 32, (32, 32), "an image")
+    kept = top_proposals(BOXES.numpy(), PRIOR.numpy(), 32, 0.0, (32, 32), "an image")
     output = compute_outputs(make_teacher(), *map(torch.as_tensor, kept))
     c, d = output.cls_logits[0].double().numpy(), output.det_logits[0].double().numpy()
     expected = (softmax(c, 1) * softmax(d, 0)).sum(1)
@@ -213,6 +214,18 @@ def test_image_scores_are_the_same_for_boxes_that_are_all_repeated_equally():
     torch.testing.assert_close(often.objectness[0].reshape(4, 3).sum(0), once.objectness[0])
 
 
+@pytest.mark.parametrize("refinements", [0, 3])
+def test_images_of_several_sizes_share_a_training_batch(refinements):
+    """The smaller image is padded, its boxes are not moved; the larger one has the same outputs as alone."""
+    teacher, generator = make_teacher(num_refinements=refinements).train(), torch.Generator().manual_seed(2)
+    batch = [{**make_view(generator, side, BOXES, PRIOR), "labels": torch.tensor([1.0, 0, 0])} for side in (32, 48)]
+    output = teacher.compute_outputs(batch)
+    assert [boxes.tensor.max().item() for boxes in output.boxes] == [32, 48]
+    torch.testing.assert_close(output.scores[1], teacher.compute_outputs(batch[1:]).scores[0])
+    losses = teacher(batch)
+    assert len(losses) == 1 + refinements and all(torch.isfinite(loss) for loss in losses.values())
+
+
 def test_images_with_different_numbers_of_proposals_share_a_batch():
     """Scores averaged over views; training and detection run."""
     teacher, batch = make_teacher(), inputs(4)
@@ -220,7 +233,7 @@ def test_images_with_different_numbers_of_proposals_share_a_batch():
     with torch.no_grad():
         together = teacher.eval().compute_outputs(batch)
         views = [{**x, "views": [x, x]} for x in batch]
-        for averaged, scores in zip(teacher.average_scores(views), together.scores):
+        for averaged, scores in zip(teacher.average_scores(views)[0], together.scores):
             torch.testing.assert_close(averaged, scores)
         assert [len(r["instances"]) > 0 for r in teacher(views)] == [True] * 4
     assert torch.isfinite(teacher.train()(batch)["loss_image"])

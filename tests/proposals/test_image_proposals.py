@@ -40,6 +40,14 @@ def test_proposals_are_computed_at_the_original_size_and_scaled_to_the_input():
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.5]))
 
 
+def test_small_proposals_are_left_out():
+    """The spy's boxes have 16 and 48 of 400 pixels."""
+    found = ImageProposals(proposer=Spy(), num_proposals=3, min_proposal_area=0.1)(
+        {"image": torch.zeros(3, 20, 20), "height": 10, "width": 40}
+    )
+    assert found.proposal_boxes.tensor.tolist() == [[2, 4, 8, 16]]
+
+
 def test_edge_boxes_of_a_photo_of_grass_can_be_used():
     pixels = np.stack([skimage.data.grass()] * 3, axis=2)
     found = ImageProposals(proposer=EdgeBoxes(), num_proposals=5)({"image": tensor(pixels)})

@@ -46,6 +46,8 @@ class MultiLabelMapper:
         crop_ratio: limits of the width over the height of a crop, before it is resized to a square.
         min_visible: a crop shows a proposal if it has at least this fraction of its area; the proposal is clipped.
         num_proposals: maximum number of proposals per image: the best ones. An image with fewer has R_n of them.
+        min_proposal_area: smallest area of a proposal, as a share of the image; smaller ones are left out before
+            ``num_proposals`` are selected.
         teacher_sizes: as ``sizes``, for the teacher's view; None for no such view.
         teacher_cached: leave out the pixels of the teacher's view, because its outputs are read from a cache.
         fast_decode: decode JPEGs at a reduced size that is not below the view's, and resize with PyTorch. False gives
@@ -66,6 +68,7 @@ class MultiLabelMapper:
     crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
     min_visible: float = 0.5
     num_proposals: int = 500
+    min_proposal_area: float = 0.0
     teacher_sizes: Sequence[int] | None = None
     teacher_cached: bool = False
     fast_decode: bool = True
@@ -103,6 +106,7 @@ class MultiLabelMapper:
             image_format=cfg.INPUT.FORMAT,
             flip_prob=flips[cfg.INPUT.RANDOM_FLIP],
             num_proposals=cfg.MODEL.WSDDN.NUM_PROPOSALS,
+            min_proposal_area=cfg.MODEL.WSDDN.MIN_PROPOSAL_AREA,
             fast_decode=cfg.INPUT.FAST_DECODE,
         )
 
@@ -144,7 +148,8 @@ class MultiLabelMapper:
         boxes = dataset_dict["proposal_boxes"]
         boxes = BoxMode.convert(boxes, dataset_dict["proposal_bbox_mode"], BoxMode.XYXY_ABS)
         scores = dataset_dict["proposal_objectness_logits"]
-        return top_proposals(boxes, scores, self.num_proposals, image_size, dataset_dict["file_name"])
+        limits = (self.num_proposals, self.min_proposal_area)
+        return top_proposals(boxes, scores, *limits, image_size, dataset_dict["file_name"])
 
     def _choose_size(self, sizes: Sequence[int]) -> int:
         return int(np.random.choice(sizes)) if self.is_train else sizes[0]
@@ -188,15 +193,21 @@ class MultiLabelMapper:
 
 
 def top_proposals(
-    boxes: np.ndarray, scores: np.ndarray, num_proposals: int, image_size: tuple[int, int], image_name: str
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    num_proposals: int,
+    min_area: float,
+    image_size: tuple[int, int],
+    image_name: str,
 ) -> Proposals:
-    """Select the best proposals of an image, at most ``num_proposals``.
+    """Select the best proposals of an image that are large enough, at most ``num_proposals``.
 
     An image without proposals gets the whole image with score 1, and the first such image is logged.
 
     Args:
         boxes: (R, 4) XYXY_ABS, best first.
         scores: (R,).
+        min_area: smallest area of a box, as a share of the image.
         image_size: (height, width).
         image_name: for the log.
 
@@ -206,11 +217,15 @@ def top_proposals(
     Raises:
         ValueError: boxes or scores are not finite.
     """
-    if len(boxes) == 0:
-        text = "%s has no proposals and gets the whole image with score 1 (logged for the first such image only)"
-        log_first_n(logging.WARNING, text % image_name)
-        boxes = np.array([[0, 0, image_size[1], image_size[0]]], dtype=np.float32)
-        scores = np.ones(1, dtype=np.float32)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError(f"{image_name}: its proposals have NaN or infinity; create the proposal store again")
+    height, width = image_size
+    large = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) >= min_area * height * width
+    boxes, scores = boxes[large], scores[large]
+    if len(boxes) == 0:
+        text = f"{image_name} has no proposals" + (f" of at least {min_area:g} of its area" if min_area else "")
+        text += " and gets the whole image with score 1 (logged for the first such image only)"
+        log_first_n(logging.WARNING, text)
+        boxes = np.array([[0, 0, width, height]], dtype=np.float32)
+        scores = np.ones(1, dtype=np.float32)
     return boxes[:num_proposals].copy(), scores[:num_proposals].copy()

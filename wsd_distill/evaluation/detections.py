@@ -94,7 +94,7 @@ def read_ground_truth(dataset: Sequence[DatasetDict], dataset_name: str, num_cla
     for i, record in enumerate(dataset):
         image = f"Image {record['image_id']!r} of {dataset_name!r}"
         if "annotations" not in record:
-            raise ValueError(f"{image} has no 'annotations': use MultiLabelEvaluator only.")
+            raise ValueError(f"{image} has no 'annotations': set dataset.boxes=False to evaluate labels only.")
         for annotation in record["annotations"]:
             category, mode = annotation["category_id"], annotation["bbox_mode"]
             if not 0 <= category < num_classes:

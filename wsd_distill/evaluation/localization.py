@@ -84,6 +84,24 @@ class LocalizationEvaluator(PerImageEvaluator):
         return OrderedDict(localization=results)
 
 
+def mean_corloc(boxes: np.ndarray, truth: GroundTruth) -> float:
+    """Compute CorLoc from the top-scoring box of each class, as a mean over classes with objects.
+
+    Args:
+        boxes: (N, K, 4) XYXY_ABS, of each image and class.
+        truth: objects in the N images.
+
+    Returns:
+        Percent; nan if no image has an object.
+    """
+    images, scores = np.arange(len(boxes), dtype=np.int32), np.ones(len(boxes), dtype=np.float32)
+    values = [
+        corloc(Detections(images, boxes[:, k], scores), truth.select(truth.classes == k))
+        for k in np.unique(truth.classes[truth.valid])
+    ]
+    return 100 * float(np.mean(values)) if values else float("nan")
+
+
 def corloc(found: Detections, objects: GroundTruth) -> float:
     """Compute correct localization (Deselaers et al., 2012) of one class.
 

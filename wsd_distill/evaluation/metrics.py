@@ -103,20 +103,34 @@ def f1_scores(predictions: np.ndarray, labels: np.ndarray, *, zero_division: flo
     """
     predictions, positive, valid = _checked(predictions, labels)
     predictions = predictions.astype(bool) & valid
-    hits = (predictions & positive).sum(0)  # (K,)
-    predicted, positives = predictions.sum(0), positive.sum(0)
-    cp = _ratio(hits, predicted, zero_division).mean()
-    cr = _ratio(hits, positives, zero_division).mean()
-    metrics = {
-        "CF1": _ratio(2 * hits, predicted + positives, zero_division).mean(),
+    counts = ((predictions & positive).sum(0), predictions.sum(0), positive.sum(0))  # (K,) each
+    return {name: float(value) for name, value in f1_from_counts(*counts, zero_division).items()}
+
+
+def f1_from_counts(
+    hits: np.ndarray, predicted: np.ndarray, positives: np.ndarray, zero_division: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Compute the metrics of :func:`f1_scores` from counts.
+
+    Args:
+        hits, predicted, positives: (..., K) numbers of true positives, of predictions and of positive labels.
+        zero_division: value of 0/0.
+
+    Returns:
+        Arrays of shape (...) by name.
+    """
+    cp = _ratio(hits, predicted, zero_division).mean(-1)
+    cr = _ratio(hits, positives, zero_division).mean(-1)
+    all_hits, all_predicted, all_positives = (x.sum(-1) for x in (hits, predicted, positives))
+    return {
+        "CF1": _ratio(2 * hits, predicted + positives, zero_division).mean(-1),
         "CF1-of-means": _ratio(2 * cp * cr, cp + cr),
-        "OF1": _ratio(2 * hits.sum(), predicted.sum() + positives.sum(), zero_division),
+        "OF1": _ratio(2 * all_hits, all_predicted + all_positives, zero_division),
         "CP": cp,
         "CR": cr,
-        "OP": _ratio(hits.sum(), predicted.sum(), zero_division),
-        "OR": _ratio(hits.sum(), positives.sum(), zero_division),
+        "OP": _ratio(all_hits, all_predicted, zero_division),
+        "OR": _ratio(all_hits, all_positives, zero_division),
     }
-    return {name: float(value) for name, value in metrics.items()}
 
 
 def top_k_predictions(scores: np.ndarray, k: int = 3) -> np.ndarray:

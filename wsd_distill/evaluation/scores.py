@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zipfile
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ class Scores(NamedTuple):
     labels: np.ndarray  # (N, K): 1 = positive, 0 = negative, -1 = ignored
     class_names: list[str]
     weights_digest: str = ""  # of the weights that the scores are of; "": unknown
+    image_ids: list | None = None  # N; None: unknown
 
 
 def read_scores(path: Path, class_names: Sequence[str] | None = None) -> Scores:
@@ -37,19 +39,46 @@ def read_scores(path: Path, class_names: Sequence[str] | None = None) -> Scores:
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: The file is invalid: arrays are missing or of wrong shapes, scores are not probabilities, labels are
-            not in {-1, 0, 1} or without positives, or the classes are not ``class_names``. Its arrays have more than
-            ``$WSD_MAX_SCORES_GB`` (2) gigabytes.
+            not in {-1, 0, 1} or without positives, the number of image ids is not N, or the classes are not
+            ``class_names``. Its arrays have more than ``$WSD_MAX_SCORES_GB`` (2) gigabytes.
     """
     arrays = _load(Path(path))
     missing = [key for key in _REQUIRED if key not in arrays]
     if missing:
         raise ValueError(f"{path} has no array {missing[0]!r}: give the {SCORES_FILE} of an evaluation.")
     digest = str(arrays.get("weights_digest", ""))
-    found = Scores(arrays["scores"], arrays["labels"], np.atleast_1d(arrays["class_names"]).tolist(), digest)
+    ids = np.atleast_1d(arrays["image_ids"]).tolist() if "image_ids" in arrays else None
+    found = Scores(arrays["scores"], arrays["labels"], np.atleast_1d(arrays["class_names"]).tolist(), digest, ids)
     _check(path, found)
     if class_names is not None and found.class_names != list(class_names):
         raise ValueError(f"{path} has other classes: {found.class_names}, expected {list(class_names)}.")
     return found
+
+
+def check_same_images(first: Path, first_scores: Scores, other: Path, other_scores: Scores) -> None:
+    """Check that two files of scores have the same classes, images and labels, in the same order.
+
+    Raises:
+        ValueError: They differ, or a file has no image ids; the message names both files and the first difference.
+    """
+    hint = "evaluate both on the same dataset"
+    for path, found in ((first, first_scores), (other, other_scores)):
+        if found.image_ids is None:
+            raise ValueError(f"{path} has no array 'image_ids', so that {first} and {other} cannot be compared: {hint}")
+    names, ids = first_scores.class_names, first_scores.image_ids or []
+    for what, values, expected in (
+        ("classes", other_scores.class_names, names),
+        ("image ids", other_scores.image_ids or [], ids),
+    ):
+        if values != expected:
+            pairs = enumerate(itertools.zip_longest(values, expected))
+            i, (value, reference) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+            where = f"number {i}: {value!r}, not {reference!r}"
+            raise ValueError(f"{other} has other {what} than {first} ({where}): {hint}")
+    rows, columns = np.nonzero(first_scores.labels != other_scores.labels)
+    if len(rows):
+        where = f"image {ids[rows[0]]!r}, {names[columns[0]]}"
+        raise ValueError(f"{other} has other labels than {first} ({where}): {hint}")
 
 
 def score_std(scores: np.ndarray) -> float:
@@ -117,6 +146,8 @@ def _check(path: Path, found: Scores) -> None:
             f"{path} has 'scores' {shape}, 'labels' {found.labels.shape} and {len(found.class_names)} 'class_names': "
             "they must be (N, K), (N, K) and K."
         )
+    if found.image_ids is not None and len(found.image_ids) != shape[0]:
+        raise ValueError(f"{path} has {len(found.image_ids)} 'image_ids' for {shape[0]} images: evaluate again.")
     if not np.issubdtype(found.scores.dtype, np.floating):
         raise ValueError(f"{path} has 'scores' of dtype {found.scores.dtype}: they must be floating-point numbers.")
     if not np.isin(found.labels, (-1, 0, 1)).all():

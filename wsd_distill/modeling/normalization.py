@@ -26,7 +26,7 @@ IMAGENET_RGB = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 5
 INCEPTION_RGB = {"pixel_mean": [127.5, 127.5, 127.5], "pixel_std": [127.5, 127.5, 127.5], "image_format": "RGB"}
 CAFFE_BGR = {"pixel_mean": [103.939, 116.779, 123.68], "pixel_std": [1.0, 1.0, 1.0], "image_format": "BGR"}
 NORMALIZATION_KEYS = ("pixel_mean", "pixel_std", "channel_order")
-CLASSIFICATION_LAYERS = ("cls_branch.", "det_branch.", "classifier.")  # absent from ImageNet weights
+CLASSIFICATION_LAYERS = ("cls_branch.", "det_branch.", "refinement.", "classifier.")  # absent from ImageNet weights
 
 
 CLASSES_HINT = "Use the dataset that the weights were trained on, or train again"

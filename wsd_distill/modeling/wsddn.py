@@ -20,6 +20,7 @@ from wsd_distill.losses import fused_scores, image_level_bce
 
 from .heads import build_head
 from .normalization import NormalizedImageModel
+from .refinement import RefinementBranches, refined_scores, refinement_losses
 from .yaml_settings import common_settings
 
 
@@ -31,12 +32,14 @@ class WSDDNOutput:
         features: backbone feature maps, name -> (N, C, h, w).
         boxes: proposals in pixels of the input.
         cls_logits, det_logits: (R_n, K) M^c and M^d.
+        refined_logits: (R_n, B, K + 1) of the refinement branches; None without branches or from a cache.
     """
 
     features: dict[str, Tensor]
     boxes: list[Boxes]
     cls_logits: list[Tensor]
     det_logits: list[Tensor]
+    refined_logits: list[Tensor] | None = None
 
     @cached_property
     def scores(self) -> list[Tensor]:
@@ -47,6 +50,13 @@ class WSDDNOutput:
     def image_scores(self) -> Tensor:
         """(N, K) p = sum_R S."""
         return torch.stack([s.sum(0) for s in self.scores])
+
+    @property
+    def detection_scores(self) -> list[Tensor]:
+        """(R_n, K) scores of detections: the mean over refinement branches, without branches S."""
+        if self.refined_logits is None:
+            return self.scores
+        return [refined_scores(logits).mean(1) for logits in self.refined_logits]
 
     @property
     def objectness(self) -> list[Tensor]:
@@ -67,6 +77,8 @@ class WSDDN(NormalizedImageModel):
         pooler_size: height and width of the pooled features.
         pooler_type: type of RoI pooling, as in Detectron2's ROIPooler.
         score_scale, score_shift: pooled features are multiplied by ``score_scale * s_R + score_shift``; Eq. 2: 1, 0.
+        num_refinements: B, number of refinement branches (:mod:`.refinement`; OICR has 3). Their mean replaces S as the
+            scores of detections; image scores and the outputs used by distillation remain those of S.
         test_nms_thresh: IoU threshold of the NMS per class at test time.
         test_topk_per_image: maximum number of detections per image; None keeps all (up to R * K).
             LocalizationEvaluator uses the 100 best per class.
@@ -90,6 +102,7 @@ class WSDDN(NormalizedImageModel):
         pooler_type: str = "ROIPool",
         score_scale: float = 1.0,
         score_shift: float = 0.0,
+        num_refinements: int = 0,
         test_nms_thresh: float = 0.4,
         test_topk_per_image: int | None = None,
         proposer: Callable[[dict], Instances] | None = None,
@@ -110,6 +123,9 @@ class WSDDN(NormalizedImageModel):
         for branch in (self.cls_branch, self.det_branch):
             nn.init.xavier_uniform_(branch.weight)
             nn.init.zeros_(branch.bias)
+        self.refinement = None
+        if num_refinements:
+            self.refinement = RefinementBranches(cast(int, head.output_size), num_classes, num_refinements)
         self.score_scale, self.score_shift = score_scale, score_shift
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
@@ -128,6 +144,7 @@ class WSDDN(NormalizedImageModel):
             "pooler_type": cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE,
             "score_scale": node.SCORE_SCALE,
             "score_shift": node.SCORE_SHIFT,
+            "num_refinements": node.NUM_REFINEMENTS,
             "test_nms_thresh": node.NMS_THRESH_TEST,
             "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE if cfg.TEST.DETECTIONS_PER_IMAGE >= 0 else None,
             "proposer": locate(node.PROPOSER)(cfg) if node.PROPOSER else None,
@@ -143,11 +160,12 @@ class WSDDN(NormalizedImageModel):
                 ``proposal_boxes`` (in pixels of ``image``) and ``scores`` (s_R); in training also ``labels`` (K,). At
                 test time optionally ``height`` and ``width`` of the original image, to which boxes are scaled, and
                 ``views``, the same number for each image: dicts with an ``image`` and the same R ``proposals``; their
-                S is averaged and replaces the S of ``image``.
+                scores are averaged and replace those of ``image``.
 
         Returns:
-            In training ``{"loss_image": scalar}``. Otherwise for each image a dict with ``image_scores`` (K,), p, and
-            ``instances`` with ``pred_boxes``, ``scores`` (entries of S, without a minimum) and ``pred_classes``.
+            In training ``{"loss_image": scalar}``, and for each refinement branch b = 1..B ``"loss_refine<b>"``.
+            Otherwise for each image a dict with ``image_scores`` (K,), p, and ``instances`` with ``pred_boxes``,
+            ``scores`` (entries of the detection scores, without a minimum) and ``pred_classes``.
 
         Raises:
             ValueError: An input has no proposals, in training or without a ``proposer``; at test time, an image has
@@ -158,7 +176,7 @@ class WSDDN(NormalizedImageModel):
         self.check_input_size(batched_inputs)
         if self.proposer is not None:
             batched_inputs = [x if "proposals" in x else {**x, "proposals": self.proposer(x)} for x in batched_inputs]
-        return self.inference(self.average_scores(batched_inputs), batched_inputs)
+        return self.inference(*self.average_scores(batched_inputs), batched_inputs)
 
     def compute_outputs(self, batched_inputs: list[dict]) -> WSDDNOutput:
         """Compute features and logits, with one RoI pooling and one pass of the head for all images."""
@@ -177,33 +195,42 @@ class WSDDN(NormalizedImageModel):
         pooled = pooled * (self.score_scale * prior + self.score_shift)[:, None, None, None]
         vectors = self.head(pooled)  # (sum R, D)
         counts = [len(b) for b in boxes]
-        return WSDDNOutput(
-            features, boxes, self.cls_branch(vectors).split(counts), self.det_branch(vectors).split(counts)
-        )
+        cls_logits, det_logits = (branch(vectors).split(counts) for branch in (self.cls_branch, self.det_branch))
+        refined = None if self.refinement is None else self.refinement(vectors).split(counts)
+        return WSDDNOutput(features, boxes, cls_logits, det_logits, refined)
 
     def losses(self, output: WSDDNOutput, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        """Compute the loss of the image scores on the image-level labels."""
+        """Compute the losses on the image-level labels."""
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
-        return {"loss_image": image_level_bce(output.image_scores, labels)}
+        losses = {"loss_image": image_level_bce(output.image_scores, labels)}
+        if output.refined_logits is not None:
+            per_image = zip(output.scores, output.refined_logits, output.boxes, labels)
+            refined = torch.stack([refinement_losses(s, r, b.tensor, y) for s, r, b, y in per_image]).mean(0)  # (B,)
+            losses.update({f"loss_refine{i}": loss for i, loss in enumerate(refined, 1)})
+        return losses
 
-    def average_scores(self, batched_inputs: list[dict]) -> list[Tensor]:
-        """Compute (R_n, K) S of each image, averaged over its views if there are any."""
+    def average_scores(self, batched_inputs: list[dict]) -> tuple[list[Tensor], list[Tensor]]:
+        """Compute (R_n, K) S and detection scores of each image, averaged over its views if there are any."""
         views = zip(*(x.get("views", [x]) for x in batched_inputs))
-        scores = [self.compute_outputs(list(view)).scores for view in views]  # one view of all images at a time
-        return [torch.stack(per_image).mean(0) for per_image in zip(*scores)]
+        outputs = [self.compute_outputs(list(view)) for view in views]  # one view of all images at a time
+        scores, detection_scores = (
+            [torch.stack(per_image).mean(0) for per_image in zip(*per_view)]
+            for per_view in ([o.scores for o in outputs], [o.detection_scores for o in outputs])
+        )
+        return scores, detection_scores
 
-    def inference(self, scores: list[Tensor], batched_inputs: list[dict]) -> list[dict]:
-        """Build the predictions from (R_n, K) S of each image."""
+    def inference(self, scores: list[Tensor], detection_scores: list[Tensor], batched_inputs: list[dict]) -> list[dict]:
+        """Build the predictions from (R_n, K) S and detection scores of each image."""
         results = []
-        for x, s in zip(batched_inputs, scores):
+        for x, s, detected in zip(batched_inputs, scores, detection_scores):
             size = x["image"].shape[-2:]
-            instances = self._detect(x["proposals"].proposal_boxes.to(s.device), s, size)
+            instances = self._detect(x["proposals"].proposal_boxes.to(s.device), detected, size)
             instances = detector_postprocess(instances, x.get("height", size[0]), x.get("width", size[1]))
             results.append({"image_scores": s.sum(0).clamp(max=1), "instances": instances})
         return results
 
     def _detect(self, boxes: Boxes, scores: Tensor, image_size: tuple[int, int]) -> Instances:
-        """Apply NMS to each column of S (R, K) and sort detections by falling score."""
+        """Apply NMS to each column of the scores (R, K) and sort detections by falling score."""
         kept = [nms(boxes.tensor, column, self.test_nms_thresh) for column in scores.T.contiguous()]
         rows = torch.cat(kept)
         classes = torch.cat([torch.full_like(k, i) for i, k in enumerate(kept)])

@@ -26,7 +26,7 @@ class ImageProposals:
 
     Args:
         proposer: a :class:`Proposer`, or another function with its arguments and results.
-        num_proposals: as in the mapper.
+        num_proposals, min_proposal_area: as in the mapper.
         image_format: channel order of the inputs, "RGB" or "BGR".
     """
 
@@ -36,17 +36,20 @@ class ImageProposals:
         *,
         proposer: Callable[[np.ndarray], Proposals],
         num_proposals: int = 500,
+        min_proposal_area: float = 0.0,
         image_format: str = "RGB",
     ):
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format is {image_format!r}: use 'RGB' or 'BGR'")
-        self.proposer, self.num_proposals, self.image_format = proposer, num_proposals, image_format
+        self.proposer, self.image_format = proposer, image_format
+        self.num_proposals, self.min_proposal_area = num_proposals, min_proposal_area
 
     @classmethod
     def from_config(cls, cfg):
         return {
             "proposer": EdgeBoxes(**{name.lower(): value for name, value in cfg.MODEL.EDGE_BOXES.items()}),
             "num_proposals": cfg.MODEL.WSDDN.NUM_PROPOSALS,
+            "min_proposal_area": cfg.MODEL.WSDDN.MIN_PROPOSAL_AREA,
             "image_format": cfg.INPUT.FORMAT,
         }
 
@@ -69,7 +72,7 @@ class ImageProposals:
         check_finite(name, boxes, scores)
         check_scores(name, scores)
         boxes, scores, *_ = clip_boxes(boxes, scores, *size)  # as for a store
-        boxes, scores = top_proposals(boxes, scores, self.num_proposals, size, name)
+        boxes, scores = top_proposals(boxes, scores, self.num_proposals, self.min_proposal_area, size, name)
         boxes = T.ResizeTransform(*size, *input_size).apply_box(boxes)
         return Instances(
             input_size,
