@@ -15,6 +15,7 @@ from wsd_distill.distillation import (
     LayerPair,
     MultiLabelLogits,
     Objectives,
+    RegionConsistent,
     RoIAwareTransfer,
     SoftLabels,
     TeacherCache,
@@ -146,3 +147,26 @@ def feature_distillation(teacher, student, weight=1.0):
     """Hard labels and timm's feature distillation on a pair of feature maps."""
     layer = L(LayerPair)(teacher=teacher, student=student)
     return dict(loss_hard=L(HardLabels)(), loss_features=L(FeatureDistillation)(layer=layer, weight=weight))
+
+
+def region_consistent(teacher, student, adapter):
+    """Labels, and region-consistent transfer between a map of the teacher and one of the student."""
+    return dict(
+        loss_hard=L(HardLabels)(),
+        loss_regions=L(RegionConsistent)(
+            layer=layer_pairs((teacher, student))[0],
+            regions="view",
+            adapter=adapter,  # Psi: "identity" where both are one network
+            pooler_size=3,
+            num_proposals=30,
+            weight=10.0,
+            fit_images=320,
+        ),
+    )
+
+
+def use_trunk(distiller, trainer):
+    """Let the teacher, a classifier, keep the weights that the student starts from; its feature maps are used only."""
+    distiller.teacher_checkpoint = "${train.init_checkpoint}"
+    distiller.cache.folder = "${train.root}/trunk_cache"
+    trainer.teacher_check = None

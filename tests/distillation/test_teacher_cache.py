@@ -415,7 +415,9 @@ def use_all(folder):
     images = build_test_loader("cached", mapper=cache.mapper, proposals=str(folder / "proposals.arrow")).dataset
     views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in [images[i]["teacher"]]]
     found = cache.read(views, ["conv2"], torch.device("cpu"))
-    return dict(zip([view["image_id"] for view in views], zip(found.cls_logits, found.det_logits, found.features["conv2"])))
+    return dict(
+        zip([view["image_id"] for view in views], zip(found.cls_logits, found.det_logits, found.features["conv2"]))
+    )
 
 
 def damage_at_random(folder, seed):

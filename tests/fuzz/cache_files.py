@@ -50,7 +50,7 @@ def read_cache(path: Path) -> Any:
     teacher.load_state_dict(torch.load(folder / "teacher.pth", weights_only=True))
     cache.fill(teacher, ["conv2"])
     images = build_test_loader(DATASET, mapper=mapper, proposals=proposals).dataset
-    views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in [images[i]["teacher"]]]
+    views = [images[i]["teacher"] for i in range(IMAGES)]
     found = cache.read(views, ["conv2"], torch.device("cpu"))
     tensors = [*found.cls_logits, *found.det_logits, *found.features["conv2"]]
     return [[round(value, 2) for value in tensor.flatten().tolist()] for tensor in tensors]

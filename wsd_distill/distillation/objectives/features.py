@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.ops import nms
@@ -201,6 +202,8 @@ class FeatureDistillation(LayerObjective):
         layer: feature maps to pool.
         weight: ``distill_loss_weight`` of timm: 1 by default, 5 in its example.
     """
+
+    needs_scores = False
 
     def __init__(self, *, layer: LayerPair, weight: float = 1.0):
         super().__init__([layer])

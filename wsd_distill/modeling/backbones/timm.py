@@ -12,6 +12,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from ..freezing import freeze
+
 
 @dataclass
 class ModuleSequence:
@@ -101,14 +103,17 @@ class TimmBackbone(Backbone):
         name: name in timm, e.g. "resnet50".
         out_features: feature maps to return, named by stride: ``["stride8", "stride16"]``.
         frozen_bn: use BatchNorm with fixed statistics and affine parameters.
+        frozen_to: feature map up to which the layers are not trained; None trains all.
     """
 
-    def __init__(self, *, name: str, out_features: list[str], frozen_bn: bool = True):
+    def __init__(self, *, name: str, out_features: list[str], frozen_bn: bool = True, frozen_to: str | None = None):
         super().__init__()
         sequence = build_module_sequence(name, frozen_bn)
         last = max(sequence.position(feature) for feature in out_features)
         _drop(sequence.net, sequence.steps[last:])
         self.net, self.steps = sequence.net, sequence.steps[:last]
+        for step in self.steps[: sequence.position(frozen_to)] if frozen_to else ():
+            freeze(self.net.get_submodule(step))
         self._out_features = list(out_features)
         self._shapes = {feature: sequence.maps[feature][1] for feature in out_features}
         self._names = {sequence.maps[feature][0]: feature for feature in out_features}
