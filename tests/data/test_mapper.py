@@ -258,3 +258,56 @@ def test_cached_teacher_has_no_pixels_but_the_same_boxes_and_random_numbers(phot
         assert torch.equal(
             teacher["proposals"].proposal_boxes.tensor, plain["teacher"]["proposals"].proposal_boxes.tensor
         )
+
+
+def read_window(photo, window, size=10, **options):
+    mapper = make_mapper(sizes=[size], crop_scale=[0.2, 1.0], **options)
+    mapper._draw_geometry = lambda shape, proposals, flip: Geometry(window, shape, flip)
+    return mapper(photo)
+
+
+def test_a_crop_shows_its_window(photo):
+    """Red is left of x = 20, blue right of it."""
+    out = read_window({**photo, **propose([4, 2, 20, 10])}, (10, 0, 30, 20))
+    assert out["image"][:, 5, 1].tolist() == [255, 0, 0] and out["image"][:, 5, 8].tolist() == [0, 0, 255]
+    assert out["image"][:, 5, 4].tolist()[0] > 200 > 50 > out["image"][:, 5, 5].tolist()[0]
+    assert out["proposals"].proposal_boxes.tensor.tolist() == [[0, 1, 5, 5]]
+    assert out["proposals"].rows.tolist() == [0]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_crop_at_a_reduced_decoding_equals_the_crop_of_the_image(jpeg, fast):
+    """Smooth pixels, as decoders of a reduced size differ in noise."""
+    y, x = np.meshgrid(np.linspace(0, 255, 480), np.linspace(0, 255, 800), indexing="ij")
+    Image.fromarray(np.stack([x, y, x], 2).astype(np.uint8)).save(jpeg["file_name"], quality=95)
+    jpeg.update(height=480, width=800)
+    del jpeg["proposal_boxes"]
+    out = read_window(jpeg, (100, 40, 500, 360), size=20, fast_decode=fast)["image"].float()
+    assert abs(out[0, 10, 10] - 255 * 310 / 800) < 4 and abs(out[1, 10, 10] - 255 * 208 / 480) < 4
+    assert abs(out[0, 10, 19] - 255 * 490 / 800) < 4 and abs(out[1, 0, 10] - 255 * 48 / 480) < 4
+
+
+def test_crops_are_random_in_training_and_show_a_proposal(photo):
+    """The proposal is the last tenth of the image."""
+    photo.update(propose([36, 0, 40, 20]))
+    np.random.seed(0)
+    mapper = make_mapper(crop_scale=[0.3, 0.3], teacher_sizes=[20])
+    outs = [mapper(photo) for _ in range(60)]
+    assert len({out["geometry"].window for out in outs}) > 15
+    for out in outs:
+        assert len(out["proposals"]) == 1 and out["geometry"].visible(photo["proposal_boxes"])[0] >= 0.5
+        assert out["teacher"]["geometry"].is_whole and len(out["teacher"]["proposals"]) == 1
+    without = {key: value for key, value in photo.items() if not key.startswith("proposal")}
+    assert any(mapper(without)["geometry"].window[2] < 36 for _ in range(20))
+    assert make_mapper(crop_scale=[0.3, 0.3], is_train=False)(photo)["geometry"].is_whole
+
+
+@pytest.mark.parametrize("options", [{"crop_scale": [0.5, 0.2]}, {"crop_scale": [0, 1]}, {"crop_ratio": [1]}])
+def test_wrong_limits_of_crops_are_errors(options):
+    with pytest.raises(ValueError, match="give two limits above 0, the lower one first"):
+        make_mapper(**options)
+
+
+def test_a_crop_larger_than_the_image_is_an_error():
+    with pytest.raises(ValueError, match="a crop is at most the whole image, 1"):
+        make_mapper(crop_scale=[0.5, 2.0])
