@@ -10,6 +10,7 @@ from helpers.builders import own_images
 from wsd_distill.data.datasets import get_dataset_info
 from wsd_distill.distillation import FitNetsHint
 from wsd_distill.engine import ReduceLROnPlateauHook, resolve_schedule
+from wsd_distill.losses import hard_label_loss
 from wsd_distill.proposals.generators import DetectorProposer, EdgeBoxes
 from wsd_distill.proposals.image_proposals import ImageProposals
 
@@ -280,3 +281,11 @@ def test_more_feature_maps_change_no_weights(load, kind):
         assert "stride8" in method.backbone.output_shape() and "stride8" not in wanted.backbone.output_shape()
         shapes = [{name: value.shape for name, value in x.state_dict().items()} for x in (method, wanted)]
         assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("recipe", DATASETS)
+def test_every_student_takes_another_loss(load, recipe):
+    overrides = ["model.loss=asymmetric", "model.loss_options={gamma_neg: 2, clip: null}"]
+    model = build(load(recipe, "student", DATASETS[recipe][0], *overrides).model)
+    assert (model.loss.loss.gamma_neg, model.loss.loss.gamma_pos, model.loss.loss.clip) == (2, 1, None)
+    assert build(load(recipe, "stage2", DATASETS[recipe][0]).model).loss is hard_label_loss
