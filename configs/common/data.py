@@ -110,6 +110,7 @@ dataloader = dict(
             num_proposals="${proposals.num_proposals}",
             teacher_sizes=None,
             fast_decode=True,
+            color_augment=None,
         ),
         total_batch_size=L(micro_batch)(batch_size="${train.batch_size}", accumulate="${trainer.accumulate}"),
         num_workers=2,
