@@ -34,6 +34,8 @@ trainer = L(Trainer)(
     accumulate=1,
     amp=torch.cuda.is_available(),
     clip_norm=None,
+    ema=None,
+    ema_warmup=True,
     seed="${train.seed}",
 )
 
