@@ -16,7 +16,7 @@ from wsd_distill.proposals.image_proposals import ImageProposals
 
 ROOT = Path(__file__).parents[2] / "configs"
 METHODS = ["soft_labels", "fitnets_hint", "fitnets", "attention_transfer"]
-LATER_METHODS = ["l2d", "feature_distillation"]  # published after the paper
+LATER_METHODS = ["l2d", "feature_distillation", "region_consistent"]  # published after the paper
 KINDS = ["teacher", "student", "stage1", "stage2", *METHODS, *LATER_METHODS]
 DATASETS = {
     "vgg16": ["coco_2014", "nus_wide", "voc_2007"],
@@ -63,7 +63,9 @@ def build(model):
 def test_all_recipes_exist():
     files = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/*.py") if path.parent.name != "common"}
     wanted = {f"{recipe}/{kind}.py" for recipe in DATASETS for kind in [*KINDS, "base"]}
-    assert files == wanted | {f"{recipe}/faster_rcnn.py" for recipe in ("efficientnet_lite0", "small")}
+    wanted |= {f"{recipe}/faster_rcnn.py" for recipe in ("efficientnet_lite0", "small")}
+    wanted |= {f"{recipe}/region_consistent_trunk.py" for recipe in ("efficientnet_lite0", "vgg16")}
+    assert files == wanted | {"efficientnet_lite0/classifier_teacher.py"}
 
 
 def test_every_built_in_dataset_has_a_recipe_and_registered_splits():

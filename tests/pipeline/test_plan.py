@@ -62,9 +62,11 @@ def test_only_the_dependencies_of_a_table_and_once_per_seed(folder):
 def test_all_tables_share_teacher_baseline_and_stages(folder):
     """20 trainings a seed, the two proposal stores and the detector."""
     runs = missing_runs(folder, [1, 2, 3, 4, 5], seeds=2)
-    assert len(runs) == 2 * 20 + 3 == 2 * len(TRAININGS) + 3
+    assert len(runs) == 2 * 20 + 3
     assert len({tuple(run.command) for run in runs.values()}) == len(runs)
-    students = [name for name in TRAININGS if "teacher" in dependencies(runs[f"seed1/{name}"])]
+    students = [
+        name for name in TRAININGS if f"seed1/{name}" in runs and "teacher" in dependencies(runs[f"seed1/{name}"])
+    ]
     assert len(students) == 20 - 2 - 3 - 1  # without the plain students, the detector's trainings, the teacher
     for name in students:
         path = folder / "out" / "seed1" / "teacher" / "model_final.pth"
@@ -217,9 +219,9 @@ def test_other_proposals_are_not_for_the_runs_with_a_detector(folder, opt):
 def test_every_training_of_the_real_recipes(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
     for dataset, recipe, size in (
-        ("digit_scenes", "small", 23),
-        ("voc5", "efficientnet_lite0", 23),
-        ("coco_2014", "vgg16", 22),
+        ("digit_scenes", "small", 24),  # without a trunk or a classifier as teacher
+        ("voc5", "efficientnet_lite0", 27),
+        ("coco_2014", "vgg16", 24),  # without a classifier as teacher
     ):
         plan = RunPlan(ROOT, dataset, output=tmp_path, detector=DETECTOR if recipe == "vgg16" else None)
         runs = {run.name: run for run in find_missing(plan.targets(TRAININGS, 1))}

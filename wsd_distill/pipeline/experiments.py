@@ -32,6 +32,7 @@ class Training:
     overrides: tuple[str, ...] = ()
     proposals: bool = True  # whether it needs proposals
     detector: bool = False  # whether these come from the supervised detector
+    optional: bool = False  # left out where the recipe has no such config
 
 
 _BOTH, _SECOND = ("stage1", "stage2"), ("stage2",)
@@ -56,13 +57,14 @@ TRAININGS = {
     "temperatures_shared": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.temperatures=shared",)),
     "cross_entropy": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.distance=bce",)),
     "region_consistent": Training("region_consistent"),
-    "region_consistent_trunk": Training("region_consistent_trunk", teacher="", proposals=False),
-    "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False),
+    "region_consistent_trunk": Training("region_consistent_trunk", teacher="", proposals=False, optional=True),
+    "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False, optional=True),
     "region_consistent_classifier": Training(
         "region_consistent_trunk",
         teacher="classifier_teacher",
         overrides=("distiller.cache.folder=${train.output_dir}/teacher_cache",),
         proposals=False,
+        optional=True,
     ),
     "teacher_detector": Training("teacher", teacher="", detector=True),
     "stage1_detector": Training("stage1", teacher="teacher_detector", detector=True),

@@ -54,12 +54,13 @@ class RunPlan:
         self.train_split = self._load("teacher")[1].dataset.train
 
     def targets(self, names: Collection[str], seeds: int) -> list[Run]:
-        """Plan the named trainings for each seed.
+        """Plan the named trainings for each seed; optional ones only where the recipe has all configs that they need.
 
         Raises:
             FileNotFoundError: the recipe lacks a config.
             ValueError: no config has the key of an override.
         """
+        names = [name for name in names if not TRAININGS[name].optional or self._has_configs(name)]
         targets = [self.training(name, seed) for seed in range(seeds) for name in names]
         unused = [opt for opt in self.opts if opt not in self._used_opts]
         if unused:
@@ -89,6 +90,11 @@ class RunPlan:
             overrides.append(f"train.{key}={sum(self._load(name)[1].train[key] for name in training.length_of)}")
         overrides.append(f"train.seed={seed}")
         return self._add_training(path, training, overrides, dependencies)
+
+    def _has_configs(self, name: str) -> bool:
+        training = TRAININGS[name]
+        needed = [training.config, *([TRAININGS[training.teacher].config] if training.teacher else [])]
+        return all((self.root / "configs" / self.recipe / f"{config}.py").exists() for config in needed)
 
     def proposals(self, method: str) -> Run:
         """Plan the proposal stores of all splits."""
