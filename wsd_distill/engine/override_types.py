@@ -23,7 +23,7 @@ class _Name(str):
 # Keys whose default has no type.
 _TYPES: dict[str, Any] = {
     r"dataset\.(files|split_names)\.(train|val|test)": typing.Optional[str],
-    r"dataset\.(image_root|train|val|test)": typing.Optional[str],
+    r"dataset\.(image_root|leave_out|train|val|test)": typing.Optional[str],
     r"dataset\.classes": typing.Union[None, str, list[str]],
     r"dataset\.num_classes|train\.max_iter|train\.checkpointer\.(period|max_to_keep)": typing.Optional[int],
     r"dataset\.(flip_prob|t_teacher|t_student)": typing.Optional[float],
@@ -41,7 +41,10 @@ _RANGES: list[tuple[str, float, float]] = [  # key, minimum, maximum
     (r"(.*\.)?(sizes|teacher_sizes)", 1, math.inf),  # each value of a list
 ]
 _REFERENCE = re.compile(r"\$\{.+\}")
-_NOT_EMPTY = r"(.*\.)?(sizes|teacher_sizes|sides|pixel_mean|pixel_std|channels|convs|input_shape|out_features)"
+_NOT_EMPTY = (
+    r"(.*\.)?(sizes|teacher_sizes|sides|pixel_mean|pixel_std|channels|convs|input_shape|out_features)"
+    r"|distiller\.teacher_checkpoint"
+)
 _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "text", _Name: "a name", type(None): "null"}
 
 

@@ -23,7 +23,7 @@ from .checkpointer import Checkpointer
 from .distributed import broadcast_buffers, create_ddp_model, to_device
 from .evaluations import build_evaluator, evaluation_order, weights_digest
 from .hooks import ResumableCheckpointer
-from .run_folder import RESULTS, drop_later_metrics
+from .run_folder import RESULTS, as_list, drop_later_metrics
 from .termination import Termination, TerminationHook
 
 logger = logging.getLogger("wsd_distill")
@@ -79,10 +79,12 @@ def choose_weights(cfg: DictConfig, overrides: Sequence[str]) -> str:
 
 def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
     """Check that checkpoints of earlier runs exist; raise FileNotFoundError otherwise. Addresses are not checked."""
-    paths = {"distiller.teacher_checkpoint": cfg.distiller.teacher_checkpoint} if "distiller" in cfg else {}
+    paths = []
+    if "distiller" in cfg:
+        paths += [("distiller.teacher_checkpoint", path) for path in as_list(cfg.distiller.teacher_checkpoint)]
     if not resume:
-        paths["train.init_checkpoint"] = cfg.train.init_checkpoint
-    for key, path in paths.items():
+        paths.append(("train.init_checkpoint", cfg.train.init_checkpoint))
+    for key, path in paths:
         if path and "://" not in path and not Path(path).is_file():
             hint = f"run the config that writes it first, with the same overrides, or set {key}"
             raise FileNotFoundError(f"{path} does not exist: {hint}")

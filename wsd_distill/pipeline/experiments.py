@@ -25,7 +25,7 @@ class Training:
     """A training as changes to a config of the recipe."""
 
     config: str  # name of the file
-    teacher: str = "teacher"  # training of the T-WDet to distill; "": none
+    teacher: str | tuple[str, ...] = "teacher"  # training of the T-WDet to distill, or one for each fold; "": none
     init_from: str = ""  # training to take the initial checkpoint from; "": as configured
     from_imagenet: bool = False  # start from the checkpoint that S-Cls (w/o) starts from
     length_of: tuple[str, ...] = ()  # configs whose lengths add up to its length; empty: as configured
@@ -37,8 +37,11 @@ class Training:
 _BOTH, _SECOND = ("stage1", "stage2"), ("stage2",)
 _CLASS_AWARE = "distiller.objectives.loss_class_aware"
 
+_FOLDS = {f"teacher_fold{i}": f"{i}/3" for i in range(3)}
+
 TRAININGS = {
     "teacher": Training("teacher", teacher=""),
+    **{name: Training("teacher", teacher="", overrides=(f"dataset.leave_out={x}",)) for name, x in _FOLDS.items()},
     "student": Training("student", teacher="", length_of=_SECOND, proposals=False),
     "student_long": Training("student", teacher="", length_of=_BOTH, proposals=False),
     "stage1": Training("stage1"),
@@ -56,6 +59,7 @@ TRAININGS = {
     "temperatures_shared": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.temperatures=shared",)),
     "cross_entropy": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.distance=bce",)),
     "region_consistent": Training("region_consistent"),
+    "region_consistent_crossfit": Training("region_consistent", teacher=tuple(_FOLDS)),
     "region_consistent_trunk": Training("region_consistent_trunk", teacher="", proposals=False),
     "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False),
     "region_consistent_classifier": Training(

@@ -12,7 +12,7 @@ from pathlib import Path
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from wsd_distill.data.datasets import get_dataset_info
+from wsd_distill.data.datasets import get_dataset_info, get_whole_dataset
 from wsd_distill.engine import apply_overrides, load_config, method_first
 
 from .experiments import TRAININGS, Training
@@ -77,8 +77,11 @@ class RunPlan:
             dependencies.append(self.proposals(method))
             overrides += self._proposal_overrides(method)
         if training.teacher:
-            dependencies.append(self.training(training.teacher, seed))
-            overrides.append(_quote("distiller.teacher_checkpoint", dependencies[-1].weights))
+            names = [training.teacher] if isinstance(training.teacher, str) else training.teacher
+            teachers = [self.training(name, seed) for name in names]
+            dependencies += teachers
+            files = [run.weights for run in teachers]
+            overrides.append(_quote("distiller.teacher_checkpoint", files if len(files) > 1 else files[0]))
         if training.init_from:
             dependencies.append(self.training(training.init_from, seed))
             overrides.append(_quote("train.init_checkpoint", dependencies[-1].weights))
@@ -154,7 +157,8 @@ def record_settings(plan: RunPlan, detector: Sequence[str] | None, *, write: boo
         SystemExit: something differs.
     """
     for config in [*plan.output.glob("seed*/*/config.yaml"), *plan.output.glob("detector/config.yaml")]:
-        train_split = OmegaConf.load(config).dataset.train
+        dataset = OmegaConf.load(config).dataset
+        train_split = get_whole_dataset(dataset.train, dataset.get("leave_out"))
         if train_split != plan.train_split:
             raise SystemExit(f"{config.parent} was trained on {train_split}, not {plan.train_split}: change --output")
     settings = {"recipe": ([plan.recipe], "--recipe"), "opts": (list(plan.opts), "--opts")}
@@ -173,5 +177,8 @@ def record_settings(plan: RunPlan, detector: Sequence[str] | None, *, write: boo
 
 
 def _quote(key: str, value: object) -> str:
-    """An override whose value is quoted, because it may contain special characters."""
+    """An override whose value, or each of its items, is quoted, because it may contain special characters."""
+    if isinstance(value, list):
+        items = ",".join(f'"{item}"' for item in value)
+        return f"{key}=[{items}]"
     return f'{key}="{value}"'

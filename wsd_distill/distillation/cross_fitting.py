@@ -1,0 +1,80 @@
+"""Cross-fitting: the teacher's outputs for an image come from a teacher that was not trained on it.
+
+A teacher has fitted the labels of its training images, so that its maps and scores for them differ from those for new
+images. With K folds, teacher i is trained without fold i (``dataset.leave_out=i/K``) and run on fold i only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from detectron2.data import MetadataCatalog
+
+from wsd_distill.data.build import get_dataset_dicts
+from wsd_distill.data.check import split_hash
+from wsd_distill.data.datasets import get_fold
+from wsd_distill.engine.run_folder import INPUTS, read_inputs
+from wsd_distill.modeling import WSDDN
+from wsd_distill.modeling.checkpoints.load import load_weights
+
+from .views import Teacher
+
+
+class Teachers:
+    """One module with the weights of each checkpoint in turn, which iteration loads.
+
+    Args:
+        teacher: T-WDet, or a classifier, of which only feature maps are used.
+        checkpoints: one, or one for each fold of the training images.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as in ``load_weights``; raised by the iteration.
+    """
+
+    def __init__(self, teacher: Teacher, checkpoints: Sequence[str]):
+        self.teacher, self.checkpoints = teacher, list(checkpoints)
+        self._loaded = -1  # index of the checkpoint in the module
+
+    def __len__(self) -> int:
+        return len(self.checkpoints)
+
+    def __contains__(self, teacher: object) -> bool:
+        return teacher is self.teacher
+
+    def __iter__(self) -> Iterator[Teacher]:
+        for i, checkpoint in enumerate(self.checkpoints):
+            if i != self._loaded:
+                load_weights(self.teacher, checkpoint, trained=isinstance(self.teacher, WSDDN))
+                self._loaded = i
+            yield self.teacher
+
+
+def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
+    """Check that checkpoint i of K was trained on exactly the images of a dataset that are not in fold i.
+
+    ``inputs.json``, which a training writes beside its checkpoints, has the hash of its image ids and labels.
+
+    Args:
+        checkpoints: of the K folds, in their order.
+        dataset: registered name of the dataset that all folds are of.
+
+    Raises:
+        ValueError: a checkpoint was trained on other images or labels, or this cannot be read.
+    """
+    records, classes = get_dataset_dicts(dataset), MetadataCatalog.get(dataset).thing_classes
+    for fold, checkpoint in enumerate(checkpoints):
+        kept = [record for record in records if get_fold(record["image_id"], len(checkpoints)) != fold]
+        training = f"a training with dataset.leave_out={fold}/{len(checkpoints)}"
+        try:
+            found = read_inputs(Path(checkpoint).with_name(INPUTS)).get("dataset.train")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{checkpoint}: what it was trained on cannot be read ({error}): give the file in the folder of "
+                f"{training}"
+            ) from error
+        if found != split_hash(kept, classes):
+            raise ValueError(
+                f"{checkpoint} was not trained on the images of {dataset} without fold {fold}: give that of "
+                f"{training}, in the order of the folds"
+            )
