@@ -30,6 +30,7 @@ trainer = L(DistillTrainer)(
     accumulate=1,
     amp=torch.cuda.is_available(),
     clip_norm=None,
+    start_penalty=0.0,
     seed="${train.seed}",
     teacher_check=L(TeacherCheck)(
         loader=L(build_test_loader)(

@@ -53,7 +53,8 @@ class Teachers:
 def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
     """Check that checkpoint i of K was trained on exactly the images of a dataset that are not in fold i.
 
-    ``inputs.json``, which a training writes beside its checkpoints, has the hash of its image ids and labels.
+    ``inputs.json``, which a training writes beside its checkpoints, has the hash of its image ids and labels. What
+    the training itself started from (``train.init_checkpoint``) is not checked.
 
     Args:
         checkpoints: of the K folds, in their order.

@@ -36,6 +36,7 @@ _RANGES: list[tuple[str, float, float]] = [  # key, minimum, maximum
     (r"train\.(max_iter|log_period|checkpointer\.\w+)|dataset\.num_classes", 1, math.inf),
     (r"(.*\.)?(batch_size|total_batch_size|accumulate|num_proposals|max_boxes|subsample|pooler_size)", 1, math.inf),
     (r"(.*\.)?(num_workers|eval_period|lr|weight_decay|max_corrupt_images|start_batch|num_refinements)", 0, math.inf),
+    (r"trainer\.start_penalty", 0, math.inf),
     (r"train\.epochs|(.*\.)?(clip_norm|t_teacher|t_student)", math.ulp(0), math.inf),
     (r"(.*\.)?(flip_prob|min_area|min_proposal_area)", 0, 1),
     (r"(.*\.)?(sizes|teacher_sizes)", 1, math.inf),  # each value of a list

@@ -17,6 +17,7 @@ from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write
+from wsd_distill.modeling.checkpoints.load import read_state
 from wsd_distill.modeling.freezing import freeze_submodules
 
 from .checkpointer import Checkpointer
@@ -82,7 +83,7 @@ def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
     paths = []
     if "distiller" in cfg:
         paths += [("distiller.teacher_checkpoint", path) for path in as_list(cfg.distiller.teacher_checkpoint)]
-    if not resume:
+    if not resume or cfg.trainer.get("start_penalty"):
         paths.append(("train.init_checkpoint", cfg.train.init_checkpoint))
     for key, path in paths:
         if path and "://" not in path and not Path(path).is_file():
@@ -160,6 +161,9 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
             hooks.EvalHook(train.eval_period, evaluate),
         ]
     )
+    if trainer.start_penalty:
+        checkpointer.load(train.init_checkpoint)
+        trainer.set_start(model, read_state(train.init_checkpoint) if train.init_checkpoint else {})
     checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     if resume and not start:
