@@ -57,11 +57,14 @@ def checkpoints(folder):
     return [str(folder / f"fold{fold}/model_final.pth") for fold in range(FOLDS)]
 
 
-def make_cache(folder, name="cache"):
+def make_mapper(cached=True):
     sizes = {"sizes": [16], "teacher_sizes": [SIZE]}
-    mapper = MultiLabelMapper(is_train=True, num_classes=K, num_proposals=4, teacher_cached=True, **sizes)
+    return MultiLabelMapper(is_train=True, num_classes=K, num_proposals=4, teacher_cached=cached, **sizes)
+
+
+def make_cache(folder, name="cache"):
     proposals = str(folder / "proposals.arrow")
-    return TeacherCache(str(folder / name), dataset="pets", proposals=proposals, mapper=mapper, batch_size=2)
+    return TeacherCache(str(folder / name), dataset="pets", proposals=proposals, mapper=make_mapper(), batch_size=2)
 
 
 def make_distiller(folder, files=None, **options):
@@ -174,3 +177,32 @@ def test_each_teacher_is_checked(folder):
     trainer.train(0, 0)
     saved = [torch.load(file, weights_only=True)["model"]["cls_branch.bias"] for file in checkpoints(folder)]
     assert all(map(torch.equal, seen, saved)) and len(seen) == FOLDS
+
+
+@pytest.mark.parametrize("use_cache", [False, True])
+def test_the_mean_of_two_maps_and_the_scores_of_the_teacher(folder, use_cache):
+    files = checkpoints(folder)
+    distiller = make_distiller(folder, files[0], trunk_checkpoint=files[1], use_cache=use_cache)
+    images = build_test_loader("pets", mapper=make_mapper(cached=False), proposals=str(folder / "proposals.arrow"))
+    views = [images.dataset[i]["teacher"] for i in range(IMAGES)]
+    if use_cache:
+        distiller.fill_cache()
+        found = distiller.cache.read(views, ["conv2"], torch.device("cpu"))
+    else:
+        found = distiller.run_teacher(views)
+    first, second = (make_distiller(folder, file).run_teacher(views) for file in files[:2])
+    expected = (first.features["conv2"] + second.features["conv2"]) / 2
+    torch.testing.assert_close(found.features["conv2"], expected, rtol=2e-3, atol=1e-3)
+    assert (expected - first.features["conv2"]).abs().max() > 0.05
+    for ours, theirs in zip(found.cls_logits, first.cls_logits):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert not any(p.requires_grad for p in distiller.teachers.trunk.parameters())
+    assert {key.split(".")[0] for key in distiller.state_dict()} == {"student", "objectives"}
+
+
+def test_the_cache_of_another_trunk_is_an_error(folder):
+    files = checkpoints(folder)
+    make_distiller(folder, trunk_checkpoint=files[1]).fill_cache()
+    for other in (None, files[2]):
+        with pytest.raises(StaleCacheError, match="built with another trunk"):
+            make_distiller(folder, trunk_checkpoint=other).fill_cache()

@@ -6,10 +6,13 @@ images. With K folds, teacher i is trained without fold i (``dataset.leave_out=i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from detectron2.data import MetadataCatalog
+from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
@@ -17,6 +20,7 @@ from wsd_distill.data.datasets import get_fold
 from wsd_distill.engine.run_folder import INPUTS, read_inputs
 from wsd_distill.modeling import WSDDN
 from wsd_distill.modeling.checkpoints.load import load_weights
+from wsd_distill.modeling.freezing import freeze
 
 from .views import Teacher
 
@@ -27,13 +31,15 @@ class Teachers:
     Args:
         teacher: T-WDet, or a classifier, of which only feature maps are used.
         checkpoints: one, or one for each fold of the training images.
+        trunk_checkpoint: weights of ``trunk``, a copy of the teacher's backbone; None: ``trunk`` is None.
 
     Raises:
-        FileNotFoundError, CheckpointError: as in ``load_weights``; raised by the iteration.
+        FileNotFoundError, CheckpointError: as in ``load_weights``; for ``checkpoints`` raised by the iteration.
     """
 
-    def __init__(self, teacher: Teacher, checkpoints: Sequence[str]):
+    def __init__(self, teacher: Teacher, checkpoints: Sequence[str], trunk_checkpoint: str | None = None):
         self.teacher, self.checkpoints = teacher, list(checkpoints)
+        self.trunk = None if trunk_checkpoint is None else _load_trunk(teacher, trunk_checkpoint)
         self._loaded = -1  # index of the checkpoint in the module
 
     def __len__(self) -> int:
@@ -48,6 +54,20 @@ class Teachers:
                 load_weights(self.teacher, checkpoint, trained=isinstance(self.teacher, WSDDN))
                 self._loaded = i
             yield self.teacher
+
+    def to(self, device: torch.device) -> None:
+        """Move the modules, if they are elsewhere."""
+        if self.teacher.device != device:
+            self.teacher.to(device)
+        if self.trunk is not None:
+            self.trunk.to(device)
+
+
+def _load_trunk(teacher: Teacher, checkpoint: str) -> nn.Module:
+    other = copy.deepcopy(teacher)
+    load_weights(other, checkpoint, trained=False)
+    freeze(other.backbone)
+    return other.backbone
 
 
 def check_folds(checkpoints: Sequence[str], dataset: str) -> None:

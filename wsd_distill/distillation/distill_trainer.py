@@ -36,7 +36,7 @@ class DistillTrainer(Trainer):
 
     def before_train(self) -> None:
         if self.teacher_check is not None:
-            self.distiller.teacher.to(self.distiller.student.device)
+            self.distiller.teachers.to(self.distiller.student.device)
             for teacher in self.distiller.teachers:
                 self.teacher_check(teacher)
         self.distiller.fill_cache()

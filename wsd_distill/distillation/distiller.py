@@ -34,6 +34,8 @@ class Distiller(nn.Module):
         use_cache: in training, teacher outputs are read from ``cache``, which the trainer fills before the first step;
             otherwise the teacher runs on every batch.
         cache: teacher outputs for the training images.
+        trunk_checkpoint: weights for a second backbone like the teacher's, for example those that the teacher started
+            from: its feature maps become the mean of both. None: its own.
 
     Raises:
         ValueError: Teacher and student expect different channel orders, a backbone lacks a feature map that an
@@ -51,6 +53,7 @@ class Distiller(nn.Module):
         objectives: Objectives,
         use_cache: bool = False,
         cache: TeacherCache | None = None,
+        trunk_checkpoint: str | None = None,
     ):
         super().__init__()
         if teacher.image_format != student.image_format:
@@ -72,7 +75,7 @@ class Distiller(nn.Module):
                     "which only the teacher cache keeps apart: set distiller.use_cache=True, or give one file"
                 )
             check_folds(checkpoints, cache.dataset)
-        self.teachers = Teachers(teacher, checkpoints)
+        self.teachers = Teachers(teacher, checkpoints, trunk_checkpoint)
         next(iter(self.teachers))
         freeze(teacher)
         self.student = student
@@ -122,7 +125,8 @@ class Distiller(nn.Module):
     def fill_cache(self) -> None:
         """Run the teacher on training images missing from the cache."""
         if self.cache is not None:
-            self.cache.fill(self.teachers, self.teacher_features, self.needs_scores)
+            self.teachers.to(self.student.device)
+            self.cache.fill(self.teachers, self.teacher_features, self.needs_scores, self.teachers.trunk)
 
     @torch.no_grad()
     def fit_objectives(self, loader: Iterable[list[dict]]) -> None:
@@ -152,9 +156,8 @@ class Distiller(nn.Module):
         Raises:
             ValueError: they are not finite; names the image.
         """
-        if self.teacher.device != self.student.device:
-            self.teacher.to(self.student.device)
-        return run_teacher(self.teacher, batched_inputs, self.needs_scores)
+        self.teachers.to(self.student.device)
+        return run_teacher(self.teacher, batched_inputs, self.needs_scores, self.teachers.trunk)
 
     def scalars(self) -> dict[str, float]:
         """Return values of all objectives to log besides the losses."""

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.utils.data
 from detectron2.utils import comm
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
@@ -75,6 +75,7 @@ class TeacherCache:
         self.folder, self.dataset, self.proposals = Path(folder), dataset, proposals
         self.mapper, self.batch_size, self.num_workers = mapper, batch_size, num_workers
         self._files: dict[str, RowFile] = {}
+        self._trunk: nn.Module | None = None
 
     @functools.cached_property
     def _files_by_id(self) -> dict[Any, str]:
@@ -85,7 +86,13 @@ class TeacherCache:
         """image_id -> row."""
         return {image_id: i for i, image_id in enumerate(self._files_by_id)}
 
-    def fill(self, teachers: Collection[Teacher], features: Sequence[str], logits: bool = True) -> None:
+    def fill(
+        self,
+        teachers: Collection[Teacher],
+        features: Sequence[str],
+        logits: bool = True,
+        trunk: nn.Module | None = None,
+    ) -> None:
         """Write missing feature maps, and logits if ``logits``, for all images.
 
         Ranks share the work. A second process that fills the same folder waits. Images that cannot be read are skipped,
@@ -96,6 +103,7 @@ class TeacherCache:
                 next is drawn, so that they may be one module with other weights.
             features: names of feature maps.
             logits: write logits too.
+            trunk: as in ``run_teacher``.
 
         Raises:
             StaleCacheError: The folder was built with another teacher, other images or other settings.
@@ -110,6 +118,7 @@ class TeacherCache:
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file, not a folder: delete it or set distiller.cache.folder")
+        self._trunk = trunk
         keys = [self._key(teacher) for teacher in teachers]
         key = {**keys[0], "teacher": " ".join(x["teacher"] for x in keys)}
         files = self._row_files(next(iter(teachers)), [LOGITS, *features] if logits else features, key)
@@ -181,18 +190,15 @@ class TeacherCache:
         }
 
     def _key(self, teacher: Teacher) -> dict:
-        weights = hashlib.sha256()
         used = teacher if isinstance(teacher, WSDDN) else teacher.backbone  # a classifier's logits are not used
-        for name, tensor in used.state_dict().items():
-            weights.update(name.encode())
-            weights.update(tensor.detach().cpu().contiguous().numpy())
         ids = hashlib.sha256(repr(list(self._rows)).encode()).hexdigest()
         pooling = f"mean {teacher.pixel_mean.tolist()}, deviation {teacher.pixel_std.tolist()}"
         if isinstance(teacher, WSDDN):
             scale = f"{teacher.score_scale} * s + {teacher.score_shift}"
             pooling = f"{teacher.in_feature}, {scale}, {teacher.box_pooler}"
         return {
-            "teacher": weights.hexdigest(),
+            "teacher": _hash_weights(used),
+            "trunk": None if self._trunk is None else _hash_weights(self._trunk),
             "pooling": pooling,
             "images": f"{len(self._rows)}, {ids}, {image_fingerprint(list(self._files_by_id.values()))}",
             "side": self.mapper.teacher_sizes,
@@ -261,7 +267,7 @@ class TeacherCache:
     @torch.no_grad()
     def _compute_rows(self, teacher: Teacher, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
         """Return name -> array with one row per view, as stored on disk."""
-        output = run_teacher(teacher, views, with_scores=LOGITS in names)
+        output = run_teacher(teacher, views, LOGITS in names, self._trunk)
         rows = {name: _to_half(output.features[name], name) for name in names if name != LOGITS}
         if LOGITS in names:
             logits = torch.zeros(len(views), 2, self.mapper.num_proposals, teacher.num_classes)
@@ -269,6 +275,14 @@ class TeacherCache:
                 row[0, : len(cls_logits)], row[1, : len(det_logits)] = cls_logits, det_logits
             rows[LOGITS] = logits
         return {name: rows[name].cpu().numpy() for name in names}
+
+
+def _hash_weights(module: nn.Module) -> str:
+    weights = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy())
+    return weights.hexdigest()
 
 
 def _read_view(mapper: MultiLabelMapper, record: DatasetDict) -> dict:

@@ -74,13 +74,19 @@ def describe_inputs(cfg: DictConfig) -> dict[str, str]:
     name = cfg.dataset.train
     inputs = {"dataset.train": split_hash(get_dataset_dicts(name), MetadataCatalog.get(name).thing_classes)}
     if "distiller" in cfg:
-        digest = hashlib.sha256()
-        for checkpoint in as_list(cfg.distiller.teacher_checkpoint):
-            with open(find_weights(checkpoint), "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        inputs["distiller.teacher_checkpoint"] = digest.hexdigest()[:16]
+        for key in ("teacher_checkpoint", "trunk_checkpoint"):
+            if cfg.distiller.get(key) is not None:
+                inputs[f"distiller.{key}"] = _hash_files(as_list(cfg.distiller[key]))
     return inputs
+
+
+def _hash_files(paths: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(find_weights(path), "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def check_start(cfg: DictConfig, inputs: dict[str, str], *, resume: bool, allow_changes: bool) -> list[str]:

@@ -58,8 +58,8 @@ class Trainer(TrainerBase):
         accumulate: micro-batches of a step; its gradient is the mean over them, and over ranks.
         amp: autocast and gradient scaling on a GPU.
         clip_norm: maximal norm of the gradient; None: no clipping.
-        start_penalty: weight a of L2-SP (Li et al., ICML 2018), a / 2 * ||w - w0||^2 over pretrained parameters w, added to
-            the losses as ``loss_start``; w0 is set by ``set_start``.
+        start_penalty: weight a of L2-SP (Li et al., ICML 2018), a / 2 * ||w - w0||^2 over pretrained parameters w,
+            added to the losses as ``loss_start``; w0 is set by ``set_start``.
         seed: PyTorch's generators are seeded with it, the rank, the iteration and the micro-batch before each forward
             pass, so that a resumed training draws the same numbers as an uninterrupted one.
 
@@ -110,10 +110,9 @@ class Trainer(TrainerBase):
         Raises:
             ValueError: no trained parameter is pretrained.
         """
-        named = [(p, state[name]) for name, p in model.named_parameters() if p.requires_grad and name in state]
-        self._start = [
-            (p, p.detach().clone()) for p, value in named if torch.equal(p.detach().cpu(), value.to(p.dtype))
-        ]
+        trained = [(p, state[name]) for name, p in model.named_parameters() if p.requires_grad and name in state]
+        pretrained = [p for p, value in trained if torch.equal(p.detach().cpu(), value.to(p.dtype))]
+        self._start = [(p, p.detach().clone()) for p in pretrained]
         if not self._start:
             raise ValueError(
                 "trainer.start_penalty: no trained parameter has a value from train.init_checkpoint: set both, or 0"

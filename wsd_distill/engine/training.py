@@ -83,6 +83,7 @@ def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
     paths = []
     if "distiller" in cfg:
         paths += [("distiller.teacher_checkpoint", path) for path in as_list(cfg.distiller.teacher_checkpoint)]
+        paths.append(("distiller.trunk_checkpoint", cfg.distiller.get("trunk_checkpoint")))
     if not resume or cfg.trainer.get("start_penalty"):
         paths.append(("train.init_checkpoint", cfg.train.init_checkpoint))
     for key, path in paths:

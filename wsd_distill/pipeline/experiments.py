@@ -60,6 +60,13 @@ TRAININGS = {
     "cross_entropy": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.distance=bce",)),
     "region_consistent": Training("region_consistent"),
     "region_consistent_crossfit": Training("region_consistent", teacher=tuple(_FOLDS)),
+    "region_consistent_both": Training(
+        "region_consistent",
+        overrides=(
+            "distiller.trunk_checkpoint=${train.init_checkpoint}",
+            "distiller.cache.folder=${train.output_dir}/teacher_cache",
+        ),
+    ),
     "region_consistent_trunk": Training("region_consistent_trunk", teacher="", proposals=False),
     "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False),
     "region_consistent_classifier": Training(
