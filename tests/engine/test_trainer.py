@@ -58,6 +58,16 @@ def gradients(kind, folder, micro_batches, wrap=lambda model: model):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
+def penalized_weights(batch, wrap=lambda model: model):
+    """Return the weights after three steps of a teacher with a penalty on the distance to its start."""
+    model = build("teacher", "")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(wrap(model), [batch] * 3, optimizer, start_penalty=5.0)
+    trainer.set_start(model, model.state_dict())
+    trainer.train(0, 3)
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
 def assert_same(ours, theirs):
     assert ours.keys() == theirs.keys() and any(g.abs().max() > 1e-3 for g in ours.values())
     for name, gradient in ours.items():
@@ -93,6 +103,9 @@ def test_a_batch_of_four_equals_two_ranks_of_two(tmp_path):
         for case in ("plain", "accumulated"):
             for rank in (0, 1):
                 assert_same(torch.load(tmp_path / f"{kind}-{case}-{rank}.pt", weights_only=True), expected)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"penalized-{rank}.pt", weights_only=True)
+        assert_same(found, penalized_weights(batch_for("teacher")))
     for rank in (0, 1):  # only the loss of rank 1 was NaN: both stopped with unchanged weights
         assert (tmp_path / f"poisoned-{rank}.txt").read_text() == "loss_bad became [nan]; weight 1.0"
 
@@ -105,6 +118,8 @@ def rank_main(folder: str, rank: int) -> None:
         mine = batch_for(kind)[2 * rank : 2 * rank + 2]
         for case, micro_batches in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
             torch.save(gradients(kind, folder, micro_batches, create_ddp_model), f"{folder}/{kind}-{case}-{rank}.pt")
+    mine = batch_for("teacher")[2 * rank : 2 * rank + 2]
+    torch.save(penalized_weights(mine, create_ddp_model), f"{folder}/penalized-{rank}.pt")
     model = OneWeight(poisoned)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     try:
