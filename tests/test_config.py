@@ -18,6 +18,7 @@ from wsd_distill.config import add_wsd_distill_config
 from wsd_distill.data.build import build_train_loader
 from wsd_distill.data.image import read_rgb
 from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.losses import hard_label_loss
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 LAZY_CONFIGS = {  # YAML -> LazyConfig and prefix of its models
@@ -207,6 +208,16 @@ def test_fc_head_of_a_classifier_depends_on_the_input_size():
     cfg.MODEL.CLASSIFIER.INPUT_SIZE = 48
     cfg.MODEL.IMAGE_LEVEL.FC_DIMS = [7]
     assert build_model(cfg).head.fc6.in_features == 64 * 6 * 6  # 48 / 4 cells, pooled by 2
+
+
+def test_loss_of_a_classifier(tmp_path):
+    file = tmp_path / "student.yaml"
+    file.write_text("MODEL:\n  CLASSIFIER:\n    LOSS: two_way\n    LOSS_OPTIONS:\n      tp: 2.0\n")
+    cfg = small_config("MultiLabelClassifier")
+    assert build_model(cfg).loss is hard_label_loss
+    cfg.merge_from_file(str(file))
+    loss = build_model(cfg).loss.loss
+    assert (type(loss).__name__, loss.tp, loss.tn) == ("TwoWayLoss", 2.0, 1.0)
 
 
 @pytest.mark.parametrize("model", LAZY_CONFIGS)

@@ -27,7 +27,8 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.EDGE_BOXES = CfgNode({name.upper(): value for name, value in asdict(EdgeBoxes()).items()})
     # INPUT_SIZE: side of the squares to which MultiLabelMapper.from_config resizes; the models accept no other size.
     cfg.MODEL.WSDDN.INPUT_SIZE = 672
-    cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIZE": 224, "POOL": 2})
+    cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIZE": 224, "POOL": 2, "LOSS": "cross_entropy"})
+    cfg.MODEL.CLASSIFIER.LOSS_OPTIONS = CfgNode(new_allowed=True)  # as MultiLabelClassifier.loss_options
     cfg.INPUT.FAST_DECODE = True  # as MultiLabelMapper.fast_decode
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
     cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})

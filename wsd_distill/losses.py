@@ -19,7 +19,7 @@ def _to_float32(x: Tensor) -> Tensor:
 
 
 def _targets_and_mask(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Convert labels in {-1, 0, 1} to targets in {0, 1} and a mask that is 0 where the label is -1."""
+    """Convert labels to targets in [0, 1] and a mask that is 0 where the label is -1."""
     return labels.clamp(min=0).to(dtype), (labels >= 0).to(dtype)
 
 
@@ -73,7 +73,7 @@ def hard_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (N, K) m.
-        labels: (N, K), 1 = positive, 0 = negative, -1 = ignored.
+        labels: (N, K) in [0, 1], 1 = positive, 0 = negative, -1 = ignored.
     """
     logits = _to_float32(logits)
     target, mask = _targets_and_mask(labels, logits.dtype)

@@ -119,6 +119,7 @@ dataloader = dict(
             min_proposal_area="${proposals.min_area}",
             teacher_sizes=None,
             fast_decode=True,
+            color_augment=None,
         ),
         total_batch_size=L(micro_batch)(batch_size="${train.batch_size}", accumulate="${trainer.accumulate}"),
         num_workers=2,

@@ -35,6 +35,8 @@ trainer = L(Trainer)(
     amp=torch.cuda.is_available(),
     clip_norm=None,
     start_penalty=0.0,  # L2-SP: of the distance to train.init_checkpoint (docs/recipes.md)
+    ema=None,
+    ema_warmup=True,
     seed="${train.seed}",
 )
 

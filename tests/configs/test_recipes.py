@@ -10,6 +10,7 @@ from helpers.builders import make_batch, own_images
 from wsd_distill.data.datasets import get_dataset_info
 from wsd_distill.distillation import StudentOutput
 from wsd_distill.engine import ReduceLROnPlateauHook, resolve_schedule
+from wsd_distill.losses import hard_label_loss
 from wsd_distill.proposals.generators import DetectorProposer, EdgeBoxes
 from wsd_distill.proposals.image_proposals import ImageProposals
 
@@ -355,3 +356,11 @@ def test_an_unknown_map_is_an_error_that_lists_the_maps(load):
     cfg = load("efficientnet_lite0", "student", "voc5", "train.in_feature=stride4")
     with pytest.raises(Exception, match="no feature map 'stride4': set train.in_feature to one of stride8, stride16"):
         build(cfg.model)
+
+
+@pytest.mark.parametrize("recipe", DATASETS)
+def test_every_student_takes_another_loss(load, recipe):
+    overrides = ["model.loss=asymmetric", "model.loss_options={gamma_neg: 2, clip: null}"]
+    model = build(load(recipe, "student", DATASETS[recipe][0], *overrides).model)
+    assert (model.loss.loss.gamma_neg, model.loss.loss.gamma_pos, model.loss.loss.clip) == (2, 1, None)
+    assert build(load(recipe, "stage2", DATASETS[recipe][0]).model).loss is hard_label_loss

@@ -5,9 +5,9 @@
 
 Stages on a few scenes of digit_scenes: proposals, T-WDet, stage 1 (which fills the teacher's cache) and stage 2, each
 with its evaluation and a loader process. A stage is killed by SIGKILL at random moments of its duration and started
-again with --resume; what it leaves must be equal to what a folder without kills has: weights, states of the optimizer,
-temperatures and adapters, metrics, scores, stores and the cache. Exit code 1 if anything differs. Stages are forks of
-this process, which saves the time of imports.
+again with --resume; what it leaves must be equal to what a folder without kills has: weights, their averages, states
+of the optimizer, temperatures and adapters, metrics, scores, stores and the cache. Exit code 1 if anything differs.
+Stages are forks of this process, which saves the time of imports.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ TRAIN = [
     "dataloader.train.num_workers=1",
     "dataloader.train.mapper.sizes=[32,40]",
 ]
-TEACHER = [*TRAIN, "dataloader.train.mapper.sizes=[64,96]"]
+TEACHER = [*TRAIN, "dataloader.train.mapper.sizes=[64,96]", "trainer.ema=0.9"]
+STAGE2 = [*TRAIN, "trainer.ema=0.9", "trainer.ema_warmup=False"]
 
 
 def command(stage: str, folder: Path) -> list[str]:
@@ -57,7 +58,7 @@ def command(stage: str, folder: Path) -> list[str]:
         config = ["--config-file", "configs/small/teacher.py", "image_proposals.proposer.max_boxes=16"]
         return ["tools/generate_proposals.py", "--num-workers", "0", *config]
     words = ["tools/train_net.py", "--resume", "--config-file", f"configs/small/{stage}.py"]
-    words += [f"train.output_dir={folder / stage}", *(TEACHER if stage == "teacher" else TRAIN)]
+    words += [f"train.output_dir={folder / stage}", *{"teacher": TEACHER, "stage2": STAGE2}.get(stage, TRAIN)]
     if stage != "teacher":
         words += [f"distiller.teacher_checkpoint={folder}/teacher/model_final.pth"]
         words += ["trainer.teacher_check.warn_only=True"]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
+from wsd_distill.engine.evaluations import weights_digest
 from wsd_distill.engine.training import choose_weights, nan_to_none
 from wsd_distill.io import file_lock
 
@@ -224,6 +226,20 @@ def test_a_schedule_that_depends_on_the_validation_loss(data, tmp_path):
     state = torch.load(tmp_path / "out" / "model_final.pth", map_location="cpu", weights_only=True)["trainer"]
     assert state["hooks"]["ReduceLROnPlateauHook"]["last_epoch"] == 2
     assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-4)
+
+
+def test_a_plain_student_with_every_option(data, tmp_path):
+    """The evaluated and saved weights are the averaged ones; training goes on with others."""
+    options = ["model.loss=asymmetric", "model.loss_options={gamma_neg: 2}", "trainer.ema=0.9"]
+    options += ["dataloader.train.mapper.color_augment=rand-m9-n2-mstd0.5", "train.max_iter=4", "train.eval_period=2"]
+    train("student", tmp_path, *options, data=data)
+    content = torch.load(tmp_path / "model_final.pth", map_location="cpu", weights_only=True)
+    averaged, raw = content["model"], content["trainer"]["raw_model"]
+    assert (averaged["classifier.weight"] - raw["classifier.weight"]).abs().max() > 1e-4
+    with np.load(tmp_path / "inference" / "test" / "scores.npz") as scores:
+        found = str(scores["weights_digest"])
+    digests = [weights_digest(SimpleNamespace(state_dict=lambda state=state: state)) for state in (averaged, raw)]
+    assert found == digests[0] != digests[1]
 
 
 def test_the_saved_config_trains_and_evaluates_the_same(student, data, tmp_path):

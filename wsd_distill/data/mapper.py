@@ -14,6 +14,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.logger import log_first_n
 
+from .color import ColorAugment
 from .geometry import Geometry, draw_window
 from .image import ImageFile, resize_to_square
 from .proposal_store import check_stamp
@@ -52,6 +53,8 @@ class MultiLabelMapper:
         teacher_cached: leave out the pixels of the teacher's view, because its outputs are read from a cache.
         fast_decode: decode JPEGs at a reduced size that is not below the view's, and resize with PyTorch. False gives
             the pixels of Detectron2's mapper (docs/data_loading.md). Use the same value in training and testing.
+        color_augment: RandAugment policy of :class:`.color.ColorAugment` for ``image`` in training, never for the
+            teacher's view; None for none.
         tta: at test time, also return the image at each of ``sizes``, plain and, unless ``flip_prob`` is 0, mirrored.
 
     Raises:
@@ -72,6 +75,7 @@ class MultiLabelMapper:
     teacher_sizes: Sequence[int] | None = None
     teacher_cached: bool = False
     fast_decode: bool = True
+    color_augment: str | None = None
     tta: bool = False
 
     def __post_init__(self) -> None:
@@ -84,6 +88,8 @@ class MultiLabelMapper:
         if self.crop_scale and self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale is {list(self.crop_scale)}: a crop is at most the whole image, 1")
         self.sizes, self.teacher_sizes = list(self.sizes), list(self.teacher_sizes or [])  # configs pass a ListConfig
+        policy = self.color_augment if self.is_train else None
+        self._augment_colors = None if policy is None else ColorAugment(policy, self.image_format)
 
     @classmethod
     def from_config(cls, cfg, is_train: bool) -> MultiLabelMapper:
@@ -128,6 +134,8 @@ class MultiLabelMapper:
             flips = (False, True) if self.flip_prob else (False,)
             views = [(size, Geometry.whole(file.shape, f)) for size in self.sizes for f in flips]
             output["views"] = [self._make_view(file, proposals, *view) for view in views]
+        if self._augment_colors is not None:  # last, so that it does not change the random numbers of flips and sizes
+            output["image"] = self._augment_colors(output["image"])
         output["labels"] = self._encode_labels(dataset_dict)
         return cast(MappedImage, output)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from wsd_distill.engine import Trainer
+from wsd_distill.modeling import MultiLabelClassifier
 
 from .distiller import Distiller
 from .views import Teacher
@@ -17,8 +18,8 @@ logger = logging.getLogger(__name__)
 class DistillTrainer(Trainer):
     """Trainer that checks the teacher, fills its cache, fits, logs and saves the objectives.
 
-    The checkpoint's ``model`` is the student alone, a plain S-Cls. Learned weights of the objectives (temperatures,
-    adapters) are saved in the trainer's state.
+    The checkpoint's ``model`` is the student alone, a plain S-Cls, and only its weights are averaged. Learned weights
+    of the objectives (temperatures, adapters) are saved in the trainer's state.
 
     Args:
         teacher_check: called with each teacher before the first step; raises if it is too weak. None: no check.
@@ -33,6 +34,11 @@ class DistillTrainer(Trainer):
     def distiller(self) -> Distiller:
         """The model without its DistributedDataParallel wrapper."""
         return cast(Distiller, self.unwrapped_model)
+
+    @property
+    def raw_model(self) -> MultiLabelClassifier:
+        """The student."""
+        return self.distiller.student
 
     def before_train(self) -> None:
         if self.teacher_check is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,21 @@ class Checkpointer:
         save_dir: folder of the run.
         new_layers: names of submodules that initial weights may lack; T-WDet and S-Cls have their classification layers
             besides.
-        checkpointables: name -> object with ``state_dict`` and ``load_state_dict``, restored by a resume.
+        saved_model: returns the model whose weights are saved, by default ``model``, into which a resume loads them.
+        checkpointables: name -> object with ``state_dict`` and ``load_state_dict``, restored by a resume after the
+            model.
     """
 
-    def __init__(self, model: nn.Module, save_dir: str, *, new_layers: Sequence[str] = (), **checkpointables: Any):
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str,
+        *,
+        new_layers: Sequence[str] = (),
+        saved_model: Callable[[], nn.Module] | None = None,
+        **checkpointables: Any,
+    ):
+        self.saved_model = saved_model or (lambda: model)
         self.model, self.save_dir, self.checkpointables = model, save_dir, checkpointables
         self.new_layers = tuple(f"{name}." for name in new_layers)
         if isinstance(model, NormalizedImageModel):
@@ -54,7 +65,7 @@ class Checkpointer:
         if not comm.is_main_process():
             return
         file = Path(self.save_dir) / f"{name}.pth"
-        state = self.model.state_dict()
+        state = self.saved_model().state_dict()
         _check_finite(state, file)
         others = {key: value.state_dict() for key, value in self.checkpointables.items()}
         with atomic_write(file) as tmp_path, open(tmp_path, "wb") as output:

@@ -60,7 +60,8 @@ class ReduceLROnPlateauHook(HookBase):
     """Lower all learning rates when the validation loss has not improved (Section 3.3).
 
     The validation loss is the cross-entropy of ``image_scores`` (Eq. 10) over the images of all ranks, in eval mode;
-    for a Distiller it is the student's loss. It is logged as ``val_loss``, the learning rate as ``lr``.
+    for a Distiller it is the student's loss, with ``trainer.ema`` the loss of the averaged weights. It is logged as
+    ``val_loss``, the learning rate as ``lr``.
 
     Args:
         loader: labelled images in batches, as the model takes them.
@@ -98,7 +99,7 @@ class ReduceLROnPlateauHook(HookBase):
     @torch.no_grad()
     def validation_loss(self) -> float:
         """Mean over the images of ``loader``, the same on all ranks."""
-        model, total, images = self.trainer.unwrapped_model, 0.0, 0
+        model, total, images = self.trainer.eval_model, 0.0, 0
         broadcast_buffers(model)
         with inference_context(model):
             for batch in self.loader:

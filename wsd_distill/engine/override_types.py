@@ -29,6 +29,7 @@ _TYPES: dict[str, Any] = {
     r"dataset\.(flip_prob|t_teacher|t_student)": typing.Optional[float],
     r"dataset\.boxes": typing.Optional[bool],
     r"train\.epochs": float,
+    r"trainer\.(clip_norm|ema)": typing.Optional[float],
     r"train\.new_layers": list[_Name],
     r"train\.frozen": typing.Optional[list[_Name]],
 }

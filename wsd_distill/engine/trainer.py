@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -60,6 +61,10 @@ class Trainer(TrainerBase):
         clip_norm: maximal norm of the gradient; None: no clipping.
         start_penalty: weight a of L2-SP (Li et al., ICML 2018), a / 2 * ||w - w0||^2 over pretrained parameters w,
             added to the losses as ``loss_start``; w0 is set by ``set_start``.
+        ema: decay d of an exponential moving average of weights and BatchNorm statistics, which is evaluated and saved
+            instead of them: average <- d * average + (1 - d) * weights after each step. None: no average.
+        ema_warmup: limit the decay of step s = 0, 1, ... to 1 - (1 + s)^(-2/3) (timm's ModelEmaV3), so that the average
+            does not hold the initial weights for long. False: the average starts with the weights after the first step.
         seed: PyTorch's generators are seeded with it, the rank, the iteration and the micro-batch before each forward
             pass, so that a resumed training draws the same numbers as an uninterrupted one.
 
@@ -77,9 +82,13 @@ class Trainer(TrainerBase):
         amp: bool = False,
         clip_norm: float | None = None,
         start_penalty: float = 0.0,
+        ema: float | None = None,
+        ema_warmup: bool = True,
         seed: int = 0,
     ):
         super().__init__()
+        if ema is not None and not 0 < ema < 1:
+            raise ValueError(f"trainer.ema is {ema}: set it to a decay above 0 and below 1, or to null for no average")
         if amp and not torch.cuda.is_available():
             raise ValueError("mixed precision needs a GPU: set trainer.amp=False")
         model.train()
@@ -91,6 +100,8 @@ class Trainer(TrainerBase):
         self.last_checkpoint = ""  # latest file of this run, set by ResumableCheckpointer on the main process
         self.should_stop: Callable[[], bool] = lambda: False
         self.stopping = False
+        self.ema, self.ema_warmup = ema, ema_warmup
+        self._average: ModelEmaV3 | None = None
         self._batches: Prefetcher | None = None
 
     @property
@@ -121,6 +132,24 @@ class Trainer(TrainerBase):
     def _compute_start_penalty(self) -> Tensor:
         return self.start_penalty / 2 * torch.stack([(p - start).square().sum() for p, start in self._start]).sum()
 
+    @property
+    def raw_model(self) -> nn.Module:
+        """The model that a checkpoint holds, with the weights that the optimizer changes."""
+        return self.unwrapped_model
+
+    @property
+    def eval_model(self) -> nn.Module:
+        """The model to evaluate and to save: ``raw_model``, with ``ema`` a copy that has the averaged weights."""
+        return self.raw_model if self._average is None else self._average.module
+
+    def before_train(self) -> None:
+        if self.ema is not None and self._average is None:  # not before the initial weights are loaded
+            self._average = self._copy_model()
+        super().before_train()
+
+    def _copy_model(self) -> ModelEmaV3:
+        return ModelEmaV3(self.raw_model, decay=self.ema, use_warmup=self.ema_warmup)
+
     def run_step(self) -> None:
         self.optimizer.zero_grad()
         data_time = 0.0
@@ -142,6 +171,8 @@ class Trainer(TrainerBase):
         self._log({name: value.item() for name, value in totals.items()}, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        if self._average is not None:
+            self._average.update(self.raw_model, step=self.iter + 1)
 
     def _derive_seed(self, micro_step: int) -> int:
         entropy = (self.seed, comm.get_rank(), self.iter, micro_step)
@@ -222,13 +253,27 @@ class Trainer(TrainerBase):
         )
 
     def state_dict(self) -> dict:
+        """Return the state of the training; with ``ema`` also the raw weights, as a checkpoint's model is averaged."""
         parts = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        if self.ema is not None:
+            parts["raw_model"] = self.raw_model.state_dict()
         return {**super().state_dict(), **parts}
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """Restore the training; with ``ema``, the averaged weights must have been loaded into ``raw_model`` before.
+
+        Raises:
+            ValueError: the state is of a training with an average and this one has none, or the other way round.
+        """
+        if ("raw_model" in state_dict) != (self.ema is not None):
+            found = "with" if "raw_model" in state_dict else "without"
+            raise ValueError(f"it was trained {found} an average of the weights, and trainer.ema is {self.ema}")
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if self.ema is not None:
+            self._average = self._copy_model()
+            self.raw_model.load_state_dict(state_dict["raw_model"])
 
 
 def check_inputs(batch: list[dict]) -> None:

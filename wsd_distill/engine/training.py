@@ -135,7 +135,13 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
     trainer = instantiate(cfg.trainer)
     schedule = instantiate(cfg.lr_multiplier)  # a hook, or a multiplier of the learning rate over train.max_iter
 
-    checkpointer = Checkpointer(model, train.output_dir, new_layers=train.new_layers, trainer=trainer)
+    checkpointer = Checkpointer(
+        model,
+        train.output_dir,
+        new_layers=train.new_layers,
+        saved_model=lambda: trainer.eval_model,
+        trainer=trainer,
+    )
     main = comm.is_main_process()
     latest: dict[str, dict] = {}
 
@@ -147,7 +153,7 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
             return {}
         try:
             with termination.immediate():
-                latest.update(do_test(cfg, model))
+                latest.update(do_test(cfg, trainer.eval_model))
         except SystemExit:
             ending.save()
             raise

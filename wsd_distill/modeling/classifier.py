@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor, nn
 
-from wsd_distill.losses import hard_label_loss
-
 from .heads import build_head
+from .multilabel_losses import Loss, build_loss
 from .normalization import NormalizedImageModel
 from .yaml_settings import common_settings
 
@@ -28,6 +27,7 @@ class MultiLabelClassifier(NormalizedImageModel):
         num_classes: K.
         pixel_mean, pixel_std, image_format: as in NormalizedImageModel.
         class_names, input_size, new_layers: as in NormalizedImageModel.
+        loss, loss_options: arguments of :func:`wsd_distill.modeling.multilabel_losses.build_loss`.
     """
 
     @configurable
@@ -44,11 +44,14 @@ class MultiLabelClassifier(NormalizedImageModel):
         class_names: Sequence[str] | None = None,
         input_size: int | None = None,
         new_layers: Sequence[str] = (),
+        loss: str | Loss = "cross_entropy",
+        loss_options: Mapping[str, Any] | None = None,
     ):
         super().__init__(pixel_mean, pixel_std, image_format, num_classes, class_names, input_size, new_layers)
         self.backbone = backbone
         self.in_feature = in_feature
         self.head = head
+        self.loss = build_loss(loss, loss_options)
         self.classifier = nn.Linear(cast(int, head.output_size), num_classes)
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -63,6 +66,8 @@ class MultiLabelClassifier(NormalizedImageModel):
             "in_feature": in_feature,
             "head": build_head(cfg, shape, node.INPUT_SIZE // shape.stride, node.POOL),
             "input_size": node.INPUT_SIZE,
+            "loss": node.LOSS,
+            "loss_options": node.LOSS_OPTIONS,
             **common_settings(cfg),
         }
 
@@ -75,8 +80,8 @@ class MultiLabelClassifier(NormalizedImageModel):
                 are averaged and replace the prediction for ``image``.
 
         Returns:
-            In training ``{"loss_hard": scalar}`` (Eq. 10). Otherwise for each image a dict with ``image_scores`` (K,),
-            the sigmoid of the logits.
+            In training ``{"loss_hard": scalar}``, by default Eq. 10. Otherwise for each image a dict with
+            ``image_scores`` (K,), the sigmoid of the logits.
 
         Raises:
             ValueError: At test time, an image has another size than ``input_size``.
@@ -97,7 +102,7 @@ class MultiLabelClassifier(NormalizedImageModel):
     def losses(self, logits: Tensor, batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Compute the loss of (N, K) logits on the image-level labels."""
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
-        return {"loss_hard": hard_label_loss(logits, labels)}
+        return {"loss_hard": self.loss(logits, labels)}
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
         """Predict ``image_scores``, averaged over views if there are any."""
