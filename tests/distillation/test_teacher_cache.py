@@ -171,7 +171,7 @@ def test_maps_are_added_to_the_logits_of_another_stage(folder):
     cache = make_cache(folder)
     teacher = filled(folder, name="cache").teacher
     assert not (folder / "cache" / "conv1.npy").exists()
-    cache.fill(teacher, ["conv1"])
+    cache.fill([teacher], ["conv1"])
     assert np.load(folder / "cache" / "conv1.npy").shape == (IMAGES, 4, SIZE, SIZE)
     assert np.load(folder / "cache" / "conv2.npy").dtype == np.float16
 
@@ -198,7 +198,7 @@ def test_other_settings_are_an_error_that_names_them(folder, change, what):
         values = {"fast": ("fast_decode", True), "side": ("teacher_sizes", [40]), "proposals": ("num_proposals", 9)}
         setattr(cache.mapper, *values[change])
     with pytest.raises(StaleCacheError, match=f"another {what} "):
-        cache.fill(teacher, [])
+        cache.fill([teacher], [])
 
 
 def test_ranks_skip_no_row_in_any_order(folder, monkeypatch):
@@ -208,7 +208,7 @@ def test_ranks_skip_no_row_in_any_order(folder, monkeypatch):
     monkeypatch.setattr(comm, "synchronize", lambda: None)
     for rank in (0, 1):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
-        make_cache(folder).fill(teacher, ["conv2"])
+        make_cache(folder).fill([teacher], ["conv2"])
         written = np.load(folder / "cache" / "logits.checksums.npy")[:, 0] != 0
         assert written[::2].all() and (written[1::2] == (rank == 1)).all()
 
@@ -411,7 +411,7 @@ def use_all(folder):
     cache = make_cache(folder)
     teacher = make_teacher()
     teacher.load_state_dict(torch.load(folder / "teacher.pth", weights_only=True)["model"])
-    cache.fill(teacher.eval(), ["conv2"])
+    cache.fill([teacher.eval()], ["conv2"])
     images = build_test_loader("cached", mapper=cache.mapper, proposals=str(folder / "proposals.arrow")).dataset
     views = [{**view, "image_id": str(i)} for i in range(IMAGES) for view in [images[i]["teacher"]]]
     found = cache.read(views, ["conv2"], torch.device("cpu"))

@@ -245,3 +245,24 @@ def test_voc5_is_found_in_detectron2s_folder(tmp_path, monkeypatch, load_config)
         DatasetCatalog.get("voc5_train")
     assert list(cfg.dataloader.test) == ["test"]
     assert cfg.dataloader.test.test.evaluator.threshold_split is None
+
+
+def test_a_training_without_a_fold(load_config, tmp_path, restore_catalogs):
+    """The part has the proposal store of the dataset; val and test are unchanged, also in the config of the run."""
+    whole, cfg = load_config("small/teacher.py"), load_config("small/teacher.py", "dataset.leave_out=1/3")
+    assert cfg.dataset.train == "digit_scenes_train_without_1_of_3"
+    assert (cfg.dataset.val, cfg.dataset.test) == (whole.dataset.val, whole.dataset.test)
+    assert instantiate(cfg.proposals.train) == instantiate(whole.proposals.train)
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    saved = load_file(str(tmp_path / "config.yaml"))
+    assert saved.dataset.train == cfg.dataset.train and saved.dataset.class_names == whole.dataset.class_names
+    with pytest.raises(ValueError, match="dataset.leave_out=3/3: give fold/folds"):
+        load_config("small/teacher.py", "dataset.leave_out=3/3")
+
+
+def test_a_teacher_for_each_fold(load_config, restore_catalogs):
+    cfg = load_config("small/stage2.py", "distiller.teacher_checkpoint=[a/0.pth,b/1.pth]")
+    assert list(cfg.distiller.teacher_checkpoint) == ["a/0.pth", "b/1.pth"]
+    assert instantiate(cfg.distiller.cache.folder) == "a/teacher_cache_of_2"
+    with pytest.raises(ValueError, match="distiller.teacher_checkpoint=.*: give .* with at least one item"):
+        load_config("small/stage2.py", "distiller.teacher_checkpoint=[]")

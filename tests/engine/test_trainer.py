@@ -15,6 +15,7 @@ from torch import nn
 # isort: split
 from detectron2.structures import Boxes, Instances
 
+from wsd_distill.class_names import class_names_state
 from wsd_distill.distillation import ClassAware, Distiller, DistillTrainer, HardLabels, Objectives, RoIAwareTransfer
 from wsd_distill.engine import Trainer, create_ddp_model, exit_gloo_worker
 from wsd_distill.modeling.freezing import freeze_submodules
@@ -57,6 +58,16 @@ def gradients(kind, folder, micro_batches, wrap=lambda model: model):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
+def penalized_weights(batch, wrap=lambda model: model):
+    """Return the weights after three steps of a teacher with a penalty on the distance to its start."""
+    model = build("teacher", "")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(wrap(model), [batch] * 3, optimizer, start_penalty=5.0)
+    trainer.set_start(model, model.state_dict())
+    trainer.train(0, 3)
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
 def assert_same(ours, theirs):
     assert ours.keys() == theirs.keys() and any(g.abs().max() > 1e-3 for g in ours.values())
     for name, gradient in ours.items():
@@ -92,6 +103,9 @@ def test_a_batch_of_four_equals_two_ranks_of_two(tmp_path):
         for case in ("plain", "accumulated"):
             for rank in (0, 1):
                 assert_same(torch.load(tmp_path / f"{kind}-{case}-{rank}.pt", weights_only=True), expected)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"penalized-{rank}.pt", weights_only=True)
+        assert_same(found, penalized_weights(batch_for("teacher")))
     for rank in (0, 1):  # only the loss of rank 1 was NaN: both stopped with unchanged weights
         assert (tmp_path / f"poisoned-{rank}.txt").read_text() == "loss_bad became [nan]; weight 1.0"
 
@@ -104,6 +118,8 @@ def rank_main(folder: str, rank: int) -> None:
         mine = batch_for(kind)[2 * rank : 2 * rank + 2]
         for case, micro_batches in {"plain": [mine], "accumulated": [[x] for x in mine]}.items():
             torch.save(gradients(kind, folder, micro_batches, create_ddp_model), f"{folder}/{kind}-{case}-{rank}.pt")
+    mine = batch_for("teacher")[2 * rank : 2 * rank + 2]
+    torch.save(penalized_weights(mine, create_ddp_model), f"{folder}/penalized-{rank}.pt")
     model = OneWeight(poisoned)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     try:
@@ -138,6 +154,52 @@ def test_losses_are_summed_logged_and_clipped():
     assert model.weight.item() == pytest.approx(0.5)  # a gradient of 7 clipped to 0.5
     latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
     assert (latest["loss_a"], latest["loss_b"], latest["total_loss"]) == (3, 4, 7)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_penalty_on_the_distance_to_the_start(accumulate):
+    """By hand: 1 - 0.1 * 7 = 0.3; then the loss is 4 / 2 * 0.7^2, and the gradient 7 - 4 * 0.7."""
+    model = OneWeight(linear)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, itertools.repeat([]), optimizer, accumulate=accumulate, start_penalty=4.0)
+    trainer.set_start(model, {"weight": torch.ones(1, dtype=torch.float64), "other": torch.ones(1)})
+    trainer.train(0, 2)
+    latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
+    assert latest["loss_start"] == pytest.approx(2 * 0.7**2)
+    assert latest["total_loss"] == pytest.approx(7 * 0.3 + 2 * 0.7**2)
+    assert model.weight.item() == pytest.approx(0.3 - 0.1 * (7 - 4 * 0.7))
+
+
+def train_student(start, stop, pretrained, weights=None, state=None):
+    """Train S-Cls with a penalty, from the pretrained weights or resumed; return the trainer."""
+    torch.manual_seed(1)
+    model = make_student()
+    model.load_state_dict(pretrained, strict=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    trainer = Trainer(model, [make_batch(seed=seed) for seed in range(start, stop)], optimizer, start_penalty=0.7)
+    trainer.set_start(model, pretrained)
+    if weights:
+        model.load_state_dict(weights)
+        trainer.load_state_dict(state)
+    trainer.train(start, stop)
+    return trainer
+
+
+def test_the_penalty_is_of_pretrained_parameters_only_and_the_same_after_a_resume():
+    torch.manual_seed(0)
+    state = make_student().state_dict()
+    pretrained = {name: x for name, x in state.items() if not name.startswith("class")}
+    pretrained |= class_names_state([])  # of ImageNet weights
+    whole, first = train_student(0, 4, pretrained), train_student(0, 2, pretrained)
+    second = train_student(2, 4, pretrained, first.model.state_dict(), first.state_dict())
+    assert all(map(torch.equal, whole.model.state_dict().values(), second.model.state_dict().values()))
+    distance = sum(
+        (p - pretrained[name]).square().sum().item() for name, p in first.model.named_parameters() if name in pretrained
+    )
+    assert first._compute_start_penalty().item() == pytest.approx(0.35 * distance) and distance > 0
+    first.model.backbone.requires_grad_(False)
+    with pytest.raises(ValueError, match="no trained parameter has a value from train.init_checkpoint: set both, or 0"):
+        first.set_start(first.model, pretrained)
 
 
 class Wrapped(nn.Module):

@@ -48,7 +48,7 @@ def read_cache(path: Path) -> Any:
     cache = TeacherCache(str(path.parent), dataset=DATASET, proposals=proposals, mapper=mapper, batch_size=2)
     teacher = make_teacher().eval()
     teacher.load_state_dict(torch.load(folder / "teacher.pth", weights_only=True))
-    cache.fill(teacher, ["conv2"])
+    cache.fill([teacher], ["conv2"])
     images = build_test_loader(DATASET, mapper=mapper, proposals=proposals).dataset
     views = [images[i]["teacher"] for i in range(IMAGES)]
     found = cache.read(views, ["conv2"], torch.device("cpu"))

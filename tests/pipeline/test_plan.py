@@ -7,7 +7,7 @@ from helpers.builders import own_images
 from helpers.recipes import use_recipes
 
 from wsd_distill.pipeline.experiments import COMPARISON, TRAININGS, get_trainings
-from wsd_distill.pipeline.plan import RunPlan
+from wsd_distill.pipeline.plan import RunPlan, record_settings
 from wsd_distill.pipeline.scheduler import find_missing
 
 ROOT = Path(__file__).parents[2]
@@ -232,3 +232,25 @@ def test_every_training_of_the_real_recipes(tmp_path, monkeypatch):
         assert all(path.parent == tmp_path / "data/proposals" for path in runs["proposals_edge_boxes"].results)
     with pytest.raises(KeyError, match="dataset.name=voc6: no such dataset; did you mean voc5"):
         RunPlan(ROOT, "voc6")
+
+
+def test_a_cross_fitted_student_follows_the_teachers_of_all_folds(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    plan = RunPlan(ROOT, "voc5", output=tmp_path)
+    run = plan.training("region_consistent_crossfit", 1)
+    assert config_file(run) == ROOT / "configs/efficientnet_lite0/region_consistent.py"
+    assert dependencies(run) == {"proposals_edge_boxes", "teacher_fold0", "teacher_fold1", "teacher_fold2"}
+    files = [f"{tmp_path}/seed1/teacher_fold{i}/model_final.pth" for i in range(3)]
+    assert overrides(run)["distiller.teacher_checkpoint"] == "[" + ",".join(f'"{file}"' for file in files) + "]"
+    assert [overrides(teacher).get("dataset.leave_out") for teacher in run.dependencies] == [None, "0/3", "1/3", "2/3"]
+
+
+def test_runs_on_a_part_of_the_training_images_are_of_the_same_dataset(folder):
+    plan = make_plan(folder)
+    config = plan.output / "seed0/teacher_fold1/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text('dataset: {train: digit_scenes_train_without_1_of_3, leave_out: "1/3"}')
+    record_settings(plan, None, write=False)
+    config.write_text("dataset: {train: digit_scenes_train_without_1_of_3}")
+    with pytest.raises(SystemExit, match="was trained on digit_scenes_train_without_1_of_3, not digit_scenes_train"):
+        record_settings(plan, None, write=False)

@@ -22,7 +22,7 @@ class DistillTrainer(Trainer):
     of the objectives (temperatures, adapters) are saved in the trainer's state.
 
     Args:
-        teacher_check: called with the teacher before the first step; raises if the teacher is too weak. None: no check.
+        teacher_check: called with each teacher before the first step; raises if it is too weak. None: no check.
         model, data_loader, optimizer, **options: as in Trainer.
     """
 
@@ -42,7 +42,9 @@ class DistillTrainer(Trainer):
 
     def before_train(self) -> None:
         if self.teacher_check is not None:
-            self.teacher_check(self.distiller.teacher.to(self.distiller.student.device))
+            self.distiller.teachers.to(self.distiller.student.device)
+            for teacher in self.distiller.teachers:
+                self.teacher_check(teacher)
         self.distiller.fill_cache()
         if self.start_iter == 0:
             self.distiller.fit_objectives(self.data_loader)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -10,9 +10,9 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
-from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.modeling.freezing import freeze
 
+from .cross_fitting import Teachers, check_folds
 from .objectives.objective import Objective, Objectives, StudentOutput
 from .teacher_cache import TeacherCache
 from .views import Teacher, run_teacher, show_outputs
@@ -28,16 +28,20 @@ class Distiller(nn.Module):
         student: S-Cls.
         teacher: T-WDet, or a classifier where objectives use its feature maps only; ``teacher_checkpoint`` is loaded
             into it. It sees the whole images, not mirrored, whatever part of them the student's views show.
-        teacher_checkpoint: checkpoint of the teacher's training, or ImageNet weights for a classifier.
+        teacher_checkpoint: checkpoint of the teacher's training, or ImageNet weights for a classifier. A list of K:
+            outputs for the images of fold i come from the i-th, whose training has left them out (``check_folds``).
         objectives: terms of the loss.
         use_cache: in training, teacher outputs are read from ``cache``, which the trainer fills before the first step;
             otherwise the teacher runs on every batch.
         cache: teacher outputs for the training images.
+        trunk_checkpoint: weights for a second backbone like the teacher's, for example those that the teacher started
+            from: its feature maps become the mean of both. None: its own.
 
     Raises:
         ValueError: Teacher and student expect different channel orders, a backbone lacks a feature map that an
             objective names, or an objective needs scores of regions and the teacher is a classifier.
-        CheckpointError: The checkpoint does not fit the teacher.
+            One teacher for each fold has no cache, or was not trained without its fold.
+        CheckpointError: A checkpoint does not fit the teacher.
     """
 
     def __init__(
@@ -45,10 +49,11 @@ class Distiller(nn.Module):
         *,
         student: MultiLabelClassifier,
         teacher: Teacher,
-        teacher_checkpoint: str,
+        teacher_checkpoint: str | Sequence[str],
         objectives: Objectives,
         use_cache: bool = False,
         cache: TeacherCache | None = None,
+        trunk_checkpoint: str | None = None,
     ):
         super().__init__()
         if teacher.image_format != student.image_format:
@@ -62,9 +67,17 @@ class Distiller(nn.Module):
                     f"objective {name} uses the scores of regions, which only T-WDet has: set distiller.teacher to a "
                     "WSDDN, or choose objectives on feature maps"
                 )
-        load_weights(teacher, teacher_checkpoint, trained=isinstance(teacher, WSDDN))  # a classifier's map is used only
+        checkpoints = [teacher_checkpoint] if isinstance(teacher_checkpoint, str) else list(teacher_checkpoint)
+        if len(checkpoints) != 1:
+            if not use_cache or cache is None:
+                raise ValueError(
+                    f"distiller.teacher_checkpoint has {len(checkpoints)} files, one for each fold of the images, "
+                    "which only the teacher cache keeps apart: set distiller.use_cache=True, or give one file"
+                )
+            check_folds(checkpoints, cache.dataset)
+        self.teachers = Teachers(teacher, checkpoints, trunk_checkpoint)
+        next(iter(self.teachers))
         freeze(teacher)
-        self._teacher_ref = (teacher,)  # in a tuple, so that nn.Module does not register it
         self.student = student
         self.objectives = objectives
         for objective in self._objectives():
@@ -73,8 +86,8 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> Teacher:
-        """The frozen teacher."""
-        return self._teacher_ref[0]
+        """The frozen teacher; of several, the one that was used last."""
+        return self.teachers.teacher
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """Compute the losses in training, the student's predictions otherwise.
@@ -112,7 +125,8 @@ class Distiller(nn.Module):
     def fill_cache(self) -> None:
         """Run the teacher on training images missing from the cache."""
         if self.cache is not None:
-            self.cache.fill(self.teacher, self.teacher_features, self.needs_scores)
+            self.teachers.to(self.student.device)
+            self.cache.fill(self.teachers, self.teacher_features, self.needs_scores, self.teachers.trunk)
 
     @torch.no_grad()
     def fit_objectives(self, loader: Iterable[list[dict]]) -> None:
@@ -142,9 +156,8 @@ class Distiller(nn.Module):
         Raises:
             ValueError: they are not finite; names the image.
         """
-        if self.teacher.device != self.student.device:
-            self.teacher.to(self.student.device)
-        return run_teacher(self.teacher, batched_inputs, self.needs_scores)
+        self.teachers.to(self.student.device)
+        return run_teacher(self.teacher, batched_inputs, self.needs_scores, self.teachers.trunk)
 
     def scalars(self) -> dict[str, float]:
         """Return values of all objectives to log besides the losses."""

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +24,11 @@ import numpy as np
 import torch
 import torch.utils.data
 from detectron2.utils import comm
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsd_distill.data.build import build_test_loader, get_dataset_dicts
+from wsd_distill.data.datasets import get_fold
 from wsd_distill.data.image import ImageError, image_fingerprint
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.types import DatasetDict
@@ -53,7 +54,7 @@ class TeacherCache:
     Logits are stored in float32, feature maps in half precision.
 
     Args:
-        folder: created if missing; belongs to one teacher.
+        folder: created if missing; belongs to one teacher, or the teachers of all folds.
         dataset: registered name of the training dataset.
         proposals: file of its proposal store; None if the teacher needs none.
         mapper: MultiLabelMapper of the training loader: with ``teacher_sizes``, a single one.
@@ -74,6 +75,7 @@ class TeacherCache:
         self.folder, self.dataset, self.proposals = Path(folder), dataset, proposals
         self.mapper, self.batch_size, self.num_workers = mapper, batch_size, num_workers
         self._files: dict[str, RowFile] = {}
+        self._trunk: nn.Module | None = None
 
     @functools.cached_property
     def _files_by_id(self) -> dict[Any, str]:
@@ -84,11 +86,24 @@ class TeacherCache:
         """image_id -> row."""
         return {image_id: i for i, image_id in enumerate(self._files_by_id)}
 
-    def fill(self, teacher: Teacher, features: Sequence[str], logits: bool = True) -> None:
+    def fill(
+        self,
+        teachers: Collection[Teacher],
+        features: Sequence[str],
+        logits: bool = True,
+        trunk: nn.Module | None = None,
+    ) -> None:
         """Write missing feature maps, and logits if ``logits``, for all images.
 
         Ranks share the work. A second process that fills the same folder waits. Images that cannot be read are skipped,
-        as in training. ``teacher`` must be in eval mode.
+        as in training.
+
+        Args:
+            teachers: in eval mode: one, or the one for the images of each fold (``get_fold``). Each is used before the
+                next is drawn, so that they may be one module with other weights.
+            features: names of feature maps.
+            logits: write logits too.
+            trunk: as in ``run_teacher``.
 
         Raises:
             StaleCacheError: The folder was built with another teacher, other images or other settings.
@@ -103,8 +118,10 @@ class TeacherCache:
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file, not a folder: delete it or set distiller.cache.folder")
-        key = self._key(teacher)
-        files = self._row_files(teacher, [LOGITS, *features] if logits else features, key)
+        self._trunk = trunk
+        keys = [self._key(teacher) for teacher in teachers]
+        key = {**keys[0], "teacher": " ".join(x["teacher"] for x in keys)}
+        files = self._row_files(next(iter(teachers)), [LOGITS, *features] if logits else features, key)
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("lock", f"rank{comm.get_rank()}.lock", "key.json"):
             check_kind(self.folder / name)
@@ -113,13 +130,14 @@ class TeacherCache:
             with file_lock(self.folder / "lock", wait=True):
                 remove_leftovers(self.folder)
                 self._check_key(key)
-                self._preallocate(teacher, files)
+                self._preallocate(next(iter(teachers)), files)
         comm.synchronize()
         for file in files.values():
             file.open()
         self._files = files
         with file_lock(self.folder / f"rank{comm.get_rank()}.lock", wait=True):
-            self._write_missing(teacher)
+            for fold, teacher in enumerate(teachers):
+                self._write_missing(teacher, self._rows_of_fold(fold, len(teachers)))
         comm.synchronize()
 
     def read(self, views: list[dict], features: Sequence[str], device: torch.device) -> WSDDNOutput:
@@ -172,18 +190,15 @@ class TeacherCache:
         }
 
     def _key(self, teacher: Teacher) -> dict:
-        weights = hashlib.sha256()
         used = teacher if isinstance(teacher, WSDDN) else teacher.backbone  # a classifier's logits are not used
-        for name, tensor in used.state_dict().items():
-            weights.update(name.encode())
-            weights.update(tensor.detach().cpu().contiguous().numpy())
         ids = hashlib.sha256(repr(list(self._rows)).encode()).hexdigest()
         pooling = f"mean {teacher.pixel_mean.tolist()}, deviation {teacher.pixel_std.tolist()}"
         if isinstance(teacher, WSDDN):
             scale = f"{teacher.score_scale} * s + {teacher.score_shift}"
             pooling = f"{teacher.in_feature}, {scale}, {teacher.box_pooler}"
         return {
-            "teacher": weights.hexdigest(),
+            "teacher": _hash_weights(used),
+            "trunk": None if self._trunk is None else _hash_weights(self._trunk),
             "pooling": pooling,
             "images": f"{len(self._rows)}, {ids}, {image_fingerprint(list(self._files_by_id.values()))}",
             "side": self.mapper.teacher_sizes,
@@ -220,11 +235,14 @@ class TeacherCache:
         for name, file in files.items():
             file.preallocate(example.get(name))
 
-    def _write_missing(self, teacher: Teacher) -> None:
+    def _rows_of_fold(self, fold: int, folds: int) -> np.ndarray:
+        return np.array([row for image_id, row in self._rows.items() if get_fold(image_id, folds) == fold], dtype=int)
+
+    def _write_missing(self, teacher: Teacher, rows: np.ndarray) -> None:
         is_missing = np.any([file.checksums[:, 0] == 0 for file in self._files.values()], axis=0)
         # By index in the dataset, not among the missing images: other ranks may be writing already. Whole batches, as
         # results may be rounded differently in a smaller one: a resumed run gets the rows of an uninterrupted one.
-        own = np.arange(comm.get_rank(), len(is_missing), comm.get_world_size())
+        own = rows[comm.get_rank() :: comm.get_world_size()]
         batches = (own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size))
         indices = [i for batch in batches if is_missing[batch].any() for i in batch.tolist()]
         if not indices:
@@ -236,10 +254,10 @@ class TeacherCache:
             collate_fn=_drop_unreadable,
         )
         for views in filter(None, tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process())):
-            rows = np.array([self._row(view) for view in views])
+            written = np.array([self._row(view) for view in views])
             checksums = np.array([_checksum(view) for view in views], dtype=np.uint32)
             for name, values in self._compute_rows(teacher, views, list(self._files)).items():
-                self._files[name].write(rows, values, checksums)
+                self._files[name].write(written, values, checksums)
 
     def _images(self) -> torch.utils.data.Dataset:
         """Return a dataset of the teacher's view of each image; {} where the image cannot be read."""
@@ -249,7 +267,7 @@ class TeacherCache:
     @torch.no_grad()
     def _compute_rows(self, teacher: Teacher, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
         """Return name -> array with one row per view, as stored on disk."""
-        output = run_teacher(teacher, views, with_scores=LOGITS in names)
+        output = run_teacher(teacher, views, LOGITS in names, self._trunk)
         rows = {name: _to_half(output.features[name], name) for name in names if name != LOGITS}
         if LOGITS in names:
             logits = torch.zeros(len(views), 2, self.mapper.num_proposals, teacher.num_classes)
@@ -257,6 +275,14 @@ class TeacherCache:
                 row[0, : len(cls_logits)], row[1, : len(det_logits)] = cls_logits, det_logits
             rows[LOGITS] = logits
         return {name: rows[name].cpu().numpy() for name in names}
+
+
+def _hash_weights(module: nn.Module) -> str:
+    weights = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy())
+    return weights.hexdigest()
 
 
 def _read_view(mapper: MultiLabelMapper, record: DatasetDict) -> dict:
@@ -288,6 +314,11 @@ def _checksum(view: dict) -> int:
     return checksum or 1
 
 
-def default_cache_dir(checkpoint: str) -> str:
-    """Return the cache folder of a teacher's checkpoint, ``teacher_cache`` next to the file."""
-    return os.path.join(os.path.dirname(checkpoint), "teacher_cache")
+def default_cache_dir(checkpoint: str | Sequence[str]) -> str:
+    """Return the cache folder of a teacher's checkpoint, ``teacher_cache`` next to the file.
+
+    For the checkpoints of K folds it is ``teacher_cache_of_<K>`` next to the first one.
+    """
+    if isinstance(checkpoint, str):
+        return os.path.join(os.path.dirname(checkpoint), "teacher_cache")
+    return os.path.join(os.path.dirname(checkpoint[0]), f"teacher_cache_of_{len(checkpoint)}")

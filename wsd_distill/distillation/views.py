@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Union
 
 import torch
 from detectron2.structures import Boxes
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsd_distill.data.geometry import Geometry, show_maps
 from wsd_distill.data.mix import Mix
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 
-Teacher = WSDDN | MultiLabelClassifier
+Teacher = Union[WSDDN, MultiLabelClassifier]  # not "|", for Python 3.9
 
 
-def run_teacher(teacher: Teacher, views: list[dict], with_scores: bool) -> WSDDNOutput:
+def run_teacher(teacher: Teacher, views: list[dict], with_scores: bool, trunk: nn.Module | None = None) -> WSDDNOutput:
     """Compute a frozen teacher's outputs for N views of whole images.
 
     Args:
         teacher: in eval mode.
         views: ``teacher`` of the mapper's outputs, with pixels.
         with_scores: run T-WDet's head too; otherwise, and for a classifier, there are no logits.
+        trunk: backbone with the teacher's maps; the output then has the mean of both maps, and the teacher's logits.
 
     Raises:
         ValueError: T-WDet's logits for a view are not finite; names the image.
@@ -29,10 +32,13 @@ def run_teacher(teacher: Teacher, views: list[dict], with_scores: bool) -> WSDDN
     if with_scores and isinstance(teacher, WSDDN):
         output = teacher.compute_outputs(views)
         check_finite(output, views)
+    else:
+        maps = teacher.backbone(teacher.preprocess_image(views).tensor)
+        output = WSDDNOutput(maps, get_boxes(views, teacher.device), [], [])
+    if trunk is None:
         return output
-    return WSDDNOutput(
-        teacher.backbone(teacher.preprocess_image(views).tensor), get_boxes(views, teacher.device), [], []
-    )
+    others = trunk(teacher.preprocess_image(views).tensor)
+    return dataclasses.replace(output, features={name: (x + others[name]) / 2 for name, x in output.features.items()})
 
 
 def get_boxes(views: list[dict], device: torch.device) -> list[Boxes]:

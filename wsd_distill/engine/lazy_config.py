@@ -18,7 +18,13 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from wsd_distill.class_names import describe_difference
-from wsd_distill.data.datasets import DatasetInfo, get_dataset_info, list_datasets, register_files
+from wsd_distill.data.datasets import (
+    DatasetInfo,
+    get_dataset_info,
+    list_datasets,
+    register_files,
+    register_without_fold,
+)
 from wsd_distill.io import check_file, expand_user
 
 from .override_types import convert
@@ -159,6 +165,8 @@ def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None, is_pres
     for key, value in asdict(info).items():
         if key in node and node[key] is None:
             node[key] = value
+    if node.leave_out is not None:
+        node.train = register_without_fold(node.train, node.leave_out)
     if node.train in DatasetCatalog.list():
         class_names = MetadataCatalog.get(node.train).thing_classes
     elif isinstance(node.classes, ListConfig):

@@ -23,7 +23,7 @@ class _Name(str):
 # Keys whose default has no type.
 _TYPES: dict[str, Any] = {
     r"dataset\.(files|split_names)\.(train|val|test)": typing.Optional[str],
-    r"dataset\.(image_root|train|val|test)": typing.Optional[str],
+    r"dataset\.(image_root|leave_out|train|val|test)": typing.Optional[str],
     r"dataset\.classes": typing.Union[None, str, list[str]],
     r"dataset\.num_classes|train\.max_iter|train\.checkpointer\.(period|max_to_keep)": typing.Optional[int],
     r"dataset\.(flip_prob|t_teacher|t_student)": typing.Optional[float],
@@ -37,12 +37,16 @@ _RANGES: list[tuple[str, float, float]] = [  # key, minimum, maximum
     (r"train\.(max_iter|log_period|checkpointer\.\w+)|dataset\.num_classes", 1, math.inf),
     (r"(.*\.)?(batch_size|total_batch_size|accumulate|num_proposals|max_boxes|subsample|pooler_size)", 1, math.inf),
     (r"(.*\.)?(num_workers|eval_period|lr|weight_decay|max_corrupt_images|start_batch|num_refinements)", 0, math.inf),
+    (r"trainer\.start_penalty", 0, math.inf),
     (r"train\.epochs|(.*\.)?(clip_norm|t_teacher|t_student)", math.ulp(0), math.inf),
     (r"(.*\.)?(flip_prob|min_area|min_proposal_area)", 0, 1),
     (r"(.*\.)?(sizes|teacher_sizes)", 1, math.inf),  # each value of a list
 ]
 _REFERENCE = re.compile(r"\$\{.+\}")
-_NOT_EMPTY = r"(.*\.)?(sizes|teacher_sizes|sides|pixel_mean|pixel_std|channels|convs|input_shape|out_features)"
+_NOT_EMPTY = (
+    r"(.*\.)?(sizes|teacher_sizes|sides|pixel_mean|pixel_std|channels|convs|input_shape|out_features)"
+    r"|distiller\.teacher_checkpoint"
+)
 _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "text", _Name: "a name", type(None): "null"}
 
 

@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -64,17 +64,29 @@ def find_run(folder: str) -> str:
     return next((path.name for name in names for path in sorted(Path(folder).glob(name))), "")
 
 
+def as_list(value: str | Sequence[str]) -> list[str]:
+    """Return the items of a config's value that is one text or a list of them."""
+    return [value] if isinstance(value, str) else list(value)
+
+
 def describe_inputs(cfg: DictConfig) -> dict[str, str]:
     """Hash what a training reads and its config only names: key -> hash of the training labels, and of the teacher."""
     name = cfg.dataset.train
     inputs = {"dataset.train": split_hash(get_dataset_dicts(name), MetadataCatalog.get(name).thing_classes)}
     if "distiller" in cfg:
-        digest = hashlib.sha256()
-        with open(find_weights(cfg.distiller.teacher_checkpoint), "rb") as file:
+        for key in ("teacher_checkpoint", "trunk_checkpoint"):
+            if cfg.distiller.get(key) is not None:
+                inputs[f"distiller.{key}"] = _hash_files(as_list(cfg.distiller[key]))
+    return inputs
+
+
+def _hash_files(paths: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(find_weights(path), "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-        inputs["distiller.teacher_checkpoint"] = digest.hexdigest()[:16]
-    return inputs
+    return digest.hexdigest()[:16]
 
 
 def check_start(cfg: DictConfig, inputs: dict[str, str], *, resume: bool, allow_changes: bool) -> list[str]:
@@ -104,7 +116,7 @@ def check_start(cfg: DictConfig, inputs: dict[str, str], *, resume: bool, allow_
             cfg.train.seed = comm.shared_random_seed() % 2**31
         return []
     try:
-        saved, old_inputs = _read_config(folder / CONFIG), _read_inputs(folder / INPUTS)
+        saved, old_inputs = _read_config(folder / CONFIG), read_inputs(folder / INPUTS)
     except (OSError, ValueError) as error:
         if allow_changes:
             return [f"{CONFIG}, {INPUTS}: cannot be compared -> as given"]
@@ -173,7 +185,8 @@ def _read_config(path: Path) -> dict:
     return content
 
 
-def _read_inputs(path: Path) -> dict[str, str]:
+def read_inputs(path: Path) -> dict[str, str]:
+    """Read the hashes that a training has written; OSError or ValueError if they are missing or damaged."""
     check_file(path)
     content = json.loads(path.read_text())
     if not isinstance(content, dict):

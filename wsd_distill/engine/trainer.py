@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from typing import Any
@@ -59,6 +59,8 @@ class Trainer(TrainerBase):
         accumulate: micro-batches of a step; its gradient is the mean over them, and over ranks.
         amp: autocast and gradient scaling on a GPU.
         clip_norm: maximal norm of the gradient; None: no clipping.
+        start_penalty: weight a of L2-SP (Li et al., ICML 2018), a / 2 * ||w - w0||^2 over pretrained parameters w,
+            added to the losses as ``loss_start``; w0 is set by ``set_start``.
         ema: decay d of an exponential moving average of weights and BatchNorm statistics, which is evaluated and saved
             instead of them: average <- d * average + (1 - d) * weights after each step. None: no average.
         ema_warmup: limit the decay of step s = 0, 1, ... to 1 - (1 + s)^(-2/3) (timm's ModelEmaV3), so that the average
@@ -79,6 +81,7 @@ class Trainer(TrainerBase):
         accumulate: int = 1,
         amp: bool = False,
         clip_norm: float | None = None,
+        start_penalty: float = 0.0,
         ema: float | None = None,
         ema_warmup: bool = True,
         seed: int = 0,
@@ -92,6 +95,8 @@ class Trainer(TrainerBase):
         self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
         self.accumulate, self.amp, self.clip_norm, self.seed = accumulate, amp, clip_norm, seed
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=amp)
+        self.start_penalty = start_penalty
+        self._start: list[tuple[Tensor, Tensor]] = []  # trained parameters and their pretrained values
         self.last_checkpoint = ""  # latest file of this run, set by ResumableCheckpointer on the main process
         self.should_stop: Callable[[], bool] = lambda: False
         self.stopping = False
@@ -103,6 +108,29 @@ class Trainer(TrainerBase):
     def unwrapped_model(self) -> nn.Module:
         """The model without its DistributedDataParallel wrapper."""
         return getattr(self.model, "module", self.model)
+
+    def set_start(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Set the start of ``start_penalty``: trained parameters of ``model`` whose values are those in ``state``.
+
+        New layers, which ``state`` lacks or has in another form, keep no distance.
+
+        Args:
+            model: the student or teacher of ``self.model``, with the pretrained weights.
+            state: the pretrained weights.
+
+        Raises:
+            ValueError: no trained parameter is pretrained.
+        """
+        trained = [(p, state[name]) for name, p in model.named_parameters() if p.requires_grad and name in state]
+        pretrained = [p for p, value in trained if torch.equal(p.detach().cpu(), value.to(p.dtype))]
+        self._start = [(p, p.detach().clone()) for p in pretrained]
+        if not self._start:
+            raise ValueError(
+                "trainer.start_penalty: no trained parameter has a value from train.init_checkpoint: set both, or 0"
+            )
+
+    def _compute_start_penalty(self) -> Tensor:
+        return self.start_penalty / 2 * torch.stack([(p - start).square().sum() for p, start in self._start]).sum()
 
     @property
     def raw_model(self) -> nn.Module:
@@ -173,6 +201,8 @@ class Trainer(TrainerBase):
                     losses = model(batch)
                 except FloatingPointError as error:  # of Detectron2's RPN
                     raise FloatingPointError(self._describe_divergence(str(error).splitlines()[0])) from error
+            if self._start:
+                losses = {**losses, "loss_start": self._compute_start_penalty()}
             self.grad_scaler.scale(sum(losses.values()) / self.accumulate).backward()
         return {name: value.detach() for name, value in losses.items()}
 

@@ -17,13 +17,14 @@ from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write
+from wsd_distill.modeling.checkpoints.load import read_state
 from wsd_distill.modeling.freezing import freeze_submodules
 
 from .checkpointer import Checkpointer
 from .distributed import broadcast_buffers, create_ddp_model, to_device
 from .evaluations import build_evaluator, evaluation_order, weights_digest
 from .hooks import ResumableCheckpointer
-from .run_folder import RESULTS, drop_later_metrics
+from .run_folder import RESULTS, as_list, drop_later_metrics
 from .termination import Termination, TerminationHook
 
 logger = logging.getLogger("wsd_distill")
@@ -79,10 +80,13 @@ def choose_weights(cfg: DictConfig, overrides: Sequence[str]) -> str:
 
 def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
     """Check that checkpoints of earlier runs exist; raise FileNotFoundError otherwise. Addresses are not checked."""
-    paths = {"distiller.teacher_checkpoint": cfg.distiller.teacher_checkpoint} if "distiller" in cfg else {}
-    if not resume:
-        paths["train.init_checkpoint"] = cfg.train.init_checkpoint
-    for key, path in paths.items():
+    paths = []
+    if "distiller" in cfg:
+        paths += [("distiller.teacher_checkpoint", path) for path in as_list(cfg.distiller.teacher_checkpoint)]
+        paths.append(("distiller.trunk_checkpoint", cfg.distiller.get("trunk_checkpoint")))
+    if not resume or cfg.trainer.get("start_penalty"):
+        paths.append(("train.init_checkpoint", cfg.train.init_checkpoint))
+    for key, path in paths:
         if path and "://" not in path and not Path(path).is_file():
             hint = f"run the config that writes it first, with the same overrides, or set {key}"
             raise FileNotFoundError(f"{path} does not exist: {hint}")
@@ -164,6 +168,9 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
             hooks.EvalHook(train.eval_period, evaluate),
         ]
     )
+    if trainer.start_penalty:
+        checkpointer.load(train.init_checkpoint)
+        trainer.set_start(model, read_state(train.init_checkpoint) if train.init_checkpoint else {})
     checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     if resume and not start:

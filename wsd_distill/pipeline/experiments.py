@@ -25,21 +25,25 @@ class Training:
     """A training as changes to a config of the recipe."""
 
     config: str  # name of the file
-    teacher: str = "teacher"  # training of the T-WDet to distill; "": none
+    teacher: str | tuple[str, ...] = "teacher"  # training of the T-WDet to distill, or one for each fold; "": none
     init_from: str = ""  # training to take the initial checkpoint from; "": as configured
     from_imagenet: bool = False  # start from the checkpoint that S-Cls (w/o) starts from
     length_of: tuple[str, ...] = ()  # configs whose lengths add up to its length; empty: as configured
     overrides: tuple[str, ...] = ()
     proposals: bool = True  # whether it needs proposals
     detector: bool = False  # whether these come from the supervised detector
-    optional: bool = False  # left out where the recipe has no such config
+    only_with: str = ""  # config without which a recipe leaves the training out
 
 
 _BOTH, _SECOND = ("stage1", "stage2"), ("stage2",)
+_TRUNK = "region_consistent_trunk"
 _CLASS_AWARE = "distiller.objectives.loss_class_aware"
+
+_FOLDS = {f"teacher_fold{i}": f"{i}/3" for i in range(3)}
 
 TRAININGS = {
     "teacher": Training("teacher", teacher=""),
+    **{name: Training("teacher", teacher="", overrides=(f"dataset.leave_out={x}",)) for name, x in _FOLDS.items()},
     "student": Training("student", teacher="", length_of=_SECOND, proposals=False),
     "student_long": Training("student", teacher="", length_of=_BOTH, proposals=False),
     "stage1": Training("stage1"),
@@ -57,14 +61,23 @@ TRAININGS = {
     "temperatures_shared": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.temperatures=shared",)),
     "cross_entropy": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.distance=bce",)),
     "region_consistent": Training("region_consistent"),
-    "region_consistent_trunk": Training("region_consistent_trunk", teacher="", proposals=False, optional=True),
-    "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False, optional=True),
+    "region_consistent_crossfit": Training("region_consistent", teacher=tuple(_FOLDS)),
+    "region_consistent_both": Training(
+        "region_consistent",
+        overrides=(
+            "distiller.trunk_checkpoint=${train.init_checkpoint}",
+            "distiller.cache.folder=${train.output_dir}/teacher_cache",
+        ),
+        only_with=_TRUNK,
+    ),
+    "region_consistent_trunk": Training("region_consistent_trunk", teacher="", proposals=False, only_with=_TRUNK),
+    "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False, only_with="classifier_teacher"),
     "region_consistent_classifier": Training(
         "region_consistent_trunk",
         teacher="classifier_teacher",
         overrides=("distiller.cache.folder=${train.output_dir}/teacher_cache",),
         proposals=False,
-        optional=True,
+        only_with="classifier_teacher",
     ),
     "teacher_detector": Training("teacher", teacher="", detector=True),
     "stage1_detector": Training("stage1", teacher="teacher_detector", detector=True),

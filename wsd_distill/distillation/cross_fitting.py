@@ -1,0 +1,101 @@
+"""Cross-fitting: the teacher's outputs for an image come from a teacher that was not trained on it.
+
+A teacher has fitted the labels of its training images, so that its maps and scores for them differ from those for new
+images. With K folds, teacher i is trained without fold i (``dataset.leave_out=i/K``) and run on fold i only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from detectron2.data import MetadataCatalog
+from torch import nn
+
+from wsd_distill.data.build import get_dataset_dicts
+from wsd_distill.data.check import split_hash
+from wsd_distill.data.datasets import get_fold
+from wsd_distill.engine.run_folder import INPUTS, read_inputs
+from wsd_distill.modeling import WSDDN
+from wsd_distill.modeling.checkpoints.load import load_weights
+from wsd_distill.modeling.freezing import freeze
+
+from .views import Teacher
+
+
+class Teachers:
+    """One module with the weights of each checkpoint in turn, which iteration loads.
+
+    Args:
+        teacher: T-WDet, or a classifier, of which only feature maps are used.
+        checkpoints: one, or one for each fold of the training images.
+        trunk_checkpoint: weights of ``trunk``, a copy of the teacher's backbone; None: ``trunk`` is None.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as in ``load_weights``; for ``checkpoints`` raised by the iteration.
+    """
+
+    def __init__(self, teacher: Teacher, checkpoints: Sequence[str], trunk_checkpoint: str | None = None):
+        self.teacher, self.checkpoints = teacher, list(checkpoints)
+        self.trunk = None if trunk_checkpoint is None else _load_trunk(teacher, trunk_checkpoint)
+        self._loaded = -1  # index of the checkpoint in the module
+
+    def __len__(self) -> int:
+        return len(self.checkpoints)
+
+    def __contains__(self, teacher: object) -> bool:
+        return teacher is self.teacher
+
+    def __iter__(self) -> Iterator[Teacher]:
+        for i, checkpoint in enumerate(self.checkpoints):
+            if i != self._loaded:
+                load_weights(self.teacher, checkpoint, trained=isinstance(self.teacher, WSDDN))
+                self._loaded = i
+            yield self.teacher
+
+    def to(self, device: torch.device) -> None:
+        """Move the modules, if they are elsewhere."""
+        if self.teacher.device != device:
+            self.teacher.to(device)
+        if self.trunk is not None:
+            self.trunk.to(device)
+
+
+def _load_trunk(teacher: Teacher, checkpoint: str) -> nn.Module:
+    other = copy.deepcopy(teacher)
+    load_weights(other, checkpoint, trained=False)
+    freeze(other.backbone)
+    return other.backbone
+
+
+def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
+    """Check that checkpoint i of K was trained on exactly the images of a dataset that are not in fold i.
+
+    ``inputs.json``, which a training writes beside its checkpoints, has the hash of its image ids and labels. What
+    the training itself started from (``train.init_checkpoint``) is not checked.
+
+    Args:
+        checkpoints: of the K folds, in their order.
+        dataset: registered name of the dataset that all folds are of.
+
+    Raises:
+        ValueError: a checkpoint was trained on other images or labels, or this cannot be read.
+    """
+    records, classes = get_dataset_dicts(dataset), MetadataCatalog.get(dataset).thing_classes
+    for fold, checkpoint in enumerate(checkpoints):
+        kept = [record for record in records if get_fold(record["image_id"], len(checkpoints)) != fold]
+        training = f"a training with dataset.leave_out={fold}/{len(checkpoints)}"
+        try:
+            found = read_inputs(Path(checkpoint).with_name(INPUTS)).get("dataset.train")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{checkpoint}: what it was trained on cannot be read ({error}): give the file in the folder of "
+                f"{training}"
+            ) from error
+        if found != split_hash(kept, classes):
+            raise ValueError(
+                f"{checkpoint} was not trained on the images of {dataset} without fold {fold}: give that of "
+                f"{training}, in the order of the folds"
+            )
