@@ -118,7 +118,7 @@ def test_mapper_changes_the_students_pixels_only(photo, image_format):
         plain = mapped(photo, value, image_format=image_format)
         colored = mapped(photo, value, image_format=image_format, color_augment="rand-n2-p1.0")
         changed += not torch.equal(plain["image"], colored["image"])
-        assert colored["image"].shape == plain["image"].shape and colored["flip"] == plain["flip"]
+        assert colored["image"].shape == plain["image"].shape and colored["geometry"] == plain["geometry"]
         assert torch.equal(colored["teacher"]["image"], plain["teacher"]["image"])
         for ours, theirs in ((colored, plain), (colored["teacher"], plain["teacher"])):
             boxes = [x["proposals"].proposal_boxes.tensor for x in (ours, theirs)]

@@ -171,7 +171,7 @@ def test_own_images_by_overrides_alone(own, load_config):
     assert mapper.num_classes == cfg.dataset.num_classes == 3
     out = mapper(DatasetCatalog.get(cfg.dataloader.train.dataset)[0])
     assert out["labels"].tolist() == [1, 0, 1]
-    assert out["image"].shape == (3, 96, 96)
+    assert out["image"].shape == (3, 128, 128)
     assert (out["height"], out["width"]) == (20, 30)
     assert instantiate(cfg.proposals.val).endswith("proposals/pets_val_edge_boxes.arrow")
 

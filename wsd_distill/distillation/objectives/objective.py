@@ -36,7 +36,8 @@ class StudentOutput:
     @property
     def boxes(self) -> list[Boxes]:
         """Proposals that the views show, in pixels of the views; [] if the inputs have none."""
-        return [x["proposals"].proposal_boxes.to(self.model.device) for x in self.batched_inputs if "proposals" in x]
+        device = next(iter(self.features.values())).device
+        return [x["proposals"].proposal_boxes.to(device) for x in self.batched_inputs if "proposals" in x]
 
     def mix_scores(self, scores: Tensor) -> Tensor:
         """Mix the teacher's (N, K) scores as the images of the batch were mixed."""
