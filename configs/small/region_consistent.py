@@ -6,6 +6,6 @@ from .base import student as model
 from .base import teacher as _teacher
 from .base import teacher_size as _size
 
-train.update(run="region_consistent", epochs=20)  # of both stages
+train.run = "region_consistent"
 _losses = region_consistent("conv2", "conv3", adapter="least_squares")
 distiller = distill(dataloader, _teacher, _size, use_cache=True, **_losses)

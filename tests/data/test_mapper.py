@@ -311,3 +311,9 @@ def test_wrong_limits_of_crops_are_errors(options):
 def test_a_crop_larger_than_the_image_is_an_error():
     with pytest.raises(ValueError, match="a crop is at most the whole image, 1"):
         make_mapper(crop_scale=[0.5, 2.0])
+
+
+@pytest.mark.parametrize("value", [0, 1.5])
+def test_a_wrong_visible_fraction_is_an_error(value):
+    with pytest.raises(ValueError, match=f"min_visible is {value}: give a fraction above 0, at most 1"):
+        make_mapper(min_visible=value)

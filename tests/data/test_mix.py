@@ -47,7 +47,8 @@ def test_a_mosaic_has_four_halved_images_and_all_their_labels():
         mixed = mix.maps(x)[image, 0]
         assert mixed[:3, :3].unique().tolist() == [image] and mixed[:3, 3:].unique().tolist() == [one]
         assert mixed[3:, :3].unique().tolist() == [two] and mixed[3:, 3:].unique().tolist() == [three]
-    assert mix.maps(torch.rand(3, 2, 5, 3)).shape == (3, 2, 5, 3)
+    odd = mix.maps(torch.arange(3.0)[:, None, None, None].expand(3, 1, 5, 3))
+    assert odd[0, 0, :, 0].tolist() == [0, 0, 1, 2, 2] and odd[0, 0, 0].tolist() == [0, 0.5, 1]
     known = torch.tensor([[1.0, 0, -1], [0, 0, 0], [0, -1, 1]])
     assert mix.labels(known).tolist() == [[1, -1, 1], [1, -1, 1], [1, -1, 1]]
     assert mix.scores(torch.tensor([[0.1], [0.5], [0.3]])).tolist() == [[0.5]] * 3

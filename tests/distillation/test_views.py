@@ -124,3 +124,11 @@ def test_a_classifier_has_features_and_no_scores():
     assert output.features["conv2"].shape == (4, 6, 16, 16) and len(output.boxes) == 4
     views = [{key: value for key, value in x["teacher"].items() if key != "proposals"} for x in make_batch()]
     assert run_teacher(student, views, True).boxes == []
+
+
+def test_images_of_several_sizes_are_an_error(photo):
+    torch.manual_seed(0)
+    batch = [map_photo(photo, size=16), map_photo(photo, size=20)]
+    output = run_teacher(make_teacher().eval(), [x["teacher"] for x in batch], True)
+    with pytest.raises(ValueError, match="images of this batch have several: set a single size in dataloader"):
+        show_outputs(output, batch)

@@ -86,7 +86,8 @@ def learn_temperatures(cfg, steps, t_cls=0.5, t_det=2.0, t_student=3.0, classes=
         best = t_cls * torch.ones(classes), t_det * torch.ones(proposals)
         p = torch.stack([losses.softened_scores(*logits, *best).sum(0) for logits in zip(c, d)])
         optimizer.zero_grad()
-        student = SimpleNamespace(logits=t_student * torch.logit(p, eps=1e-6), mix_scores=lambda q: q)
+        logits, ranks = t_student * torch.logit(p, eps=1e-6), [torch.arange(proposals)] * 16
+        student = SimpleNamespace(logits=logits, ranks=ranks, mix_scores=lambda q: q)
         objective(student, SimpleNamespace(cls_logits=c, det_logits=d)).backward()
         optimizer.step()
     t = objective.temperatures

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d
 
 from .types import MappedImage
 
@@ -31,17 +31,11 @@ class Mix(NamedTuple):
     def maps(self, x: Tensor) -> Tensor:
         """Mix float images or feature maps (N, C, h, w) of any size.
 
-        At the edge of CutMix's box, cells that it covers in part are averages; mosaic halves by averaging pairs, so
-        that h and w must be 2 or more.
+        At the edges of CutMix's box and between the images of a mosaic, cells that show both are averages.
         """
         if self.kind == "mosaic":
-            h, w = x.shape[-2:]
-            sizes = [(h - h // 2, w - w // 2), (h - h // 2, w // 2), (h // 2, w - w // 2), (h // 2, w // 2)]
-            small = [
-                interpolate(x[rows], size, mode="bilinear", antialias=True, align_corners=False)
-                for rows, size in zip([np.arange(len(x)), *self.partners], sizes)
-            ]
-            return torch.cat([torch.cat(small[:2], 3), torch.cat(small[2:], 3)], 2)
+            right, below, last = (x[rows] for rows in self.partners)
+            return avg_pool2d(torch.cat([torch.cat([x, right], 3), torch.cat([below, last], 3)], 2), 2)
         own = self.weight if self.kind == "mixup" else 1 - self._coverage(*x.shape[-2:]).to(x)
         return own * x + (1 - own) * x[self.partners]
 

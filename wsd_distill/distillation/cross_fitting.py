@@ -17,7 +17,7 @@ from torch import nn
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
 from wsd_distill.data.datasets import get_fold
-from wsd_distill.engine.run_folder import INPUTS, read_inputs
+from wsd_distill.engine.run_folder import EARLIER, INPUTS, read_inputs
 from wsd_distill.modeling import WSDDN
 from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.modeling.freezing import freeze
@@ -88,13 +88,13 @@ def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
         kept = [record for record in records if get_fold(record["image_id"], len(checkpoints)) != fold]
         training = f"a training with dataset.leave_out={fold}/{len(checkpoints)}"
         try:
-            found = read_inputs(Path(checkpoint).with_name(INPUTS)).get("dataset.train")
+            inputs = read_inputs(Path(checkpoint).with_name(INPUTS))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{checkpoint}: what it was trained on cannot be read ({error}): give the file in the folder of "
                 f"{training}"
             ) from error
-        if found != split_hash(kept, classes):
+        if inputs.get("dataset.train") != split_hash(kept, classes) or EARLIER in inputs:
             raise ValueError(
                 f"{checkpoint} was not trained on the images of {dataset} without fold {fold}: give that of "
                 f"{training}, in the order of the folds"

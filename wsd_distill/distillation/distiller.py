@@ -137,7 +137,7 @@ class Distiller(nn.Module):
         """
         objectives = [objective for objective in self._objectives() if objective.fit_images]
         missing = max((objective.fit_images for objective in objectives), default=0)
-        self.student.eval()
+        buffers = {name: value.clone() for name, value in self.student.named_buffers()}
         batches = iter(loader)
         while missing > 0:
             batch = next(batches)
@@ -145,7 +145,8 @@ class Distiller(nn.Module):
             for objective in objectives:
                 objective.fit_step(*outputs)
             missing -= len(batch) * comm.get_world_size()
-        self.student.train()
+        for name, value in self.student.named_buffers():  # BatchNorm has seen the images, as in training
+            value.copy_(buffers[name])
         for objective in objectives:
             objective.fit_end()
 

@@ -17,6 +17,8 @@ from wsd_distill.evaluation.localization import mean_corloc
 from wsd_distill.evaluation.metrics import mean_average_precision
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 
+from .views import Teacher
+
 logger = logging.getLogger(__name__)
 
 HINT = "set dataset.val or trainer.teacher_check.loader.dataset to a split with more images, of several classes"
@@ -48,7 +50,7 @@ class TeacherCheck:
         self.loader, self.warn_only = loader, warn_only
         self.dataset_name, self.boxes = dataset_name, boxes
 
-    def __call__(self, teacher: WSDDN) -> float:
+    def __call__(self, teacher: Teacher) -> float:
         """Return the teacher's mAP in percent.
 
         Raises:
@@ -83,18 +85,23 @@ class TeacherCheck:
             if not self.warn_only:
                 raise WeakTeacherError(f"{text} Set trainer.teacher_check.warn_only=True to continue anyway.")
             logger.warning(f"Teacher check: {text}")
-        if self.boxes:
+        if self.boxes and isinstance(teacher, WSDDN):
             self._log_corloc(rows)
         return teacher_map
 
     @torch.no_grad()
-    def _predict(self, teacher: WSDDN) -> list[_Prediction]:
+    def _predict(self, teacher: Teacher) -> list[_Prediction]:
         """Return the predictions for the images of all ranks."""
         rows = []
         for batch in self.loader:
-            output = teacher.compute_outputs(batch)
-            top_boxes = _top_boxes(output, batch) if self.boxes else [np.empty((0, 4))] * len(batch)
-            for x, p, boxes in zip(batch, output.image_scores, top_boxes):
+            top_boxes = [np.empty((0, 4))] * len(batch)
+            if isinstance(teacher, WSDDN):
+                output = teacher.compute_outputs(batch)
+                scores = list(output.image_scores)
+                top_boxes = _top_boxes(output, batch) if self.boxes else top_boxes
+            else:
+                scores = [x["image_scores"] for x in teacher(batch)]
+            for x, p, boxes in zip(batch, scores, top_boxes):
                 rows.append(_Prediction(p.cpu().numpy(), x["labels"].numpy(), x.get("image_id"), boxes))
         return [row for part in comm.all_gather(rows) for row in part]
 

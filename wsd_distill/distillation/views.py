@@ -72,6 +72,12 @@ def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> WSDDNOutput
         output: of ``run_teacher`` or ``TeacherCache.read``.
         batched_inputs: outputs of the mapper.
     """
+    for name, views in (("sizes", batched_inputs), ("teacher_sizes", [x["teacher"] for x in batched_inputs])):
+        if len({view["image"].shape[-2:] for view in views if "image" in view}) > 1:
+            raise ValueError(
+                "a distillation compares maps of one size, and the images of this batch have several: set a single "
+                f"size in dataloader.train.mapper.{name}"
+            )
     geometries = [x["geometry"] for x in batched_inputs]
     mix = get_mix(batched_inputs)
     features = {name: show_maps(maps, geometries) for name, maps in output.features.items()}

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ RESULTS = "results.json"  # the last file that a training writes: where it exist
 EVALUATION = "evaluation.json"  # written by --eval-only
 CONFIG = "config.yaml"
 INPUTS = "inputs.json"  # of describe_inputs, beside the config
+EARLIER = "earlier"  # in it: hashes of other inputs that the run has used, separated by spaces
 
 # Keys that do not change what is learned, except by rounding on another device.
 _HARMLESS = re.compile(
@@ -194,6 +195,16 @@ def read_inputs(path: Path) -> dict[str, str]:
     return content
 
 
+def _earlier_inputs(path: Path, inputs: dict[str, str]) -> dict[str, str]:
+    """Return ``{EARLIER: hashes}`` of other inputs that the run to resume was trained on; {} if there were none."""
+    with suppress(OSError, ValueError):
+        before = read_inputs(path)
+        changed = [before[key] for key, value in inputs.items() if before.get(key, value) != value]
+        if changed or EARLIER in before:
+            return {EARLIER: " ".join([*before.get(EARLIER, "").split(), *changed])}
+    return {}
+
+
 def _to_dict(cfg: DictConfig) -> dict:
     """Return a config as it is when saved and read again."""
     with tempfile.TemporaryDirectory() as folder:
@@ -225,8 +236,9 @@ def setup_run(cfg: DictConfig, args: Namespace, inputs: dict[str, str], *, keep_
         with atomic_write(path) as tmp_path:
             LazyConfig.save(cfg, str(tmp_path))
         if not args.eval_only:
+            content = {**inputs, **_earlier_inputs(Path(folder) / INPUTS, inputs)} if args.resume else inputs
             with atomic_write(Path(folder) / INPUTS) as tmp_path:
-                tmp_path.write_text(json.dumps(inputs))
+                tmp_path.write_text(json.dumps(content))
         logger.info("Full config saved to %s", path)
     seed_all_rng(cfg.train.seed + rank)
     if not args.eval_only:  # it costs more than it saves on a small split

@@ -201,6 +201,10 @@ class WSDDN(NormalizedImageModel):
 
     def losses(self, output: WSDDNOutput, batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Compute the losses on the image-level labels."""
+        if any("mix" in x for x in batched_inputs):
+            raise ValueError(
+                "T-WDet is not trained with mixed images, as proposals do not mix: set dataloader.train.mix=null"
+            )
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
         losses = {"loss_image": image_level_bce(output.image_scores, labels)}
         if output.refined_logits is not None:

@@ -60,21 +60,30 @@ TRAININGS = {
     "temperatures_fixed": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.temperatures=fixed",)),
     "temperatures_shared": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.temperatures=shared",)),
     "cross_entropy": Training("stage2", init_from="stage1", overrides=(f"{_CLASS_AWARE}.distance=bce",)),
-    "region_consistent": Training("region_consistent"),
-    "region_consistent_crossfit": Training("region_consistent", teacher=tuple(_FOLDS)),
+    "region_consistent": Training("region_consistent", length_of=_SECOND),
+    "region_consistent_crossfit": Training(
+        "region_consistent",
+        teacher=tuple(_FOLDS),
+        length_of=_SECOND,
+        overrides=("distiller.use_cache=True",),
+    ),
     "region_consistent_both": Training(
         "region_consistent",
+        length_of=_SECOND,
         overrides=(
             "distiller.trunk_checkpoint=${train.init_checkpoint}",
             "distiller.cache.folder=${train.output_dir}/teacher_cache",
         ),
         only_with=_TRUNK,
     ),
-    "region_consistent_trunk": Training("region_consistent_trunk", teacher="", proposals=False, only_with=_TRUNK),
+    "region_consistent_trunk": Training(
+        "region_consistent_trunk", teacher="", length_of=_SECOND, proposals=False, only_with=_TRUNK
+    ),
     "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False, only_with="classifier_teacher"),
     "region_consistent_classifier": Training(
         "region_consistent_trunk",
         teacher="classifier_teacher",
+        length_of=_SECOND,
         overrides=("distiller.cache.folder=${train.output_dir}/teacher_cache",),
         proposals=False,
         only_with="classifier_teacher",

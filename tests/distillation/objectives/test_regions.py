@@ -6,7 +6,7 @@ from helpers.builders import make_batch, make_pair, make_student, make_teacher
 from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.ops import roi_align
 
-from wsd_distill.distillation import RegionConsistent, StudentOutput
+from wsd_distill.distillation import Distiller, Objectives, RegionConsistent, StudentOutput
 from wsd_distill.modeling import WSDDNOutput
 
 IMAGES = 4
@@ -133,3 +133,22 @@ def test_teachers_of_the_project_are_accepted():
     for teacher in (make_teacher(), make_student()):
         objective = RegionConsistent(layer=make_pair())
         objective.build(make_student().backbone.output_shape(), teacher.backbone.output_shape())
+
+
+def test_psi_is_fitted_to_the_student_as_it_trains(tmp_path):
+    """With BatchNorm from scratch: the first loss of the training is that of the fit, and statistics are unchanged."""
+    torch.manual_seed(0)
+    teacher = make_teacher()
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    objective = RegionConsistent(layer=make_pair(), weight=1.0, fit_images=8)
+    distiller = Distiller(
+        student=make_student(norm="BN"),
+        teacher=make_teacher(),
+        teacher_checkpoint=str(tmp_path / "teacher.pth"),
+        objectives=Objectives(loss_regions=objective),
+    ).train()
+    batches = [make_batch(4, seed=seed) for seed in range(2)]
+    before = {name: value.clone() for name, value in distiller.student.named_buffers()}
+    distiller.fit_objectives(batches)
+    assert all(torch.equal(value, before[name]) for name, value in distiller.student.named_buffers())
+    assert distiller(batches[0])["loss_regions"] < 1.05  # a constant, the worst fit, has 1

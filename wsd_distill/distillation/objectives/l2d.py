@@ -30,11 +30,6 @@ from .features import LayerObjective, LayerPair
 from .objective import Objective, StudentOutput
 
 
-def _get_labels(student: StudentOutput, device: torch.device) -> Tensor:
-    """Stack the (N, K) labels of a batch."""
-    return torch.stack([x["labels"] for x in student.batched_inputs]).to(device)
-
-
 class MultiLabelLogits(Objective):
     """Multi-label logits distillation (MLD) of L2D: one-versus-all probabilities of each class.
 
@@ -50,9 +45,8 @@ class MultiLabelLogits(Objective):
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         logits = student.logits
-        return self.weight * losses.one_versus_all_loss(
-            teacher.image_scores, logits, _get_labels(student, logits.device)
-        )
+        target = student.mix_scores(teacher.image_scores)
+        return self.weight * losses.one_versus_all_loss(target, logits, student.labels)
 
 
 class LabelWiseEncoder(nn.Module):
@@ -96,7 +90,8 @@ class LabelWiseEmbeddings(LayerObjective):
       is dropped after training and costs nothing at test time. What makes the embeddings label-wise in the authors'
       student, the classification loss on them, is the auxiliary term ``label_weight`` here.
 
-    Only positive labels enter CD and ID, both divided by N; unknown labels enter no term.
+    Only positive labels enter CD and ID, both divided by N; unknown labels enter no term. Raises ValueError for images
+    that were mixed.
 
     Args:
         layer: feature maps of the teacher, for regions, and of the student, for the encoder.
@@ -133,9 +128,11 @@ class LabelWiseEmbeddings(LayerObjective):
         self.pooler = ROIPooler(self.pooler_size, [1 / teacher_shapes[self.layer.teacher].stride], 0, "ROIAlignV2")
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        if student.mix is not None:
+            raise ValueError("label-wise embeddings of mixed images are not defined: set dataloader.train.mix=null")
         target = self.teacher_embeddings(teacher)  # (N, K, C)
         embeddings, logits = self.encoder(student.features[self.layer.student])  # (N, K, D), (N, K)
-        labels = _get_labels(student, logits.device)
+        labels = student.labels
         positive = labels == 1
         class_aware = losses.embedding_structure_loss(target.transpose(0, 1), embeddings.transpose(0, 1), positive.T)
         instance_aware = losses.embedding_structure_loss(target, embeddings, positive)

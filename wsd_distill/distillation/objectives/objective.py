@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
 from wsd_distill.data.mix import Mix
 from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
+
+from ..views import get_boxes, get_mix
 
 
 @dataclass
@@ -34,15 +37,32 @@ class StudentOutput:
         return self.model.logits(self.features)
 
     @property
+    def device(self) -> torch.device:
+        return next(iter(self.features.values())).device
+
+    @property
+    def labels(self) -> Tensor:
+        """(N, K): from 0 to 1, -1 = unknown."""
+        return torch.stack([x["labels"] for x in self.batched_inputs]).to(self.device)
+
+    @property
     def boxes(self) -> list[Boxes]:
         """Proposals that the views show, in pixels of the views; [] if the inputs have none."""
-        device = next(iter(self.features.values())).device
-        return [x["proposals"].proposal_boxes.to(device) for x in self.batched_inputs if "proposals" in x]
+        return get_boxes(self.batched_inputs, self.device)
+
+    @property
+    def ranks(self) -> list[Tensor]:
+        """(R_n,) rank of each of these proposals among all of its image."""
+        return [x["proposals"].rows.to(self.device) for x in self.batched_inputs]
+
+    @property
+    def mix(self) -> Mix | None:
+        """How the images of the batch were mixed; None if they were not."""
+        return get_mix(self.batched_inputs)
 
     def mix_scores(self, scores: Tensor) -> Tensor:
         """Mix the teacher's (N, K) scores as the images of the batch were mixed."""
-        mix: Mix | None = self.batched_inputs[0].get("mix")
-        return scores if mix is None else mix.scores(scores)
+        return scores if self.mix is None else self.mix.scores(scores)
 
 
 class Objective(nn.Module, ABC):

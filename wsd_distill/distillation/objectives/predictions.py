@@ -98,8 +98,8 @@ class ClassAware(Objective):
         t = self.temperatures
         target = torch.stack(
             [
-                losses.softened_scores(c, d, t.t_cls, t.t_det[: len(d)]).sum(0)  # (K,): Eq. 6
-                for c, d in zip(teacher.cls_logits, teacher.det_logits)
+                losses.softened_scores(c, d, t.t_cls, t.t_det[ranks]).sum(0)  # (K,): Eq. 6
+                for c, d, ranks in zip(teacher.cls_logits, teacher.det_logits, student.ranks)
             ]
         )
         target = student.mix_scores(target)

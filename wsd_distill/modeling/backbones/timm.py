@@ -104,6 +104,9 @@ class TimmBackbone(Backbone):
         out_features: feature maps to return, named by stride: ``["stride8", "stride16"]``.
         frozen_bn: use BatchNorm with fixed statistics and affine parameters.
         frozen_to: feature map up to which the layers are not trained; None trains all.
+
+    Raises:
+        ValueError: the network has no such feature map, or ``frozen_to`` leaves nothing of the backbone to train.
     """
 
     def __init__(self, *, name: str, out_features: list[str], frozen_bn: bool = True, frozen_to: str | None = None):
@@ -112,7 +115,13 @@ class TimmBackbone(Backbone):
         last = max(sequence.position(feature) for feature in out_features)
         _drop(sequence.net, sequence.steps[last:])
         self.net, self.steps = sequence.net, sequence.steps[:last]
-        for step in self.steps[: sequence.position(frozen_to)] if frozen_to else ():
+        frozen = self.steps[: sequence.position(frozen_to)] if frozen_to else []
+        if len(frozen) == last:
+            raise ValueError(
+                f"frozen_to={frozen_to!r} leaves no layer of the backbone to train: set train.frozen_to (or "
+                "model.backbone.frozen_to) to a map before the last one, or to null"
+            )
+        for step in frozen:
             freeze(self.net.get_submodule(step))
         self._out_features = list(out_features)
         self._shapes = {feature: sequence.maps[feature][1] for feature in out_features}
