@@ -14,9 +14,10 @@ from .catalog import (
     register,
     register_holdout,
     register_info,
+    register_with_unlabelled,
 )
 from .coco import register_coco
-from .image_list import register_files, register_image_list
+from .image_list import register_files, register_image_list, register_unlabelled
 
 __all__ = [
     "SPLITS",
@@ -31,6 +32,8 @@ __all__ = [
     "register_holdout",
     "register_image_list",
     "register_info",
+    "register_unlabelled",
+    "register_with_unlabelled",
 ]
 
 for _module in (coco, digit_scenes, nus_wide, voc):
