@@ -75,7 +75,7 @@ def test_whole_images_show_all_of_every_class(outputs):
 
 def test_unknown_labels_are_decided_before_mixing(outputs):
     """Mosaic and mixup of an image whose label is cut off, with one that has none of it."""
-    student, teacher = outputs
+    student, _ = outputs
     np.random.seed(0)
     mixed = MixImages(mixup=0.4)(student.batched_inputs)
     mix, labels = mixed[0]["mix"], torch.eye(3)[[0, 1, 2, 0]]

@@ -158,7 +158,7 @@ def load_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[str]) 
     Raises:
         ValueError: an image id is in both, or no unlabelled image is left.
     """
-    records = DatasetCatalog.get(labelled)
+    records = list(DatasetCatalog.get(labelled))
     known = {os.path.realpath(record["file_name"]) for record in records}
     known |= {os.path.realpath(record["file_name"]) for name in others for record in DatasetCatalog.get(name)}
     ids = {str(record["image_id"]) for record in records}
