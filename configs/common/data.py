@@ -14,15 +14,18 @@ from wsd_distill.proposals.image_proposals import ImageProposals
 
 dataset = dict(
     name="???",  # a built-in dataset (datasets/README.md), or a name for your own files
-    files=dict(train=None, val=None, test=None),  # your own: a list of images (CSV, JSON) or COCO's instances format
+    # your own: a list of images (CSV, JSON) or COCO's instances format; unlabelled: also a folder of images
+    files=dict(train=None, val=None, test=None, unlabelled=None),
     image_root=None,  # folder of their images; {split} in it is replaced; None: the folder of the file
     classes=None,  # class names, or a text file with one a line; None: the classes of the training file
-    split_names=dict(train=None, val=None, test=None),  # where one file has all splits: values of its column "split"
+    # where one file has all splits: values of its column "split"
+    split_names=dict(train=None, val=None, test=None, unlabelled=None),
     separator=None,  # of labels in a CSV: semicolon (default), comma, pipe, tab, space
     allow_remote=False,  # True: images whose name is an address (https://...) are read from the network
     allow_outside=False,  # True: names of images may leave image_root (absolute paths, "..")
     register=[],  # calls that register further datasets
     leave_out=None,  # "0/3": train without the first of three folds of the training images (docs/regions.md)
+    unlabelled=None,  # registered dataset: distillations train on its images too, without their labels
     # None: taken from the dataset's registration (wsd_distill.data.datasets.DatasetInfo)
     train=None,
     val=None,

@@ -132,3 +132,24 @@ def test_images_of_several_sizes_are_an_error(photo):
     output = run_teacher(make_teacher().eval(), [x["teacher"] for x in batch], True)
     with pytest.raises(ValueError, match="images of this batch have several: set a single size in dataloader"):
         show_outputs(output, batch)
+
+
+def test_the_shown_share_of_a_class_by_a_loop(photo):
+    """Over all regions S has one softmax; the left half shows regions 0 and 2."""
+    shown, _ = show(photo, ((0, 0, 30, 40),), ())
+    whole, _ = show(photo, ())
+    scores = whole.scores[0]
+    for k in range(K):
+        share = float(scores[0, k] + scores[2, k]) / float(sum(scores[r, k] for r in range(4)))
+        assert shown.shown[0][k].item() == pytest.approx(share, rel=1e-5)
+    assert shown.shown[1].tolist() == [1, 1, 1]  # the whole image, in the same batch
+    assert whole.shown is None
+
+
+def test_the_only_region_of_a_class_is_outside_the_crop(photo):
+    output = run_teacher(make_teacher(), [map_photo(photo)["teacher"]], True)
+    output.cls_logits[0].data[:], output.det_logits[0].data[:] = 0, 0
+    output.cls_logits[0].data[3, 1] = output.det_logits[0].data[3, 1] = 50
+    left, right = (show_outputs(output, [map_photo(photo, (x, 0, x + 30, 40))]) for x in (0, 30))
+    assert left.shown[0][1] < 1e-12 and right.shown[0][1] == 1
+    assert left.shown[0][[0, 2]].tolist() == pytest.approx([2 / 3] * 2)  # of three equal regions; region 3 has none

@@ -15,9 +15,10 @@ COMMANDS = [
 
 @pytest.fixture
 def own_files(tmp_path, monkeypatch, restore_catalogs):
-    """The lists of images that commands name, in the folder that the commands run in."""
+    """The lists and the folder of images that commands name, in the folder that the commands run in."""
     for split in ("train", "val", "test"):
         (tmp_path / f"{split}.csv").write_text("file,labels\na.jpg,cat\nb.jpg,cat;dog\n")
+    (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers.builders import own_images
 from PIL import Image
 
-from wsd_distill.data.datasets import get_splits
+from wsd_distill.data.datasets import get_splits, register_with_unlabelled
 from wsd_distill.engine import load_config as load_file
+from wsd_distill.engine import resolve_schedule
 
 NAME = "small/student.py"
 
@@ -258,6 +259,8 @@ def test_a_training_without_a_fold(load_config, tmp_path, restore_catalogs):
     assert saved.dataset.train == cfg.dataset.train and saved.dataset.class_names == whole.dataset.class_names
     with pytest.raises(ValueError, match="dataset.leave_out=3/3: give fold/folds"):
         load_config("small/teacher.py", "dataset.leave_out=3/3")
+    with pytest.raises(ValueError, match="dataset.leave_out is for teachers, which do not train on unlabelled images"):
+        load_config("small/teacher.py", "dataset.leave_out=0/3", "dataset.unlabelled=digit_scenes_test")
 
 
 def test_a_teacher_for_each_fold(load_config, restore_catalogs):
@@ -266,3 +269,86 @@ def test_a_teacher_for_each_fold(load_config, restore_catalogs):
     assert instantiate(cfg.distiller.cache.folder) == "a/teacher_cache_of_2"
     with pytest.raises(ValueError, match="distiller.teacher_checkpoint=.*: give .* with at least one item"):
         load_config("small/stage2.py", "distiller.teacher_checkpoint=[]")
+
+
+@pytest.fixture
+def unlabelled(own, tmp_path):
+    """``own`` with a folder of three photos, one of them in a subfolder, and a text file."""
+    for name in ("0.png", "more/8.JPG", "9.png"):
+        path = tmp_path / "unlabelled" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20)).save(path, "png")
+    (tmp_path / "unlabelled" / "notes.txt").write_text("none")
+    return [*own, f"dataset.files.unlabelled={tmp_path}/unlabelled"]
+
+
+def test_unlabelled_images_follow_the_labelled_ones(unlabelled, load_config):
+    name = "pets_train_with_pets_unlabelled"
+    for _ in range(2):
+        cfg = load_config("small/soft_labels.py", *unlabelled)
+    assert get_splits(cfg) == [name, "pets_val", "pets_test"] and cfg.dataset.unlabelled == "pets_unlabelled"
+    records = DatasetCatalog.get(cfg.dataloader.train.dataset)
+    assert [r["image_id"] for r in records[:3]] == ["0.png", "1.png", "2.png"]
+    assert [r["image_id"] for r in records[3:]] == ["unlabelled/0.png", "unlabelled/9.png", "unlabelled/more/8.JPG"]
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    labels = [mapper._encode_labels(record).tolist() for record in records]
+    assert labels == [[1, 0, 1], [0, 1, 0], [0, 0, 0], *[[-1, -1, -1]] * 3]
+    assert instantiate(cfg.proposals.train).endswith(f"proposals/{name}_edge_boxes.arrow")
+    assert cfg.distiller.cache.dataset == name
+
+
+def test_the_epochs_count_unlabelled_images(unlabelled, load_config):
+    cfg = load_config("small/soft_labels.py", *unlabelled, "train.epochs=4", "train.batch_size=3")
+    resolve_schedule(cfg)
+    assert cfg.train.max_iter == 8  # 4 * (3 + 3) / 3
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("list.csv", "file\n7.png\n0.png\n3.png\n"),
+        ("list.csv", "file,labels,split\n7.png,whale,a\n0.png,,a\n9.png,,b\n"),
+        ("list.json", '[{"file": "7.png", "split": "a"}, {"file": "0.png", "labels": ["cat"], "split": "a"}]'),
+    ],
+)
+def test_a_list_of_unlabelled_images(own, load_config, tmp_path, caplog, name, content):
+    """Its labels are not used, and images of the labelled splits (0: train, 3: val) are left out."""
+    (tmp_path / name).write_text(content)
+    part = ["dataset.split_names.unlabelled=a"] if "split" in content else []
+    cfg = load_config("small/stage2.py", *own, f"dataset.files.unlabelled={tmp_path / name}", *part)
+    caplog.set_level("INFO")
+    (added,) = DatasetCatalog.get(cfg.dataset.train)[3:]
+    assert added == {"file_name": f"{tmp_path}/7.png", "image_id": "unlabelled/7.png", "labels": [],
+                     "ignore_labels": [0, 1, 2]}  # fmt: skip
+    assert "images are left out, because a labelled split has them" in caplog.text
+
+
+def test_a_registered_dataset_without_its_labels(load_config, monkeypatch, restore_catalogs):
+    """Here the images of voc5, whose labels have other classes, next to own ones; COCO keeps images without any."""
+    records = [{"file_name": "a.jpg", "image_id": 4, "labels": [3], "height": 2, "width": 3, "annotations": [{}]}]
+    DatasetCatalog.register("others", lambda: records)
+    DatasetCatalog.register("known", lambda: [{"file_name": "b.jpg", "image_id": 4, "labels": [0]}])
+    MetadataCatalog.get("known").set(thing_classes=["cat", "dog"])
+    name = register_with_unlabelled("known", "others")
+    assert name == "known_with_others"
+    assert DatasetCatalog.get(name)[1] == {"file_name": "a.jpg", "image_id": "unlabelled/4", "labels": [],
+                                           "ignore_labels": [0, 1], "height": 2, "width": 3}  # fmt: skip
+    cfg = load_config("small/stage2.py", "dataset.name=digit_scenes", "dataset.unlabelled=digit_scenes_test")
+    assert cfg.dataset.train == "digit_scenes_train_with_digit_scenes_test"
+    with pytest.raises(KeyError, match="dataset.unlabelled=digit_scene: no such registered dataset; did you mean"):
+        load_config("small/stage2.py", "dataset.name=digit_scenes", "dataset.unlabelled=digit_scene")
+
+
+def test_a_folder_without_images_and_a_missing_one(own, load_config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    cfg = load_config("small/stage2.py", *own, f"dataset.files.unlabelled={tmp_path}/empty")
+    with pytest.raises(ValueError, match=r"dataset.files.unlabelled=.*empty has no image \(.jpg"):
+        DatasetCatalog.get(cfg.dataset.train)
+    with pytest.raises(FileNotFoundError, match="dataset.files.unlabelled=.*missing: set it to a folder"):
+        load_config("small/stage2.py", *own, f"dataset.files.unlabelled={tmp_path}/none")
+
+
+def test_a_saved_config_registers_unlabelled_images(unlabelled, saved):
+    cfg = load_file(saved("small/soft_labels.py", *unlabelled))
+    assert cfg.dataset.train == "pets_train_with_pets_unlabelled"
+    assert len(DatasetCatalog.get(cfg.dataset.train)) == 6

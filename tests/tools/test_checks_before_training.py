@@ -62,3 +62,12 @@ def test_a_threshold_of_a_split_that_is_not_evaluated(train):
 def test_boxes_of_a_dataset_without_any(train):
     error = train("dataloader.test.test.evaluator.boxes=True")
     assert "Image 'test0.png' of 'pets_test' has no 'annotations'" in error
+
+
+@pytest.mark.parametrize("recipe", ["student", "teacher"])
+def test_unlabelled_images_without_a_teacher(train, tmp_path, recipe):
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "more" / "0.png")
+    error = train(f"dataset.files.unlabelled={tmp_path}/more", recipe=recipe)
+    assert "dataset.unlabelled=pets_unlabelled: this config trains without a teacher" in error
+    assert "or choose a config that distils" in error

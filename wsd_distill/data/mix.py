@@ -106,7 +106,10 @@ class MixImages:
             )
         images = mix.maps(torch.stack([x["image"] for x in batch]).float()).round().to(torch.uint8)
         labels = mix.labels(torch.stack([x["labels"] for x in batch]))
-        return [{**x, "image": image, "labels": y, "mix": mix} for x, image, y in zip(batch, images, labels)]
+        return [
+            {**x, "image": image, "labels": y, "unmixed_labels": x["labels"], "mix": mix}
+            for x, image, y in zip(batch, images, labels)
+        ]
 
     def _draw(self, kind: str, size: int) -> Mix:
         # A partner is never the image itself: another one at a drawn distance in a drawn order.

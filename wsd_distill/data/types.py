@@ -70,5 +70,6 @@ class MappedImage(View, total=False):
     width: int
     labels: Tensor  # (K,) float32: 1 positive, 0 negative, -1 ignored; fractions in mixed images
     mix: Any  # data.mix.Mix, where the images of the batch were mixed
+    unmixed_labels: Tensor  # (K,) of the image itself, where they were mixed
     teacher: View
     views: list[View]  # for test-time augmentation

@@ -66,7 +66,7 @@ def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> WSDDNOutput
 
     Feature maps are resampled to the view and mixed as its pixels were. Of the regions those remain that the view
     shows, with boxes in pixels of a view of the teacher's size: the softmax over proposals of whoever uses their logits
-    is then over these, and evidence for a label that the crop has cut off is gone.
+    is then over these, and evidence for a label that the crop cuts off is gone. ``shown`` has the share that is left.
 
     Args:
         output: of ``run_teacher`` or ``TeacherCache.read``.
@@ -88,7 +88,19 @@ def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> WSDDNOutput
         return WSDDNOutput(features, boxes, output.cls_logits, output.det_logits)
     rows = [x["proposals"].rows for x in batched_inputs if "proposals" in x]
     cls_logits, det_logits = (_select(logits, rows) for logits in (output.cls_logits, output.det_logits))
-    return WSDDNOutput(features, boxes, cls_logits, det_logits)
+    shown = [_shown_share(scores, x) for scores, x in zip(output.scores, batched_inputs)]
+    return WSDDNOutput(features, boxes, cls_logits, det_logits, shown=shown)
+
+
+def _shown_share(scores: Tensor, x: dict) -> Tensor:
+    """Return (K,) sums of S over the regions that a view shows, divided by those over all regions of the image.
+
+    Exactly 1 for a whole image. S, (R, K), has its softmax over all proposals of the image.
+    """
+    if x["geometry"].is_whole:
+        return scores.new_ones(scores.shape[1])
+    shown = scores[x["proposals"].rows.to(scores.device)]
+    return shown.sum(0) / scores.sum(0).clamp(min=torch.finfo(scores.dtype).tiny)
 
 
 def get_mix(batched_inputs: list[dict]) -> Mix | None:

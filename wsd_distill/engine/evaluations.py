@@ -46,9 +46,16 @@ def check_data(cfg: DictConfig) -> None:
     """Check before the first step what would otherwise end a training, or spoil it: labels, images and evaluators.
 
     Raises:
-        ValueError: as in ``check_splits``, ``evaluation_order`` and the evaluators; or T-WDet would train on one class.
+        ValueError: as in ``check_splits``, ``evaluation_order`` and the evaluators; or T-WDet would train on one class,
+            or a training without a teacher on unlabelled images.
         FileNotFoundError: as in ``check_splits``.
     """
+    if cfg.dataset.unlabelled is not None and "distiller" not in cfg:
+        raise ValueError(
+            f"dataset.unlabelled={cfg.dataset.unlabelled}: this config trains without a teacher, and images without "
+            "labels teach nothing there: leave dataset.unlabelled and dataset.files.unlabelled out, or choose a config "
+            "that distils, for example soft_labels"
+        )
     tests = cfg.dataloader.get("test") or {}
     order = evaluation_order(tests)
     used = {cfg.dataset.train, *(tests[name].evaluator.get("dataset_name") for name in order)}

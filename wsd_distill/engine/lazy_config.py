@@ -19,10 +19,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from wsd_distill.class_names import describe_difference
 from wsd_distill.data.datasets import (
+    SPLITS,
     DatasetInfo,
     get_dataset_info,
     list_datasets,
     register_files,
+    register_unlabelled,
+    register_with_unlabelled,
     register_without_fold,
 )
 from wsd_distill.io import check_file, expand_user
@@ -165,8 +168,16 @@ def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None, is_pres
     for key, value in asdict(info).items():
         if key in node and node[key] is None:
             node[key] = value
+    if node.leave_out is not None and node.unlabelled is not None:
+        raise ValueError(
+            "dataset.leave_out is for teachers, which do not train on unlabelled images: leave out dataset.unlabelled "
+            "and dataset.files.unlabelled"
+        )
     if node.leave_out is not None:
         node.train = register_without_fold(node.train, node.leave_out)
+    labelled = node.train.removesuffix(f"_with_{node.unlabelled}")  # a saved config has the name of both
+    if {labelled, node.unlabelled} <= set(DatasetCatalog.list()):
+        node.train = register_with_unlabelled(labelled, node.unlabelled, [node.val, node.test])
     if node.train in DatasetCatalog.list():
         class_names = MetadataCatalog.get(node.train).thing_classes
     elif isinstance(node.classes, ListConfig):
@@ -203,10 +214,36 @@ def _register_dataset(node: DictConfig) -> DatasetInfo:
             raise ValueError(
                 f"dataset.{key}={node[key]}: set dataset.{key}.train, dataset.{key}.val, dataset.{key}.test"
             )
-    if any(path is not None for path in node.files.values()):
+    if any(node.files[split] is not None for split in SPLITS):
         keys = ("image_root", "classes", "split_names", "separator", "allow_remote", "allow_outside")
         register_files(node.name, node.files, **{key: node[key] for key in keys})
-    return get_dataset_info(node.name)
+    info = get_dataset_info(node.name)
+    if node.files.unlabelled is not None:
+        _register_unlabelled(node, MetadataCatalog.get(info.train).thing_classes)
+    if node.unlabelled is not None and node.unlabelled not in DatasetCatalog.list():
+        near = difflib.get_close_matches(node.unlabelled, DatasetCatalog.list(), n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise KeyError(f"dataset.unlabelled={node.unlabelled}: no such registered dataset{hint}")
+    return info
+
+
+def _register_unlabelled(node: DictConfig, classes: Sequence[str]) -> None:
+    """Register ``dataset.files.unlabelled`` and set ``dataset.unlabelled`` to its name."""
+    name = f"{node.name}_unlabelled"
+    if node.unlabelled not in (None, name):
+        raise ValueError("set dataset.unlabelled or dataset.files.unlabelled, not both")
+    root = node.image_root and str(node.image_root).replace("{split}", "unlabelled")
+    split = node.split_names.unlabelled
+    register_unlabelled(
+        name,
+        str(node.files.unlabelled),
+        root,
+        None if split is None else str(split),
+        classes=classes,
+        allow_remote=node.allow_remote,
+        allow_outside=node.allow_outside,
+    )
+    node.unlabelled = name
 
 
 def _set_classes(node: DictConfig, names: list[str]) -> None:

@@ -33,6 +33,7 @@ class WSDDNOutput:
         boxes: proposals in pixels of the input.
         cls_logits, det_logits: (R_n, K) M^c and M^d.
         refined_logits: (R_n, B, K + 1) of the refinement branches; None without branches or from a cache.
+        shown: (K,) share of each class's S in the image that the regions of a view hold; None for whole images.
     """
 
     features: dict[str, Tensor]
@@ -40,6 +41,7 @@ class WSDDNOutput:
     cls_logits: list[Tensor]
     det_logits: list[Tensor]
     refined_logits: list[Tensor] | None = None
+    shown: list[Tensor] | None = None
 
     @cached_property
     def scores(self) -> list[Tensor]:

@@ -8,7 +8,9 @@ from helpers.builders import K, make_batch, make_student, make_teacher
 from scipy.special import expit, rel_entr, softmax, xlogy
 
 from wsd_distill import losses
+from wsd_distill.data.mix import MixImages
 from wsd_distill.distillation import ClassAware, HardLabels, SoftLabels, StudentOutput, Temperatures
+from wsd_distill.modeling.multilabel_losses import build_loss
 
 NAMES = [f"temperature/t_{kind}{suffix}" for kind in ("cls", "det", "student") for suffix in ("", "_min", "_max")]
 
@@ -17,6 +19,101 @@ def test_hard_labels_is_the_students_own_loss(outputs):
     student, teacher = outputs
     labels = torch.stack([x["labels"] for x in student.batched_inputs])
     torch.testing.assert_close(HardLabels()(student, teacher), losses.hard_label_loss(student.logits, labels))
+
+
+def hand_made_teacher(scores, shown=None):
+    """Stands for T-WDet outputs with given p (N, K) and shares."""
+    return SimpleNamespace(image_scores=torch.tensor(scores), shown=shown and list(torch.tensor(shown)))
+
+
+def loss_of_known(student, labels):
+    """Eq. 10 by a loop over what is known, and its gradient by the logits."""
+    value, gradient = 0.0, np.zeros(student.logits.shape)
+    for n, row in enumerate(labels):
+        for k, y in enumerate(row):
+            p = expit(student.logits[n, k].item())
+            if y >= 0:
+                value -= (y * math.log(p) + (1 - y) * math.log(1 - p)) / len(labels)
+                gradient[n, k] = (p - y) / len(labels)
+    return value, gradient
+
+
+@pytest.mark.parametrize(
+    "options, unknown",
+    [
+        ({}, []),
+        ({"unknown_above": 0.5}, [(0, 2)]),  # 0.9; the positive (0, 0) with 0.8 stays
+        ({"unknown_above": 0.5, "visible_below": 0.3}, [(0, 2), (1, 1)]),
+        ({"visible_below": 0.1}, []),  # a share of exactly 0.1 is not below; negatives stay
+    ],
+)
+def test_labels_that_the_teacher_contradicts_are_unknown(outputs, options, unknown):
+    """The first four labels are of classes 0, 1, 2, 0."""
+    student, _ = outputs
+    scores = [[0.8, 0.2, 0.9], [0.5, 0.9, 0.1], [0.1, 0.1, 0.1], [0.1, 0.1, 0.1]]
+    shown = [[1.0, 0.0, 0.0], [0.0, 0.1, 1.0], [1.0, 1.0, 1.0], [0.5, 1.0, 1.0]]
+    labels = np.eye(3)[[0, 1, 2, 0]]
+    for place in unknown:
+        labels[place] = -1
+    logits = student.logits
+    logits.retain_grad()
+    objective = HardLabels(**options)
+    assert objective.needs_scores == bool(options)
+    loss = objective(student, hand_made_teacher(scores, shown))
+    loss.backward()
+    value, gradient = loss_of_known(student, labels)
+    assert loss.item() == pytest.approx(value, rel=1e-5)
+    np.testing.assert_allclose(logits.grad, gradient, rtol=1e-4, atol=1e-7)
+    assert all(logits.grad[place] == 0 for place in unknown)
+
+
+def test_whole_images_show_all_of_every_class(outputs):
+    student, _ = outputs
+    teacher = hand_made_teacher([[0.0] * 3] * 4)
+    assert HardLabels(visible_below=1.0)(student, teacher) == HardLabels()(student, teacher)
+
+
+def test_unknown_labels_are_decided_before_mixing(outputs):
+    """Mosaic and mixup of an image whose label is cut off, with one that has none of it."""
+    student, _ = outputs
+    np.random.seed(0)
+    mixed = MixImages(mixup=0.4)(student.batched_inputs)
+    mix, labels = mixed[0]["mix"], torch.eye(3)[[0, 1, 2, 0]]
+    labels[0, 0] = -1
+    student = StudentOutput(student.model, mixed, student.features)
+    shown = torch.ones(4, 3)
+    shown[0, 0] = 0.2
+    loss = HardLabels(visible_below=0.3)(student, hand_made_teacher([[0.0] * 3] * 4, shown.tolist()))
+    expected = mix.labels(labels)
+    assert (expected == -1).sum() == 2  # of the image and of the one that it is the partner of
+    torch.testing.assert_close(loss, losses.hard_label_loss(student.logits, expected))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "asymmetric", "poly", "two_way", "zlpr"])
+def test_images_without_labels_have_no_loss(outputs, name):
+    """A batch of unlabelled images alone, and one next to labelled ones."""
+    student, teacher = outputs
+    student.model.loss = build_loss(name)
+    logits = student.logits
+    logits.retain_grad()
+    labels = torch.stack([x["labels"] for x in student.batched_inputs])
+    for rows in ([0, 1, 2, 3], [1, 3]):
+        logits.grad = None
+        some = labels.clone()
+        some[rows] = -1
+        student.batched_inputs = [{"labels": y} for y in some]
+        loss = HardLabels()(student, teacher)
+        loss.backward(retain_graph=True)
+        assert loss.isfinite() and not logits.grad[rows].any()
+        assert logits.grad.any() == (len(rows) < 4)
+        if len(rows) == 4 and name != "two_way":
+            assert loss == 0
+
+
+@pytest.mark.parametrize("options", [{"unknown_above": 1.5}, {"visible_below": -0.1}])
+def test_thresholds_out_of_range(options):
+    with pytest.raises(ValueError, match="set it to a number from 0 to 1, or null"):
+        HardLabels(**options)
 
 
 def test_temperatures_start_at_one_and_are_learned(outputs):

@@ -16,10 +16,11 @@ from .catalog import (
     register,
     register_holdout,
     register_info,
+    register_with_unlabelled,
     register_without_fold,
 )
 from .coco import register_coco
-from .image_list import register_files, register_image_list
+from .image_list import register_files, register_image_list, register_unlabelled
 
 __all__ = [
     "SPLITS",
@@ -36,6 +37,8 @@ __all__ = [
     "register_holdout",
     "register_image_list",
     "register_info",
+    "register_unlabelled",
+    "register_with_unlabelled",
     "register_without_fold",
 ]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -201,6 +202,53 @@ def _parse_fold(leave_out: str) -> tuple[int, int]:
     if not match or not int(match[1]) < int(match[2]) or int(match[2]) < 2:
         raise ValueError(f"dataset.leave_out={leave_out}: give fold/folds, from 0/3 to 2/3 for three folds")
     return int(match[1]), int(match[2])
+
+
+def load_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[str]) -> list[DatasetDict]:
+    """Load a dataset, followed by the images of ``unlabelled`` with all labels unknown.
+
+    The image ids of the latter get the prefix ``unlabelled/``. Image files that are also in ``labelled`` or ``others``
+    are left out and counted in the log.
+
+    Raises:
+        ValueError: an image id is in both, or no unlabelled image is left.
+    """
+    records = list(DatasetCatalog.get(labelled))
+    known = {os.path.realpath(record["file_name"]) for record in records}
+    known |= {os.path.realpath(record["file_name"]) for name in others for record in DatasetCatalog.get(name)}
+    ids = {str(record["image_id"]) for record in records}
+    found = DatasetCatalog.get(unlabelled)
+    added = [record for record in found if os.path.realpath(record["file_name"]) not in known]
+    if len(added) < len(found):
+        count = f"{len(found) - len(added)} of {len(found)}"
+        logger.info("%s: %s images are left out, because a labelled split has them", unlabelled, count)
+    if not added:
+        raise ValueError(f"{unlabelled} has no image that is not in a labelled split: set dataset.files.unlabelled")
+    unknown = list(range(len(MetadataCatalog.get(labelled).thing_classes)))
+    for record in added:
+        image_id = f"unlabelled/{record['image_id']}"
+        if image_id in ids:
+            raise ValueError(f"{labelled} has an image with the id {image_id!r}, as {unlabelled} has: rename the image")
+        kept = {key: record[key] for key in ("file_name", "height", "width") if key in record}
+        records.append(cast(DatasetDict, {**kept, "image_id": image_id, "labels": [], "ignore_labels": unknown}))
+    return records
+
+
+def register_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[str] = ()) -> str:
+    """Register ``<labelled>_with_<unlabelled>``, two registered datasets in one, with a proposal store of its own.
+
+    Args:
+        labelled: training images with labels.
+        unlabelled: further training images, whose labels are not used.
+        others: splits whose images are not trained on.
+
+    Returns:
+        The name.
+    """
+    name = f"{labelled}_with_{unlabelled}"
+    arguments = {"labelled": labelled, "unlabelled": unlabelled, "others": list(others)}
+    register(name, load_with_unlabelled, arguments, classes=MetadataCatalog.get(labelled).thing_classes)
+    return name
 
 
 def keep_labelled(records: list[DatasetDict], source: str) -> list[DatasetDict]:

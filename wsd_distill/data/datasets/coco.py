@@ -210,6 +210,12 @@ def read_categories(json_file: str | os.PathLike) -> list[str]:
     return list(names)
 
 
+def read_image_names(json_file: str | os.PathLike) -> list[tuple[str, str]]:
+    """Return the location and ``file_name`` of each image in a COCO instances file, annotated or not."""
+    names = [image["file_name"] for image in _read(json_file)["images"]]
+    return [(f"{json_file}: images[{position}]", name) for position, name in enumerate(names)]
+
+
 def register_coco(
     name: str,
     json_file: str,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..types import DatasetDict
 from .catalog import SPLITS, DatasetInfo, register, register_info
-from .coco import is_coco_file, read_categories, register_coco
+from .coco import is_coco_file, read_categories, read_image_names, register_coco
 from .image_paths import image_path
 from .label_names import SEPARATORS, check_listed_labels
 from .readers import class_indices, read_class_names, read_csv, read_json
 
 logger = logging.getLogger(__name__)
 
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 _REMEDY = (
     "Separate labels by ';' or set dataset.separator ({}); a class that is really named so is listed in "
     "dataset.classes (datasets/README.md)"
@@ -126,6 +128,87 @@ def register_image_list(
     register(name, load_image_list, arguments, classes=names)
 
 
+def register_unlabelled(
+    name: str,
+    path: str,
+    image_root: str | None = None,
+    split: str | None = None,
+    *,
+    classes: Sequence[str],
+    allow_remote: bool = False,
+    allow_outside: bool = False,
+) -> None:
+    """Register images whose labels are unknown: a folder with its subfolders, or a list as in ``register_image_list``.
+
+    The list may lack the labels, which are not used, and may be a file in COCO's instances format.
+
+    Args:
+        path: folder or list.
+        image_root: folder of the images of a list; default: the folder of ``path``.
+        split: use only the images of this ``split`` of a list.
+        classes: names of the classes that the labels of other images have.
+        allow_remote, allow_outside: as in ``register_image_list``.
+
+    Raises:
+        FileNotFoundError: ``path`` is missing.
+    """
+    if not os.path.exists(path):
+        text = f"dataset.files.unlabelled={path} is missing: set it to a folder of images or to a list of them"
+        raise FileNotFoundError(f"{text} (datasets/README.md)")
+    options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
+    arguments = {"path": path, "image_root": image_root, "split": split, "num_classes": len(classes), **options}
+    register(name, load_unlabelled, arguments, classes=classes)
+
+
+def load_unlabelled(
+    path: str,
+    image_root: str | None,
+    split: str | None,
+    num_classes: int,
+    *,
+    allow_remote: bool = False,
+    allow_outside: bool = False,
+) -> list[DatasetDict]:
+    """Load the images of a folder or a list, with all labels unknown; see :func:`register_unlabelled`.
+
+    Raises:
+        ValueError: no images, an image that is listed twice, or one that is not allowed.
+    """
+    entries: Iterable[tuple[str, str, str | None]]
+    if os.path.isdir(path):
+        root, entries = path, ((path, name, split) for name in _list_images(path))
+    else:
+        root = os.path.dirname(path) if image_root is None else image_root
+        entries = _read_unlabelled(path)
+    records: dict[str, DatasetDict] = {}
+    for location, name, image_split in entries:
+        if split is not None and image_split != split:
+            continue
+        file = image_path(root, name, location, allow_remote=allow_remote, allow_outside=allow_outside)
+        if file in records:
+            raise ValueError(f"{location}: {name!r} is already listed")
+        unknown = list(range(num_classes))
+        records[file] = {"file_name": file, "image_id": name, "labels": [], "ignore_labels": unknown}
+    if not records:
+        raise ValueError(f"dataset.files.unlabelled={path} has no image ({', '.join(_SUFFIXES)})")
+    return list(records.values())
+
+
+def _list_images(folder: str) -> list[str]:
+    """Return the image files of a folder and its subfolders, relative to it, sorted."""
+    files = (file for file in Path(folder).rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    return sorted(file.relative_to(folder).as_posix() for file in files)
+
+
+def _read_unlabelled(file: str) -> Iterator[tuple[str, str, str | None]]:
+    """Yield location, name and ``split`` of each image of a CSV or JSON list, or of a COCO instances file."""
+    if is_coco_file(file):
+        yield from ((location, name, None) for location, name in read_image_names(file))
+    else:
+        entries = _read_entries(file, ";", needs_labels=False)
+        yield from ((entry.location, entry.name, entry.split) for entry in entries)
+
+
 def load_image_list(
     file: str,
     image_root: str,
@@ -193,33 +276,35 @@ def _listed_labels(file: str, separator: str) -> list[str]:
     return sorted(labels)
 
 
-def _read_entries(file: str, separator: str) -> Iterator[Entry]:
+def _read_entries(file: str, separator: str, needs_labels: bool = True) -> Iterator[Entry]:
     is_json = file.lower().endswith(".json")
-    for entry in _read_json_entries(file) if is_json else _read_csv_entries(file, separator):
+    rows = _read_json_entries(file, needs_labels) if is_json else _read_csv_entries(file, separator, needs_labels)
+    for entry in rows:
         if not isinstance(entry.name, str) or not entry.name.strip():
             raise ValueError(f"{entry.location}: no file name")
         split = entry.split.strip() if entry.split else None
         yield entry._replace(name=entry.name.strip(), split=split)
 
 
-def _read_csv_entries(file: str, separator: str) -> Iterator[Entry]:
+def _read_csv_entries(file: str, separator: str, needs_labels: bool) -> Iterator[Entry]:
     (location, header), *rows = read_csv(file)
     header = [name.strip() for name in header]
-    if not {"file", "labels"} <= set(header):
-        raise ValueError(f"{location}: the header {header} has to include the columns 'file' and 'labels'")
+    if not {"file", *(["labels"] if needs_labels else [])} <= set(header):
+        columns = "columns 'file' and 'labels'" if needs_labels else "column 'file'"
+        raise ValueError(f"{location}: the header {header} has to include the {columns}")
     for location, row in rows:
         fields = dict(zip(header, row))
-        labels = [label.strip() for label in fields["labels"].split(separator)]
+        labels = [label.strip() for label in fields.get("labels", "").split(separator)]
         yield Entry(location, fields["file"], [label for label in labels if label], fields.get("split"))
 
 
-def _read_json_entries(file: str) -> Iterator[Entry]:
+def _read_json_entries(file: str, needs_labels: bool) -> Iterator[Entry]:
     content = read_json(file)
     if not isinstance(content, list):
         raise ValueError(f'{file} is not a list of {{"file": ..., "labels": [...]}}')
     for position, fields in enumerate(content):
         location = f"{file}, entry {position}"
-        labels = fields.get("labels") if isinstance(fields, dict) else None
+        labels = fields.get("labels", None if needs_labels else []) if isinstance(fields, dict) else None
         if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
             raise ValueError(
                 f'{location} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {reprlib.repr(fields)}'

@@ -8,19 +8,55 @@ import torch
 from torch import Tensor, nn
 
 from wsd_distill import losses
+from wsd_distill.data.mix import Mix
 from wsd_distill.modeling import WSDDNOutput
 
 from .objective import Objective, StudentOutput
 
 
 class HardLabels(Objective):
-    """Classification loss L_p on the image-level labels, Eq. 10."""
+    """Classification loss L_p on the image-level labels, Eq. 10.
 
-    needs_scores = False
+    Labels of -1 are unknown: they have no value and no gradient. Two options, not in the paper, make labels unknown
+    that T-WDet contradicts; both are decided for each image, before images are mixed.
+
+    Args:
+        unknown_above: a negative label is unknown if p_k, the sum of S over the regions that the view shows, is above
+            this: the tag may be missing. None: off.
+        visible_below: a positive label is unknown if the regions that the view shows hold less than this share of the
+            class's S over the whole image: the crop has cut the object off. None: off.
+
+    Raises:
+        ValueError: a threshold is not between 0 and 1.
+    """
+
+    def __init__(self, *, unknown_above: float | None = None, visible_below: float | None = None):
+        super().__init__()
+        for name, value in (("unknown_above", unknown_above), ("visible_below", visible_below)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}: set it to a number from 0 to 1, or null")
+        self.unknown_above, self.visible_below = unknown_above, visible_below
+        self.needs_scores = unknown_above is not None or visible_below is not None
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        (loss,) = student.model.losses(student.logits, student.batched_inputs).values()
+        inputs = student.batched_inputs
+        if self.needs_scores:
+            inputs = [{"labels": labels} for labels in self._mask_labels(inputs, teacher)]
+        (loss,) = student.model.losses(student.logits, inputs).values()
         return loss
+
+    def _mask_labels(self, batched_inputs: list[dict], teacher: WSDDNOutput) -> Tensor:
+        """Return (N, K) labels, -1 where they are unknown."""
+        labels = torch.stack([x.get("unmixed_labels", x["labels"]) for x in batched_inputs])
+        labels = labels.to(teacher.image_scores.device)
+        unknown = torch.zeros_like(labels, dtype=torch.bool)
+        if self.unknown_above is not None:
+            unknown |= (labels == 0) & (teacher.image_scores > self.unknown_above)
+        if self.visible_below is not None and teacher.shown is not None:
+            unknown |= (labels > 0) & (torch.stack(teacher.shown) < self.visible_below)
+        labels = labels.masked_fill(unknown, -1)
+        mix: Mix | None = batched_inputs[0].get("mix")
+        return labels if mix is None else mix.labels(labels)
 
 
 class Temperatures(nn.Module):
