@@ -156,7 +156,10 @@ def test_a_teacher_that_saw_its_fold_is_an_error_that_names_the_file(folder):
         make_distiller(folder, [files[1], files[0], files[2]])
     with pytest.raises(ValueError, match="fold0/model_final.pth was not trained .* dataset.leave_out=0/2, in the"):
         make_distiller(folder, files[:2])  # of two folds
-    everything = split_hash(DatasetCatalog.get("pets"), CLASSES)
+    everything, own = split_hash(DatasetCatalog.get("pets"), CLASSES), (folder / "fold2/inputs.json").read_text()
+    (folder / "fold2/inputs.json").write_text(json.dumps({**json.loads(own), "earlier": everything}))
+    with pytest.raises(ValueError, match="fold2/model_final.pth was not trained on the images of pets without fold 2"):
+        make_distiller(folder)
     (folder / "fold2/inputs.json").write_text(json.dumps({"dataset.train": everything}))
     with pytest.raises(ValueError, match="fold2/model_final.pth was not trained on the images of pets without fold 2"):
         make_distiller(folder)

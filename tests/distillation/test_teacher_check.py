@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, BoxMode
-from helpers.builders import K, make_batch, make_teacher
+from helpers.builders import K, make_batch, make_student, make_teacher
 
 from wsd_distill.distillation import TeacherCheck, WeakTeacherError
 from wsd_distill.modeling import WSDDNOutput
@@ -150,3 +150,13 @@ def test_too_few_or_too_uniform_images_are_a_warning(labels, caplog):
         (warning,) = (x.getMessage() for x in caplog.records if x.levelno == logging.WARNING)
         assert "too few or too uniform to judge the teacher" in warning
         assert "trainer.teacher_check.loader.dataset" in warning
+
+
+def test_a_classifier_is_checked_by_its_scores():
+    student = make_student().eval()
+    batch = make_batch()
+    labels = torch.stack([x["labels"] for x in batch])
+    with torch.no_grad():
+        scores = torch.stack([x["image_scores"] for x in student(batch)])
+    expected = TeacherCheck(loader(scores, labels), warn_only=True)(FakeTeacher())
+    assert TeacherCheck([batch], warn_only=True, boxes=True, dataset_name="unused")(student) == pytest.approx(expected)

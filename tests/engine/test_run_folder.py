@@ -13,6 +13,7 @@ from wsd_distill.engine.run_folder import (
     describe_changes,
     describe_inputs,
     drop_later_metrics,
+    get_earlier_inputs,
     lock_output_dir,
 )
 
@@ -167,3 +168,15 @@ def test_a_run_removes_temporary_files_of_a_killed_one(tmp_path):
         (tmp_path / name).write_text("half")
     with lock_output_dir(str(tmp_path)):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "model_0000122.pth.backup.tmp"]
+
+
+def test_inputs_of_before_a_change_are_kept(tmp_path):
+    path, now = tmp_path / "inputs.json", {"dataset.train": "c"}
+    assert get_earlier_inputs(path, now) == {}
+    for before, earlier in (("c", {}), ("b", {"earlier": "b"})):
+        path.write_text(json.dumps({"dataset.train": before}))
+        assert get_earlier_inputs(path, now) == earlier
+    path.write_text(json.dumps({"dataset.train": "b", "earlier": "a"}))
+    assert get_earlier_inputs(path, now) == {"earlier": "a b"}
+    path.write_text(json.dumps({"dataset.train": "c", "earlier": "a b"}))
+    assert get_earlier_inputs(path, now) == {"earlier": "a b"}

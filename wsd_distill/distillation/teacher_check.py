@@ -15,7 +15,7 @@ from torch import Tensor
 from wsd_distill.evaluation.detections import read_ground_truth
 from wsd_distill.evaluation.localization import mean_corloc
 from wsd_distill.evaluation.metrics import mean_average_precision
-from wsd_distill.modeling import WSDDN, WSDDNOutput
+from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
 from .views import Teacher
 
@@ -85,7 +85,7 @@ class TeacherCheck:
             if not self.warn_only:
                 raise WeakTeacherError(f"{text} Set trainer.teacher_check.warn_only=True to continue anyway.")
             logger.warning(f"Teacher check: {text}")
-        if self.boxes and isinstance(teacher, WSDDN):
+        if self.boxes and not isinstance(teacher, MultiLabelClassifier):
             self._log_corloc(rows)
         return teacher_map
 
@@ -95,12 +95,12 @@ class TeacherCheck:
         rows = []
         for batch in self.loader:
             top_boxes = [np.empty((0, 4))] * len(batch)
-            if isinstance(teacher, WSDDN):
+            if isinstance(teacher, MultiLabelClassifier):
+                scores = [x["image_scores"] for x in teacher(batch)]
+            else:
                 output = teacher.compute_outputs(batch)
                 scores = list(output.image_scores)
                 top_boxes = _top_boxes(output, batch) if self.boxes else top_boxes
-            else:
-                scores = [x["image_scores"] for x in teacher(batch)]
             for x, p, boxes in zip(batch, scores, top_boxes):
                 rows.append(_Prediction(p.cpu().numpy(), x["labels"].numpy(), x.get("image_id"), boxes))
         return [row for part in comm.all_gather(rows) for row in part]

@@ -195,7 +195,7 @@ def read_inputs(path: Path) -> dict[str, str]:
     return content
 
 
-def _earlier_inputs(path: Path, inputs: dict[str, str]) -> dict[str, str]:
+def get_earlier_inputs(path: Path, inputs: dict[str, str]) -> dict[str, str]:
     """Return ``{EARLIER: hashes}`` of other inputs that the run to resume was trained on; {} if there were none."""
     with suppress(OSError, ValueError):
         before = read_inputs(path)
@@ -236,7 +236,7 @@ def setup_run(cfg: DictConfig, args: Namespace, inputs: dict[str, str], *, keep_
         with atomic_write(path) as tmp_path:
             LazyConfig.save(cfg, str(tmp_path))
         if not args.eval_only:
-            content = {**inputs, **_earlier_inputs(Path(folder) / INPUTS, inputs)} if args.resume else inputs
+            content = {**inputs, **get_earlier_inputs(Path(folder) / INPUTS, inputs)} if args.resume else inputs
             with atomic_write(Path(folder) / INPUTS) as tmp_path:
                 tmp_path.write_text(json.dumps(content))
         logger.info("Full config saved to %s", path)
