@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from wsd_distill.evaluation.detections import read_ground_truth
 from wsd_distill.evaluation.localization import mean_corloc
 from wsd_distill.evaluation.metrics import mean_average_precision
-from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
+from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 
 from .views import Teacher
 
@@ -98,7 +98,7 @@ class TeacherCheck:
             if isinstance(teacher, MultiLabelClassifier):
                 scores = [x["image_scores"] for x in teacher(batch)]
             else:
-                output = teacher.compute_outputs(batch)
+                output = cast(WSDDN, teacher).compute_outputs(batch)
                 scores = list(output.image_scores)
                 top_boxes = _top_boxes(output, batch) if self.boxes else top_boxes
             for x, p, boxes in zip(batch, scores, top_boxes):

@@ -98,7 +98,5 @@ def test_layers_up_to_a_map_are_frozen_and_some_must_be_left():
     backbone = TimmBackbone(name=name, out_features=["stride8", "stride16"], frozen_to="stride8").train()
     trained = {name.split(".")[2] for name, p in backbone.named_parameters() if p.requires_grad}
     assert trained == {"3", "4"}
-    with pytest.raises(
-        ValueError, match="frozen_to='stride16' leaves no layer of the backbone to train: set train.fro"
-    ):
+    with pytest.raises(ValueError, match="frozen_to='stride16' leaves no layer of the backbone to train: set train"):
         TimmBackbone(name=name, out_features=["stride16"], frozen_to="stride16")
