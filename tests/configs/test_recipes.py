@@ -321,7 +321,9 @@ def test_more_feature_maps_change_no_weights(load, kind):
         assert shapes[0] == shapes[1]
 
 
-FAITHFUL = "train.in_feature=stride16 train.student_size=64 train.teacher_size=96 train.pooler_size=7"  # reduced sizes
+FAITHFUL = (  # at reduced sizes
+    "train.in_feature=stride16 train.frozen_to=stride8 train.student_size=64 train.teacher_size=96 train.pooler_size=7"
+)
 
 
 @pytest.mark.parametrize("pooler_type", ["ROIPool", "ROIAlignV2"])

@@ -8,7 +8,7 @@ from PIL import Image
 from wsd_distill.data.geometry import Geometry
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.mix import MixImages
-from wsd_distill.distillation.views import run_teacher, show_outputs
+from wsd_distill.distillation.views import check_one_size, run_teacher, show_outputs
 
 BOXES = np.array([[0, 0, 30, 40], [30, 0, 60, 40], [5, 5, 25, 25], [40, 20, 56, 36]], np.float32)
 
@@ -126,12 +126,13 @@ def test_a_classifier_has_features_and_no_scores():
     assert run_teacher(student, views, True).boxes == []
 
 
-def test_images_of_several_sizes_are_an_error(photo):
-    torch.manual_seed(0)
+def test_images_of_several_sizes_are_an_error_where_whole_maps_are_compared(photo):
     batch = [map_photo(photo, size=16), map_photo(photo, size=20)]
-    output = run_teacher(make_teacher().eval(), [x["teacher"] for x in batch], True)
-    with pytest.raises(ValueError, match="images of this batch have several: set a single size in dataloader"):
-        show_outputs(output, batch)
+    check_one_size([x["teacher"] for x in batch], "teacher_sizes")
+    with pytest.raises(
+        ValueError, match="images of this batch have several sizes: set a single one"
+    ):
+        check_one_size(batch, "sizes")
 
 
 def test_the_shown_share_of_a_class_by_a_loop(photo):

@@ -149,7 +149,7 @@ def test_the_papers_geometry_has_the_same_overrides_in_every_config(load_config,
     """Cells of S-Cls and T-WDet, and bins, as the text says: 14, 42 and 7."""
     table = TEXT.split("| option | default | paper |")[1].split("\n\n")[0]
     overrides = [f"{key}={value}" for span in overrides_in(table) for key, value in span]
-    assert len(overrides) == 4 and f"--opts {' '.join(overrides)}" in TEXT
+    assert len(overrides) == 5 and f"--opts {' '.join(overrides)}" in TEXT
     cfg = load_config(f"efficientnet_lite0/{kind}.py", "dataset.name=voc5", *overrides)
     stride = int(cfg.model.in_feature.removeprefix("stride"))
     cells = [size // stride for size in cfg.dataloader.train.mapper.sizes]

@@ -41,6 +41,23 @@ def run_teacher(teacher: Teacher, views: list[dict], with_scores: bool, trunk: n
     return dataclasses.replace(output, features={name: (x + others[name]) / 2 for name, x in output.features.items()})
 
 
+def check_one_size(views: list[dict], key: str) -> None:
+    """Check that the images of a batch have one size: padding of smaller ones is no part of a map to compare.
+
+    Args:
+        views: views with or without pixels.
+        key: of the mapper, that sets the sizes.
+
+    Raises:
+        ValueError: they have several sizes.
+    """
+    if len({view["image"].shape[-2:] for view in views if "image" in view}) > 1:
+        raise ValueError(
+            "whole maps are compared, and the images of this batch have several sizes: set a single one in "
+            f"dataloader.train.mapper.{key}"
+        )
+
+
 def get_boxes(views: list[dict], device: torch.device) -> list[Boxes]:
     """Return the proposals of views in pixels; [] if they have none."""
     return [view["proposals"].proposal_boxes.to(device) for view in views if "proposals" in view]
@@ -72,12 +89,7 @@ def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> WSDDNOutput
         output: of ``run_teacher`` or ``TeacherCache.read``.
         batched_inputs: outputs of the mapper.
     """
-    for name, views in (("sizes", batched_inputs), ("teacher_sizes", [x["teacher"] for x in batched_inputs])):
-        if len({view["image"].shape[-2:] for view in views if "image" in view}) > 1:
-            raise ValueError(
-                "a distillation compares maps of one size, and the images of this batch have several: set a single "
-                f"size in dataloader.train.mapper.{name}"
-            )
+    check_one_size([x["teacher"] for x in batched_inputs], "teacher_sizes")
     geometries = [x["geometry"] for x in batched_inputs]
     mix = get_mix(batched_inputs)
     features = {name: show_maps(maps, geometries) for name, maps in output.features.items()}

@@ -16,6 +16,7 @@ from torchvision.ops import nms
 from wsd_distill import losses
 from wsd_distill.modeling import WSDDNOutput
 
+from ..views import check_one_size
 from .objective import Objective, StudentOutput
 
 
@@ -157,6 +158,7 @@ class FitNetsHint(LayerObjective):
         self.regressor = Conv2d(student.channels, teacher.channels, 1)
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        check_one_size(student.batched_inputs, "sizes")
         student_map = self.regressor(student.features[self.layer.student])  # (N, C, h, w)
         hint = adaptive_avg_pool2d(teacher.features[self.layer.teacher], student_map.shape[-2:])
         return self.weight * losses.hint_loss(hint, student_map)
@@ -180,6 +182,7 @@ class AttentionTransfer(LayerObjective):
         self.beta = beta
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        check_one_size(student.batched_inputs, "sizes")
         terms = []
         for pair in self.layers:
             student_map = losses.attention_map(student.features[pair.student])
@@ -215,6 +218,7 @@ class FeatureDistillation(LayerObjective):
         self.projection = nn.Identity() if student == teacher else nn.Linear(student, teacher)
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        check_one_size(student.batched_inputs, "sizes")
         features = self.projection(student.features[self.layer.student].mean((2, 3)))  # (N, C)
         target = teacher.features[self.layer.teacher].float().mean((2, 3))
         return self.weight * losses.pooled_feature_loss(target, features)

@@ -12,6 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from wsd_distill import losses
 from wsd_distill.modeling import WSDDNOutput
 
+from ..views import check_one_size
 from .features import LayerObjective, LayerPair
 from .objective import StudentOutput
 
@@ -94,6 +95,7 @@ class RegionConsistent(LayerObjective):
         student_map = self.adapter(student.features[self.layer.student])
         terms = []
         if self.regions != "proposals":
+            check_one_size(student.batched_inputs, "sizes")
             cells = _pool_cells(target, student_map)
             terms.append(losses.standardized_distance(cells, student_map, self.deviation))
         if self.regions != "view":
