@@ -9,6 +9,7 @@ import torch
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from wsd_distill.engine.run_folder import as_list
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.freezing import freeze
 
@@ -67,7 +68,7 @@ class Distiller(nn.Module):
                     f"objective {name} uses the scores of regions, which only T-WDet has: set distiller.teacher to a "
                     "WSDDN, or choose objectives on feature maps"
                 )
-        checkpoints = [teacher_checkpoint] if isinstance(teacher_checkpoint, str) else list(teacher_checkpoint)
+        checkpoints = as_list(teacher_checkpoint)
         if len(checkpoints) != 1:
             if not use_cache or cache is None:
                 raise ValueError(
@@ -136,7 +137,9 @@ class Distiller(nn.Module):
             loader: endless batches of this rank, as in training.
         """
         objectives = [objective for objective in self._objectives() if objective.fit_images]
-        missing = max((objective.fit_images for objective in objectives), default=0)
+        if not objectives:
+            return
+        missing = max(objective.fit_images for objective in objectives)
         buffers = {name: value.clone() for name, value in self.student.named_buffers()}
         batches = iter(loader)
         while missing > 0:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from wsd_distill import losses
-from wsd_distill.data.mix import Mix
 from wsd_distill.modeling import WSDDNOutput
 
 from .objective import Objective, StudentOutput
@@ -41,13 +40,13 @@ class HardLabels(Objective):
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         inputs = student.batched_inputs
         if self.needs_scores:
-            inputs = [{"labels": labels} for labels in self._mask_labels(inputs, teacher)]
+            inputs = [{"labels": labels} for labels in self._mask_labels(student, teacher)]
         (loss,) = student.model.losses(student.logits, inputs).values()
         return loss
 
-    def _mask_labels(self, batched_inputs: list[dict], teacher: WSDDNOutput) -> Tensor:
+    def _mask_labels(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         """Return (N, K) labels, -1 where they are unknown."""
-        labels = torch.stack([x.get("unmixed_labels", x["labels"]) for x in batched_inputs])
+        labels = torch.stack([x.get("unmixed_labels", x["labels"]) for x in student.batched_inputs])
         labels = labels.to(teacher.image_scores.device)
         unknown = torch.zeros_like(labels, dtype=torch.bool)
         if self.unknown_above is not None:
@@ -55,8 +54,7 @@ class HardLabels(Objective):
         if self.visible_below is not None and teacher.shown is not None:
             unknown |= (labels > 0) & (torch.stack(teacher.shown) < self.visible_below)
         labels = labels.masked_fill(unknown, -1)
-        mix: Mix | None = batched_inputs[0].get("mix")
-        return labels if mix is None else mix.labels(labels)
+        return labels if student.mix is None else student.mix.labels(labels)
 
 
 class Temperatures(nn.Module):
