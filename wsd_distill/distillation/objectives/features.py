@@ -46,6 +46,14 @@ class LayerObjective(Objective):
                     raise ValueError(f"the {model}'s backbone has no feature map {name!r}; it has {list(shapes)}")
 
 
+class OneLayerObjective(LayerObjective):
+    """Objective on one pair of feature maps, with a factor."""
+
+    def __init__(self, *, layer: LayerPair, weight: float = 1.0):
+        super().__init__([layer])
+        self.layer, self.weight = layer, weight
+
+
 class RoIAwareTransfer(LayerObjective):
     """RoI-aware transfer L_f, Eq. 3-4: match RoI-pooled features, weighted by the teacher's objectness s'.
 
@@ -131,7 +139,7 @@ def _nonempty_bins(pooler: ROIPooler, features: Tensor, boxes: list[Boxes]) -> T
     return pooler([torch.ones_like(features[:, :1])], boxes) > 0
 
 
-class FitNetsHint(LayerObjective):
+class FitNetsHint(OneLayerObjective):
     """FitNets hint (Romero et al. 2015), Eq. 3: match a whole feature map after a regressor on the student's map.
 
     Differences from the original:
@@ -147,10 +155,6 @@ class FitNetsHint(LayerObjective):
     """
 
     needs_scores = False
-
-    def __init__(self, *, layer: LayerPair, weight: float = 1.0):
-        super().__init__([layer])
-        self.layer, self.weight = layer, weight
 
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
         super().build(student_shapes, teacher_shapes)
@@ -192,7 +196,7 @@ class AttentionTransfer(LayerObjective):
         return self.beta / 2 * cast(Tensor, sum(terms))
 
 
-class FeatureDistillation(LayerObjective):
+class FeatureDistillation(OneLayerObjective):
     """Feature distillation of timm 1.0 (``timm.task.distillation.FeatureDistillationTask``): match pooled features.
 
     The mean squared distance of globally average-pooled features. If the channels differ, the student's features pass
@@ -207,10 +211,6 @@ class FeatureDistillation(LayerObjective):
     """
 
     needs_scores = False
-
-    def __init__(self, *, layer: LayerPair, weight: float = 1.0):
-        super().__init__([layer])
-        self.layer, self.weight = layer, weight
 
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
         super().build(student_shapes, teacher_shapes)
