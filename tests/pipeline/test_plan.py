@@ -94,6 +94,7 @@ def test_dependencies_and_initial_checkpoint(folder, name, expected, start):
     weights = f'"{folder}/out/seed0/{start}/model_final.pth"' if start else None
     assert overrides(run).get("train.init_checkpoint") == weights
     assert overrides(run)["train.seed"] == "0" and overrides(run)["train.output_dir"] == f'"{run.folder}"'
+    assert overrides(run)["train.root"] == f'"{folder}/out"'  # caches of two outputs are apart
 
 
 def test_epochs_of_stage_2_of_stage_1_or_of_both(folder):

@@ -126,7 +126,7 @@ class RunPlan:
     def _add_training(self, path: str, training: Training, overrides: list[str], dependencies: list[Run]) -> Run:
         (file, _, opts), folder = self._load(training.config, training.detector), self.output / path
         command = self._command("train_net", file, ["--resume", *opts, *overrides])
-        command.append(_quote("train.output_dir", folder))
+        command += [_quote("train.root", self.output), _quote("train.output_dir", folder)]
         run = self._runs[path] = Run(path, command, folder, [folder / "results.json"], dependencies)
         return run
 

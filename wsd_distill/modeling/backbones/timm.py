@@ -13,6 +13,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from ..freezing import freeze
+from .folding import fold_fixed_norms
 
 
 @dataclass
@@ -57,6 +58,7 @@ def build_module_sequence(name: str, frozen_bn: bool) -> ModuleSequence:
         ) from error
     if frozen_bn:
         sequence.net = freeze_batch_norm_2d(net)
+        fold_fixed_norms(sequence.net, torch.rand(1, 3, 128, 128))
     return sequence
 
 
