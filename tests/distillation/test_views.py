@@ -140,9 +140,8 @@ def test_the_shown_share_of_a_class_by_a_loop(photo):
     scores = whole.scores[0]
     for k in range(K):
         share = float(scores[0, k] + scores[2, k]) / float(sum(scores[r, k] for r in range(4)))
-        assert shown.shown[0][k].item() == pytest.approx(share, rel=1e-5)
-    assert shown.shown[1].tolist() == [1, 1, 1]  # the whole image, in the same batch
-    assert whole.shown is None
+        assert shown.shares[0, k].item() == pytest.approx(share, rel=1e-5)
+    assert shown.shares[1].tolist() == [1, 1, 1]  # the whole image, in the same batch
 
 
 def test_the_only_region_of_a_class_is_outside_the_crop(photo):
@@ -150,5 +149,5 @@ def test_the_only_region_of_a_class_is_outside_the_crop(photo):
     output.cls_logits[0].data[:], output.det_logits[0].data[:] = 0, 0
     output.cls_logits[0].data[3, 1] = output.det_logits[0].data[3, 1] = 50
     left, right = (show_outputs(output, [map_photo(photo, (x, 0, x + 30, 40))]) for x in (0, 30))
-    assert left.shown[0][1] < 1e-12 and right.shown[0][1] == 1
-    assert left.shown[0][[0, 2]].tolist() == pytest.approx([2 / 3] * 2)  # of three equal regions; region 3 has none
+    assert left.shares[0, 1] < 1e-12 and right.shares[0, 1] == 1
+    assert left.shares[0, [0, 2]].tolist() == pytest.approx([2 / 3] * 2)  # of three equal regions; region 3 has none

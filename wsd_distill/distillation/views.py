@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Union
 
 import torch
@@ -29,15 +31,15 @@ def run_teacher(teacher: Teacher, views: list[dict], with_scores: bool, trunk: n
     Raises:
         ValueError: T-WDet's logits for a view are not finite; names the image.
     """
+    images = teacher.preprocess_image(views)
     if with_scores and isinstance(teacher, WSDDN):
-        output = teacher.compute_outputs(views)
+        output = teacher.compute_outputs(views, images)
         check_finite(output, views)
     else:
-        maps = teacher.backbone(teacher.preprocess_image(views).tensor)
-        output = WSDDNOutput(maps, get_boxes(views, teacher.device), [], [])
+        output = WSDDNOutput(teacher.backbone(images.tensor), get_boxes(views, teacher.device), [], [])
     if trunk is None:
         return output
-    others = trunk(teacher.preprocess_image(views).tensor)
+    others = trunk(images.tensor)
     return dataclasses.replace(output, features={name: (x + others[name]) / 2 for name, x in output.features.items()})
 
 
@@ -78,12 +80,40 @@ def check_finite(output: WSDDNOutput, views: list[dict]) -> None:
         )
 
 
-def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> WSDDNOutput:
+@dataclass
+class ShownOutput(WSDDNOutput):
+    """What the student's views show of a teacher's outputs for the whole images.
+
+    Attributes:
+        whole: the outputs for the whole images.
+        rows: of their regions those that the views show; None for all.
+    """
+
+    whole: WSDDNOutput | None = None
+    rows: list[Tensor | None] = field(default_factory=list)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """(N, K) S of each class over the shown regions, divided by that over all regions of the image.
+
+        Both with the softmax over all proposals of the image. Exactly 1 for a whole image.
+        """
+        assert self.whole is not None
+        return torch.stack([_share(scores, rows) for scores, rows in zip(self.whole.scores, self.rows)])
+
+
+def _share(scores: Tensor, rows: Tensor | None) -> Tensor:
+    if rows is None:
+        return scores.new_ones(scores.shape[1])
+    return scores[rows.to(scores.device)].sum(0) / scores.sum(0).clamp(min=torch.finfo(scores.dtype).tiny)
+
+
+def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> ShownOutput:
     """Return what the student's views show of a teacher's outputs for the whole images.
 
     Feature maps are resampled to the view and mixed as its pixels were. Of the regions those remain that the view
     shows, with boxes in pixels of a view of the teacher's size: the softmax over proposals of whoever uses their logits
-    is then over these, and evidence for a label that the crop cuts off is gone. ``shown`` has the share that is left.
+    is then over these, and evidence for a label that the crop cuts off is gone.
 
     Args:
         output: of ``run_teacher`` or ``TeacherCache.read``.
@@ -96,23 +126,9 @@ def show_outputs(output: WSDDNOutput, batched_inputs: list[dict]) -> WSDDNOutput
     if mix is not None:
         features = {name: mix.maps(maps) for name, maps in features.items()}
     boxes = [_show_boxes(x, b) for x, b in zip(batched_inputs, output.boxes)]
-    if all(geometry.is_whole for geometry in geometries):
-        return WSDDNOutput(features, boxes, output.cls_logits, output.det_logits)
-    rows = [x["proposals"].rows for x in batched_inputs if "proposals" in x]
+    rows = [None if x["geometry"].is_whole else x["proposals"].rows for x in batched_inputs if "proposals" in x]
     cls_logits, det_logits = (_select(logits, rows) for logits in (output.cls_logits, output.det_logits))
-    shown = [_shown_share(scores, x) for scores, x in zip(output.scores, batched_inputs)]
-    return WSDDNOutput(features, boxes, cls_logits, det_logits, shown=shown)
-
-
-def _shown_share(scores: Tensor, x: dict) -> Tensor:
-    """Return (K,) sums of S over the regions that a view shows, divided by those over all regions of the image.
-
-    Exactly 1 for a whole image. S, (R, K), has its softmax over all proposals of the image.
-    """
-    if x["geometry"].is_whole:
-        return scores.new_ones(scores.shape[1])
-    shown = scores[x["proposals"].rows.to(scores.device)]
-    return shown.sum(0) / scores.sum(0).clamp(min=torch.finfo(scores.dtype).tiny)
+    return ShownOutput(features, boxes, cls_logits, det_logits, whole=output, rows=rows)
 
 
 def get_mix(batched_inputs: list[dict]) -> Mix | None:
@@ -120,8 +136,8 @@ def get_mix(batched_inputs: list[dict]) -> Mix | None:
     return batched_inputs[0].get("mix")
 
 
-def _select(logits: Sequence[Tensor], rows: list[Tensor]) -> list[Tensor]:
-    return [x[i.to(x.device)] for x, i in zip(logits, rows)]
+def _select(logits: Sequence[Tensor], rows: list[Tensor | None]) -> list[Tensor]:
+    return [x if i is None else x[i.to(x.device)] for x, i in zip(logits, rows)]
 
 
 def _show_boxes(x: dict, boxes: Boxes) -> Boxes:

@@ -11,7 +11,7 @@ import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.registry import locate
 from torch import Tensor, nn
 from torchvision.ops import nms
@@ -33,7 +33,6 @@ class WSDDNOutput:
         boxes: proposals in pixels of the input.
         cls_logits, det_logits: (R_n, K) M^c and M^d.
         refined_logits: (R_n, B, K + 1) of the refinement branches; None without branches or from a cache.
-        shown: (K,) share of each class's S in the image that the regions of a view hold; None for whole images.
     """
 
     features: dict[str, Tensor]
@@ -41,7 +40,6 @@ class WSDDNOutput:
     cls_logits: list[Tensor]
     det_logits: list[Tensor]
     refined_logits: list[Tensor] | None = None
-    shown: list[Tensor] | None = None
 
     @cached_property
     def scores(self) -> list[Tensor]:
@@ -180,15 +178,19 @@ class WSDDN(NormalizedImageModel):
             batched_inputs = [x if "proposals" in x else {**x, "proposals": self.proposer(x)} for x in batched_inputs]
         return self.inference(*self.average_scores(batched_inputs), batched_inputs)
 
-    def compute_outputs(self, batched_inputs: list[dict]) -> WSDDNOutput:
-        """Compute features and logits, with one RoI pooling and one pass of the head for all images."""
+    def compute_outputs(self, batched_inputs: list[dict], images: ImageList | None = None) -> WSDDNOutput:
+        """Compute features and logits, with one RoI pooling and one pass of the head for all images.
+
+        Args:
+            images: of ``preprocess_image``, if they are there already.
+        """
         for x in batched_inputs:
             if "proposals" not in x:
                 raise ValueError(
                     f"{x.get('file_name', 'an input')} has no proposals, which T-WDet needs: set a proposal store "
                     "(dataloader.test.<split>.loader.proposals) or, for images without views, give the model a proposer"
                 )
-        images = self.preprocess_image(batched_inputs)
+        images = images or self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         proposals = [x["proposals"].to(self.device) for x in batched_inputs]
         boxes = [p.proposal_boxes for p in proposals]

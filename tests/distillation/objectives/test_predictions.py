@@ -10,6 +10,7 @@ from scipy.special import expit, rel_entr, softmax, xlogy
 from wsd_distill import losses
 from wsd_distill.data.mix import MixImages
 from wsd_distill.distillation import ClassAware, HardLabels, SoftLabels, StudentOutput, Temperatures
+from wsd_distill.distillation.views import show_outputs
 from wsd_distill.modeling.multilabel_losses import build_loss
 
 NAMES = [f"temperature/t_{kind}{suffix}" for kind in ("cls", "det", "student") for suffix in ("", "_min", "_max")]
@@ -21,9 +22,9 @@ def test_hard_labels_is_the_students_own_loss(outputs):
     torch.testing.assert_close(HardLabels()(student, teacher), losses.hard_label_loss(student.logits, labels))
 
 
-def hand_made_teacher(scores, shown=None):
+def hand_made_teacher(scores, shares=None):
     """Stands for T-WDet outputs with given p (N, K) and shares."""
-    return SimpleNamespace(image_scores=torch.tensor(scores), shown=shown and list(torch.tensor(shown)))
+    return SimpleNamespace(image_scores=torch.tensor(scores), shares=shares if shares is None else torch.tensor(shares))
 
 
 def loss_of_known(student, labels):
@@ -68,8 +69,9 @@ def test_labels_that_the_teacher_contradicts_are_unknown(outputs, options, unkno
 
 
 def test_whole_images_show_all_of_every_class(outputs):
-    student, _ = outputs
-    teacher = hand_made_teacher([[0.0] * 3] * 4)
+    student, teacher = outputs
+    teacher = show_outputs(teacher, student.batched_inputs)
+    assert teacher.shares.tolist() == [[1.0] * 3] * 4
     assert HardLabels(visible_below=1.0)(student, teacher) == HardLabels()(student, teacher)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from wsd_distill import losses
 from wsd_distill.modeling import WSDDNOutput
 
+from ..views import ShownOutput
 from .objective import Objective, StudentOutput
 
 
@@ -51,8 +53,8 @@ class HardLabels(Objective):
         unknown = torch.zeros_like(labels, dtype=torch.bool)
         if self.unknown_above is not None:
             unknown |= (labels == 0) & (teacher.image_scores > self.unknown_above)
-        if self.visible_below is not None and teacher.shown is not None:
-            unknown |= (labels > 0) & (torch.stack(teacher.shown) < self.visible_below)
+        if self.visible_below is not None:
+            unknown |= (labels > 0) & (cast(ShownOutput, teacher).shares < self.visible_below)
         labels = labels.masked_fill(unknown, -1)
         return labels if student.mix is None else student.mix.labels(labels)
 
