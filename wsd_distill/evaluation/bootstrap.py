@@ -85,7 +85,9 @@ def compare(
     return Comparison(a_values, b_values, differences, (low, high), float((draws > 0).mean()))
 
 
-def weighted_metric(metric: str, found: Scores, weights: np.ndarray, threshold: float = np.nan) -> np.ndarray:
+def weighted_metric(
+    metric: str, found: Scores, weights: np.ndarray, threshold: float | np.ndarray = np.nan
+) -> np.ndarray:
     """Compute (D,) values of a metric, in percent, with (N, D) weights of the images; nan for mAP without positives."""
     if metric == "mAP":
         precisions = weighted_average_precisions(found.scores, found.labels, weights)
