@@ -15,7 +15,8 @@ from ..common.train import adamw as optimizer
 from ..common.train import cosine as lr_multiplier
 from ..common.train import train, trainer
 
-train.update(recipe="efficientnet_lite0", epochs=20, batch_size=16, backbone="tf_efficientnet_lite0")
+train.update(recipe="efficientnet_lite0", batch_size=16, backbone="tf_efficientnet_lite0")
+train.update(student_epochs=20, epochs="${train.student_epochs}")  # of all but teachers, stage 1 and hints
 train.update(student_size=128, teacher_size=384)  # sides of the square inputs in pixels
 train.in_feature = "stride32"  # map of both networks that regions are pooled from; the layers after it are the head
 train.frozen_to = "stride16"  # map up to which T-WDet keeps ImageNet's layers: before in_feature, or None

@@ -40,6 +40,23 @@ def test_json(tmp_path, restore_catalogs):
     assert files == [str(tmp_path / "a.jpg"), "/elsewhere/b.jpg"]
 
 
+def test_unknown_labels_of_json(tmp_path, restore_catalogs):
+    entries = [{"file": "a.jpg", "labels": ["dog"], "unknown": ["cow", "cat"]}, {"file": "b.jpg", "labels": []}]
+    (tmp_path / "own.json").write_text(json.dumps(entries))
+    register_image_list("own", str(tmp_path / "own.json"))
+    assert MetadataCatalog.get("own").thing_classes == ["cat", "cow", "dog"]
+    first, second = DatasetCatalog.get("own")
+    assert (first["labels"], first["ignore_labels"]) == ([2], [0, 1]) and "ignore_labels" not in second
+    entries[1]["unknown"] = entries[1]["labels"] = ["cat"]
+    (tmp_path / "both.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="both.json, entry 1: 'cat' is among the labels and among the unknown ones"):
+        load_image_list(str(tmp_path / "both.json"), str(tmp_path), ["cat", "cow", "dog"])
+    entries[1]["unknown"] = "cat"
+    (tmp_path / "text.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="entry 1 is not of the form"):
+        load_image_list(str(tmp_path / "text.json"), str(tmp_path), ["cat", "cow", "dog"])
+
+
 def test_classes_from_arguments_a_file_or_another_list(tmp_path, restore_catalogs):
     train = write(tmp_path / "train.csv", ROWS)
     val = write(tmp_path / "val.csv", ["file,labels", "v.jpg,dog"])

@@ -32,6 +32,7 @@ class Entry(NamedTuple):
     name: str
     labels: list[str]
     split: str | None
+    unknown: list[str]  # labels of which it is not known whether the image has them
 
 
 def register_files(
@@ -104,8 +105,8 @@ def register_image_list(
     """Register the images listed in a file, and read its classes.
 
     ``file`` is a CSV with the columns ``file`` and ``labels`` (separated by ``;``), or a JSON list of
-    ``{"file": "a.jpg", "labels": ["cat", "dog"]}``. Both may have ``split``. An image without labels is a negative
-    example of every class. The image ids are the file names as listed.
+    ``{"file": "a.jpg", "labels": ["cat", "dog"]}``, with ``unknown`` for labels that are neither positive nor negative.
+    Both may have ``split``. An image without labels is a negative example of every class. The image ids are the file names as listed.
 
     Args:
         image_root: folder of the images; default: the folder of ``file``.
@@ -226,14 +227,20 @@ def load_image_list(
     """
     records: list[DatasetDict] = []
     locations: dict[str, str] = {}
-    for location, name, labels, image_split in _read_entries(file, separator):
+    for location, name, labels, image_split, unknown in _read_entries(file, separator):
         if split is not None and image_split != split:
             continue
         path = image_path(image_root, name, location, allow_remote=allow_remote, allow_outside=allow_outside)
         if path in locations:
             raise ValueError(f"{location}: {name!r} is already listed ({locations[path]})")
         locations[path] = location
-        records.append({"file_name": path, "image_id": name, "labels": class_indices(labels, classes, location)})
+        record: DatasetDict = {"file_name": path, "image_id": name, "labels": class_indices(labels, classes, location)}
+        if unknown:
+            record["ignore_labels"] = class_indices(unknown, classes, location)
+            both = sorted(set(labels) & set(unknown))
+            if both:
+                raise ValueError(f"{location}: {both[0]!r} is among the labels and among the unknown ones: remove one")
+        records.append(record)
     if not records:
         raise ValueError(f"{file} lists no images" + (f" of split '{split}'" if split is not None else ""))
     if separator != ";":
@@ -267,8 +274,8 @@ def _class_names(source: Sequence[str] | str, separator: str) -> list[str]:
 def _listed_labels(file: str, separator: str) -> list[str]:
     """Return the sorted labels of a list of images, checked."""
     labels: dict[str, str] = {}
-    for location, _, names, _ in _read_entries(file, separator):
-        for label in names:
+    for location, _, names, _, unknown in _read_entries(file, separator):
+        for label in (*names, *unknown):
             labels.setdefault(label, location.removeprefix(f"{file}, "))
     check_listed_labels(labels, file, _REMEDY.format(", ".join(SEPARATORS)))
     if not labels:
@@ -295,7 +302,7 @@ def _read_csv_entries(file: str, separator: str, needs_labels: bool) -> Iterator
     for location, row in rows:
         fields = dict(zip(header, row))
         labels = [label.strip() for label in fields.get("labels", "").split(separator)]
-        yield Entry(location, fields["file"], [label for label in labels if label], fields.get("split"))
+        yield Entry(location, fields["file"], [label for label in labels if label], fields.get("split"), [])
 
 
 def _read_json_entries(file: str, needs_labels: bool) -> Iterator[Entry]:
@@ -305,10 +312,15 @@ def _read_json_entries(file: str, needs_labels: bool) -> Iterator[Entry]:
     for position, fields in enumerate(content):
         location = f"{file}, entry {position}"
         labels = fields.get("labels", None if needs_labels else []) if isinstance(fields, dict) else None
-        if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        unknown = fields.get("unknown", []) if isinstance(fields, dict) else None
+        if not (_is_text_list(labels) and _is_text_list(unknown)):
             raise ValueError(
                 f'{location} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {reprlib.repr(fields)}'
             )
         split = fields.get("split")
         split = None if split is None else _text(split, f"{location}: split")
-        yield Entry(location, fields.get("file"), labels, split)
+        yield Entry(location, fields.get("file"), labels, split, unknown)
+
+
+def _is_text_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
