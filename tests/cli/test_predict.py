@@ -19,7 +19,7 @@ def command(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for i, color in enumerate([(255, 0, 0), (0, 51, 255), (0, 0, 0)]):
         (tmp_path / "photos" / f"{i}.png").write_bytes(png(*color))
-    monkeypatch.setattr(predict, "load_tagger", lambda arguments: FakeTagger())
+    monkeypatch.setattr(predict, "load_tagger", lambda model, backend: FakeTagger())
 
     def run(*arguments):
         parser = argparse.ArgumentParser()
@@ -71,3 +71,11 @@ def test_a_run_that_goes_on_needs_the_same_model_and_options(command, tmp_path):
     (tmp_path / "model" / "config.json").write_text("[]")
     with pytest.raises(ValueError, match=r"tags.csv.parts has results of a run with another model: "):
         command("photos", "--out", "tags.csv", "--on-error", "skip")
+
+
+def test_ray_writes_a_folder(command):
+    for out in ([], ["--out", "a.csv"], ["--out", "a", "--format", "jsonl"]):
+        with pytest.raises(
+            ValueError, match="--ray writes a folder of Parquet files: give --out a path without a suffix"
+        ):
+            command("photos", *out, "--ray")

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ..predicting.run import Options, Summary, TaggerLike, predict, predict_to_file
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="photos per call of the network (%(default)s)")
     parser.add_argument("--workers", type=int, default=DEFAULT_WORKERS, help="threads that decode (%(default)s)")
     parser.add_argument("--column", help="column of Parquet files with the photos")
-    parser.add_argument("--backend", choices=("onnx", "torch"), help="default: ONNX Runtime if it is installed")
+    parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS", help="run on a Ray cluster; alone: here")
+    parser.add_argument("--backend", choices=("onnx", "int8", "torch"), help="default: ONNX Runtime if it is installed")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,8 +51,28 @@ def run(arguments: argparse.Namespace) -> int:
         on_error=arguments.on_error,
         with_all=arguments.all,
     )
+    summary = run_on_ray(arguments, options) if arguments.ray else run_here(arguments, options)
+    if summary.failed or arguments.out is not None:
+        print(summary, file=sys.stderr)
+    return 1 if summary.failed else 0
+
+
+def run_on_ray(arguments: argparse.Namespace, options: Options) -> Summary:
+    """Predict on a Ray cluster and write a folder of Parquet files."""
+    if arguments.out is None or arguments.format not in (None, "parquet") or os.path.splitext(arguments.out)[1]:
+        raise ValueError("--ray writes a folder of Parquet files: give --out a path without a suffix")
+    from ..predicting.cluster import predict_with_ray
+
+    model = os.path.abspath(arguments.model)
+    load = partial(load_tagger, model, arguments.backend)
+    load()  # an error of the model is one of this machine
+    return predict_with_ray(load, arguments.source, arguments.column, arguments.out, options, arguments.ray)
+
+
+def run_here(arguments: argparse.Namespace, options: Options) -> Summary:
+    """Predict in this process and write a file, or print."""
     photos = open_sources(arguments.source, arguments.column)
-    tagger = load_tagger(arguments)
+    tagger = load_tagger(arguments.model, arguments.backend)
     form = find_format(arguments.out, arguments.format, tagger.classes, options.with_all)
     if arguments.out is None:
         records = _print_records(predict(tagger, photos, options), form, tagger.classes, options.with_all)
@@ -60,16 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
     summary = Summary()
     for record in _show_progress(records, hidden=arguments.out is None):
         summary.add(record)
-    if summary.failed or arguments.out is not None:
-        print(summary, file=sys.stderr)
-    return 1 if summary.failed else 0
+    return summary
 
 
-def load_tagger(arguments: argparse.Namespace) -> TaggerLike:
+def load_tagger(model: str, backend: str | None = None) -> TaggerLike:
     """Load the model folder; torch is imported only if it runs the network."""
     from ..tagging import Tagger
 
-    return Tagger.load(arguments.model, arguments.backend)
+    return Tagger.load(model, backend)
 
 
 def get_settings(arguments: argparse.Namespace) -> dict:

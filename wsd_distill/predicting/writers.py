@@ -76,15 +76,22 @@ def _csv_row(record: Record, classes: list[str], with_all: bool) -> list:
     return [record["file"], *joined, record["error"], *every]
 
 
-def _write_parquet(path: str, records: Iterator[Record], classes: list[str], with_all: bool) -> None:
+def parquet_schema(classes: list[str], with_all: bool = False):
+    """Return the ``pyarrow.Schema`` of results; its metadata has the ``classes`` in order, as JSON."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     fields = {"file": pa.string(), "labels": pa.list_(pa.string()), "probabilities": pa.list_(pa.float32())}
     fields["error"] = pa.string()
     if with_all:
         fields["all"] = pa.list_(pa.float32())
-    schema = pa.schema(fields, metadata={"classes": json.dumps(classes)})
+    return pa.schema(fields, metadata={"classes": json.dumps(classes)})
+
+
+def _write_parquet(path: str, records: Iterator[Record], classes: list[str], with_all: bool) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = parquet_schema(classes, with_all)
     with pq.ParquetWriter(path, schema) as writer:
         while rows := list(islice(records, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(rows, schema))
