@@ -46,9 +46,7 @@ def _parse(words: list[str], name: str | None):
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     module = importlib.import_module(f"{__name__}.{name}") if name else None
     for command, text in COMMANDS.items():
-        child = commands.add_parser(
-            command, help=text, description=module.__doc__ if command == name and module else ""
-        )
+        child = commands.add_parser(command, help=text, description=module.__doc__ if command == name else "")
         if command == name and module:
             child.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(child)

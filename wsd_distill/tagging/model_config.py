@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class ModelConfig:
         return self
 
     @classmethod
-    def read(cls, folder: str | Path) -> ModelConfig:
+    def read(cls, folder: str | os.PathLike) -> ModelConfig:
         """Read ``config.json`` of a model folder.
 
         Raises:
@@ -70,9 +71,7 @@ class ModelConfig:
         """
         path = Path(folder) / CONFIG
         if not path.exists():
-            raise FileNotFoundError(
-                f"{folder} is not a model folder, it has no {CONFIG}: give one that wsd export wrote"
-            )
+            raise FileNotFoundError(f"{folder} has no {CONFIG}: give a model folder, as wsd export writes it")
         check_file(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
