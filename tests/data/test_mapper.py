@@ -7,8 +7,8 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from wsd_distill.data.geometry import Geometry
-from wsd_distill.data.image import ImageError
-from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.image import ImageError, resize_to_square
+from wsd_distill.data.mapper import MultiLabelMapper, resize_with_torch
 
 
 @pytest.fixture
@@ -317,3 +317,14 @@ def test_a_crop_larger_than_the_image_is_an_error():
 def test_a_wrong_visible_fraction_is_an_error(value):
     with pytest.raises(ValueError, match=f"min_visible is {value}: give a fraction above 0, at most 1"):
         make_mapper(min_visible=value)
+
+
+@pytest.mark.parametrize("size", [17, 32, 100])
+def test_the_resize_of_torch_equals_pillows_up_to_rounding(size):
+    x, y = np.meshgrid(np.linspace(0, 200, 80), np.linspace(0, 200, 48))
+    noise = np.random.default_rng(0).integers(0, 50, (48, 80, 3))
+    pixels = (np.stack([x, y, 200 - x], axis=2) + noise).astype(np.uint8)
+    resized = resize_with_torch(pixels, size)
+    difference = np.abs(resized.permute(1, 2, 0).numpy() - resize_to_square(pixels, size).astype(int))
+    assert resized.dtype == torch.uint8
+    assert difference.max() <= 1 and difference.mean() < 0.02
