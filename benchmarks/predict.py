@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tabulate import tabulate
-from wsd_distill.tagging import Tagger
 
 from wsd_distill.predicting.run import Options, predict
 from wsd_distill.predicting.sources import open_sources
+from wsd_distill.tagging import Tagger
 
 NAMES = ["astronaut", "chelsea", "coffee", "motorcycle_left", "motorcycle_right"]
 

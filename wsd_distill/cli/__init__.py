@@ -11,6 +11,7 @@ from .. import __version__
 
 COMMANDS = {  # name -> help; module <name>.py has add_arguments(parser) and run(arguments) -> exit code
     "export": "write a model folder from a run, or an int8 model beside one",
+    "predict": "write the labels of photos, in parts, from folders, tar shards and Parquet",
 }
 USER_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ArithmeticError, ImportError)
 
