@@ -7,7 +7,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from wsd_distill.data.geometry import Geometry
-from wsd_distill.data.image import ImageError, resize_to_square
+from wsd_distill.data.image import ImageError, ImageFile, resize_to_square
 from wsd_distill.data.mapper import MultiLabelMapper, resize_with_torch
 
 
@@ -220,12 +220,24 @@ def test_boxes_are_scaled_by_the_original_size_not_the_decoded_one(jpeg):
     assert (out["height"], out["width"]) == (48, 80)
 
 
-def test_pixels_of_a_view_do_not_depend_on_other_views_or_is_train(jpeg):
-    alone = make_mapper(is_train=False, sizes=[12])(jpeg)["image"]
-    teacher = make_mapper(is_train=False, sizes=[48])(jpeg)["image"]
-    out = make_mapper(sizes=[12], teacher_sizes=[48], num_proposals=1)(jpeg)
+def test_pixels_of_a_view_do_not_depend_on_other_views(jpeg):
+    alone = make_mapper(sizes=[12])(jpeg)["image"]
+    teacher = make_mapper(sizes=[24])(jpeg)["image"]
+    out = make_mapper(sizes=[12], teacher_sizes=[24], num_proposals=1)(jpeg)
     assert torch.equal(out["image"], alone)
     assert torch.equal(out["teacher"]["image"], teacher)
+    cached = make_mapper(is_train=False, sizes=[12], teacher_sizes=[24], num_proposals=1)(jpeg)  # as the cache reads
+    assert torch.equal(cached["teacher"]["image"], teacher)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_pixels_at_test_time_are_pillows(jpeg, fast):
+    """And those of training up to rounding."""
+    decoded = ImageFile(jpeg["file_name"]).pixels(12 if fast else None)
+    expected = torch.from_numpy(resize_to_square(decoded, 12)).permute(2, 0, 1)
+    assert torch.equal(make_mapper(is_train=False, sizes=[12], fast_decode=fast)(jpeg)["image"], expected)
+    training = make_mapper(sizes=[12], fast_decode=fast)(jpeg)["image"]
+    assert (training.int() - expected.int()).abs().max() <= 1
 
 
 def test_image_of_another_size_than_its_dataset_dict_raises(jpeg):
