@@ -1,11 +1,14 @@
 import copy
 import importlib
+import os
+import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
 import torch
+from helpers.running import ENVIRONMENT
 from PIL import Image
 
 from wsd_distill import compat
@@ -84,7 +87,7 @@ def test_existing_modules_and_names_are_kept(monkeypatch):
     sentinel = types.ModuleType("sentinel")
     for name in ("detectron2._C", "pkg_resources"):
         monkeypatch.setitem(sys.modules, name, sentinel)
-    monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: types.SimpleNamespace())
+    monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: types.SimpleNamespace(loader=None))
     monkeypatch.setattr(Image, "LINEAR", "unchanged")
     monkeypatch.setattr(np, "int", "unchanged")
     compat.apply()
@@ -110,3 +113,42 @@ def test_without_detectron2_the_error_names_install_md(monkeypatch):
     monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="INSTALL.md"):
         compat.apply()
+
+
+def run_python(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("line", ["import wsd_distill", "from wsd_distill import Tagger"])
+def test_the_runtime_imports_neither_pytorch_nor_detectron2(line):
+    code = f"{line}\nimport sys\nprint({{'torch', 'detectron2', 'onnxruntime'}} & set(sys.modules))"
+    assert run_python(code) == "set()\n"
+
+
+@without_extension
+def test_importing_detectron2_applies_the_patches_first():
+    code = "import wsd_distill, detectron2, numpy\nfrom detectron2 import _C\n"
+    code += "print(type(_C).__name__, numpy.int, type(detectron2.__loader__).__name__)"
+    assert run_python(code) == "_Extension <class 'int'> SourceFileLoader\n"
+
+
+def test_detectron2_that_was_imported_before_is_patched_at_once():
+    code = "import sys, types\nimport detectron2\nimport wsd_distill, numpy\nprint(numpy.int)"
+    assert run_python(code) == "<class 'int'>\n"
+
+
+def test_importing_a_missing_detectron2_names_install_md():
+    code = (
+        "import sys, importlib.machinery as m\n"
+        "find = m.PathFinder.find_spec\n"
+        "m.PathFinder.find_spec = lambda name, *args: None if name == 'detectron2' else find(name, *args)\n"
+        "import wsd_distill\n"
+        "for name in ('detectron2', 'detectron2.config', 'wsd_distill.modeling'):\n"
+        "    try:\n        __import__(name)\n"
+        "    except ImportError as error:\n        print(error)\n"
+    )
+    assert run_python(code) == 3 * f"{compat.MISSING}\n"

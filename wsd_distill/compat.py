@@ -2,10 +2,14 @@
 
 ``apply`` only adds what is missing. On Detectron2's main branch, built with its C++ extension, that is at most
 ``pkg_resources``. Nothing else depends on the version of Detectron2.
+
+``install``, called by ``import wsd_distill``, runs it right before the first import of Detectron2: the runtime
+(:class:`wsd_distill.Tagger`) needs neither Detectron2 nor PyTorch.
 """
 
 from __future__ import annotations
 
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import logging
@@ -19,14 +23,67 @@ class MissingExtensionError(NotImplementedError):
     """A function of Detectron2's C++ extension was called, and Detectron2 is installed without it."""
 
 
+MISSING = "Detectron2 is not installed, and this part of wsd_distill needs it: see INSTALL.md."
+
+
+def install() -> None:
+    """Apply the patches at once if Detectron2 has been imported, otherwise right before it is."""
+    _silence_foreign_warnings()
+    if "detectron2" in sys.modules:
+        apply()
+    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds Detectron2 like the other finders, with a loader that applies the patches first."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "detectron2":
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is None:
+            return importlib.machinery.ModuleSpec(name, _MissingLoader())
+        spec.loader = _PatchingLoader(spec.loader)
+        return spec
+
+
+class _PatchingLoader(importlib.abc.Loader):
+    """Applies the patches, then leaves the module to its own loader."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self.loader  # files of the package are found through it
+        apply()
+        self.loader.exec_module(module)
+
+
+class _MissingLoader(importlib.abc.Loader):
+    """Raises an ImportError that says what to do."""
+
+    def create_module(self, spec):
+        raise ImportError(MISSING, name=spec.name)
+
+    def exec_module(self, module):
+        raise NotImplementedError  # no module is created
+
+
 def apply() -> None:
     """Apply all patches; calling it again has no effect.
 
     Raises:
         ImportError: Detectron2 is not installed.
     """
-    if importlib.util.find_spec("detectron2") is None:
-        raise ImportError("Detectron2 is not installed, and wsd_distill needs it: see INSTALL.md.")
+    spec = importlib.util.find_spec("detectron2")
+    if spec is None or isinstance(spec.loader, _MissingLoader):
+        raise ImportError(MISSING, name="detectron2")
     _silence_foreign_warnings()
     _patch_extension()
     _patch_pkg_resources()

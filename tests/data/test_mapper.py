@@ -7,8 +7,8 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from wsd_distill.data.geometry import Geometry
-from wsd_distill.data.image import ImageError
-from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.image import ImageError, ImageFile, resize_to_square
+from wsd_distill.data.mapper import MultiLabelMapper, resize_with_torch
 
 
 @pytest.fixture
@@ -220,12 +220,24 @@ def test_boxes_are_scaled_by_the_original_size_not_the_decoded_one(jpeg):
     assert (out["height"], out["width"]) == (48, 80)
 
 
-def test_pixels_of_a_view_do_not_depend_on_other_views_or_is_train(jpeg):
-    alone = make_mapper(is_train=False, sizes=[12])(jpeg)["image"]
-    teacher = make_mapper(is_train=False, sizes=[48])(jpeg)["image"]
-    out = make_mapper(sizes=[12], teacher_sizes=[48], num_proposals=1)(jpeg)
+def test_pixels_of_a_view_do_not_depend_on_other_views(jpeg):
+    alone = make_mapper(sizes=[12])(jpeg)["image"]
+    teacher = make_mapper(sizes=[24])(jpeg)["image"]
+    out = make_mapper(sizes=[12], teacher_sizes=[24], num_proposals=1)(jpeg)
     assert torch.equal(out["image"], alone)
     assert torch.equal(out["teacher"]["image"], teacher)
+    cached = make_mapper(is_train=False, sizes=[12], teacher_sizes=[24], num_proposals=1)(jpeg)  # as the cache reads
+    assert torch.equal(cached["teacher"]["image"], teacher)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_pixels_at_test_time_are_pillows(jpeg, fast):
+    """And those of training up to rounding."""
+    decoded = ImageFile(jpeg["file_name"]).pixels(12 if fast else None)
+    expected = torch.from_numpy(resize_to_square(decoded, 12)).permute(2, 0, 1)
+    assert torch.equal(make_mapper(is_train=False, sizes=[12], fast_decode=fast)(jpeg)["image"], expected)
+    training = make_mapper(sizes=[12], fast_decode=fast)(jpeg)["image"]
+    assert (training.int() - expected.int()).abs().max() <= 1
 
 
 def test_image_of_another_size_than_its_dataset_dict_raises(jpeg):
@@ -317,3 +329,14 @@ def test_a_crop_larger_than_the_image_is_an_error():
 def test_a_wrong_visible_fraction_is_an_error(value):
     with pytest.raises(ValueError, match=f"min_visible is {value}: give a fraction above 0, at most 1"):
         make_mapper(min_visible=value)
+
+
+@pytest.mark.parametrize("size", [17, 32, 100])
+def test_the_resize_of_torch_equals_pillows_up_to_rounding(size):
+    x, y = np.meshgrid(np.linspace(0, 200, 80), np.linspace(0, 200, 48))
+    noise = np.random.default_rng(0).integers(0, 50, (48, 80, 3))
+    pixels = (np.stack([x, y, 200 - x], axis=2) + noise).astype(np.uint8)
+    resized = resize_with_torch(pixels, size)
+    difference = np.abs(resized.permute(1, 2, 0).numpy() - resize_to_square(pixels, size).astype(int))
+    assert resized.dtype == torch.uint8
+    assert difference.max() <= 1 and difference.mean() < 0.02

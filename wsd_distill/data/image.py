@@ -6,6 +6,8 @@ pixels as Pillow in less time; Pillow decodes other formats and any JPEG that Op
 
 Memory is bounded: a file may have ``$WSD_MAX_IMAGE_MB`` (512) megabytes, and ``$WSD_MAX_MEGAPIXELS`` (128) megapixels
 at the size at which it would be decoded; both are checked before decoding. Only regular files are opened.
+
+Training and the runtime (``wsd_distill.tagging``) read with this module; it imports neither PyTorch nor Detectron2.
 """
 
 from __future__ import annotations
@@ -21,10 +23,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
-from detectron2.utils.file_io import PathManager
 from PIL import Image
-from torch.nn.functional import interpolate
 
 from ..io import check_file, read_limit
 
@@ -77,18 +76,24 @@ UNKNOWN_IMAGE = ImageStamp()
 class ImageFile:
     """An image file, opened by reading its header.
 
+    Args:
+        source: a path, an address that Detectron2 can download (``https://...``), or the bytes of a file.
+        name: name in errors; None: the path, or "an image in memory".
+
     Attributes:
+        file_name: the name.
         shape: (height, width) of the upright image, in pixels.
 
     Raises:
         ImageError: the file cannot be read; also raised by :meth:`pixels`.
     """
 
-    def __init__(self, file_name: str):
-        self.file_name = file_name
+    def __init__(self, source: str | os.PathLike | bytes, name: str | None = None):
+        self.file_name = name or ("an image in memory" if isinstance(source, bytes) else os.fspath(source))
         self._decoded: dict[int, np.ndarray] = {}
         with self._wrap_errors():
-            self._data = _read_bytes(file_name)
+            self._data = source if isinstance(source, bytes) else _read_bytes(os.fspath(source))
+            _check_bytes(len(self._data))
             header = _open_with_pillow(self._data)
             self._is_progressive = bool(header.info.get("progressive"))
             if header.format == "TIFF":
@@ -175,24 +180,30 @@ def read_rgb(file_name: str) -> np.ndarray:
     return ImageFile(file_name).pixels()
 
 
-def resize_to_square(pixels: np.ndarray, size: int) -> torch.Tensor:
-    """Resize (H, W, 3) uint8 to (3, size, size), bilinear with antialiasing."""
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # the result is Pillow's up to rounding
-    return interpolate(images, (size, size), mode="bilinear", antialias=True)[0]
+def resize_to_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize (H, W, 3) uint8 to (size, size, 3), by Pillow: bilinear with antialiasing, in integers."""
+    return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _read_bytes(file_name: str) -> bytes:
-    path = PathManager.get_local_path(file_name)  # downloads an address
+    path = file_name
+    if "://" in file_name:
+        from detectron2.utils.file_io import PathManager
+
+        path = PathManager.get_local_path(file_name)  # downloads it
     check_file(path)
-    size, limit = os.path.getsize(path) / 1e6, read_limit("WSD_MAX_IMAGE_MB", 512)
+    _check_bytes(os.path.getsize(path) or 1)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _check_bytes(count: int) -> None:
+    if not count:
+        raise EOFError("the file is empty")
+    size, limit = count / 1e6, read_limit("WSD_MAX_IMAGE_MB", 512)
     if size > limit:
         text = f"the file has {size:.0f} MB, more than the limit of {limit:g}"
         raise ValueError(f"{text}: set the environment variable WSD_MAX_IMAGE_MB if it is right")
-    with open(path, "rb") as file:
-        data = file.read()
-    if not data:
-        raise EOFError("the file is empty")
-    return data
 
 
 def _open_with_pillow(data: bytes) -> Image.Image:
@@ -234,6 +245,11 @@ def _decode_with_pillow(data: bytes, reduction: int) -> np.ndarray:
     image = _open_with_pillow(data)
     if reduction > 1:
         image.draft(None, (image.width // reduction, image.height // reduction))
+    return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Convert an image of Pillow to (H, W, 3) uint8 RGB, as its file is read; ValueError for 32-bit pixels."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # I: older Pillow versions
         grey = (np.asarray(image) >> 8).astype(np.uint8)  # as Pillow converts 16-bit colour
         return np.repeat(grey[:, :, None], 3, axis=2)

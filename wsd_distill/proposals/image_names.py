@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 
 from ..data.types import DatasetDict
+from ..io import IMAGE_SUFFIXES
 from .formats.proposal_file import ProposalFile
 
 logger = logging.getLogger(__name__)
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 
 
 def match_images(source: ProposalFile, records: list[DatasetDict]) -> list[str | None]:
@@ -89,7 +88,7 @@ def _same_folder(name: str, record: DatasetDict) -> bool:
 
 def _stem(name: str) -> str:
     path = PurePath(name)
-    return path.stem if path.suffix.lower() in _IMAGE_SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def _number(name: str | None) -> str | None:

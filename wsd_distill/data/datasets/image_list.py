@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...io import IMAGE_SUFFIXES
 from ..types import DatasetDict
 from .catalog import SPLITS, DatasetInfo, register, register_info
 from .coco import is_coco_file, read_categories, read_image_names, register_coco
@@ -18,7 +19,6 @@ from .readers import class_indices, read_class_names, read_csv, read_json
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 _REMEDY = (
     "Separate labels by ';' or set dataset.separator ({}); a class that is really named so is listed in "
     "dataset.classes (datasets/README.md)"
@@ -191,13 +191,13 @@ def load_unlabelled(
         unknown = list(range(num_classes))
         records[file] = {"file_name": file, "image_id": name, "labels": [], "ignore_labels": unknown}
     if not records:
-        raise ValueError(f"dataset.files.unlabelled={path} has no image ({', '.join(_SUFFIXES)})")
+        raise ValueError(f"dataset.files.unlabelled={path} has no image ({', '.join(IMAGE_SUFFIXES)})")
     return list(records.values())
 
 
 def _list_images(folder: str) -> list[str]:
     """Return the image files of a folder and its subfolders, relative to it, sorted."""
-    files = (file for file in Path(folder).rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    files = (file for file in Path(folder).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     return sorted(file.relative_to(folder).as_posix() for file in files)
 
 

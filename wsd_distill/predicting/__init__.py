@@ -1,0 +1,1 @@
+"""Prediction of many photos: sources, the loop, part files and formats of results."""

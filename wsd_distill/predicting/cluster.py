@@ -1,0 +1,138 @@
+"""Prediction on several machines with Ray Data: read, predict in actors that hold the model, write Parquet."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .run import Options, Summary, TaggerLike, predict
+from .sources import Photo, expand_source, open_source, open_sources, raise_error
+from .writers import parquet_schema
+
+try:
+    import ray
+except ImportError:
+    raise ValueError("--ray needs Ray, which is not installed: pip install wsd_distill[cluster]") from None
+
+
+def predict_with_ray(
+    load_tagger: Callable[[], TaggerLike],
+    sources: list[str],
+    column: str | None,
+    output: str,
+    options: Options,
+    address: str = "local",
+) -> Summary:
+    """Predict on a Ray cluster and write a folder of Parquet files, in no particular order.
+
+    Every machine reads the model and the sources by the same paths. A shard is read by one task, and a photo is decoded
+    where its actor runs. Ray repeats what a lost machine was doing.
+
+    Args:
+        load_tagger: called once in each actor.
+        address: of a running cluster; "local" starts one on this machine, for the time of the run.
+
+    Raises:
+        FileExistsError: ``output`` exists.
+        ValueError: a source has no photos, or a photo cannot be read and ``options.on_error`` is "fail".
+    """
+    if os.path.exists(output):
+        raise FileExistsError(f"{output} exists: delete it, or give another --out")
+    open_sources(sources, column)  # checks them
+    unfinished = f"{os.path.abspath(output)}.parts"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _start(address)
+    try:
+        items = [{"path": path} for source in sources for path in _list_files(source)]
+        photos = ray.data.from_items(items).flat_map(partial(read_rows, column=column))
+        results = photos.map_batches(
+            Predictor,
+            fn_constructor_args=(load_tagger, replace(options, on_error="skip")),
+            batch_size=options.batch_size,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources()["CPU"]) - 1)),
+        )
+        if options.on_error == "fail":
+            results = results.map_batches(check_errors, batch_format="pyarrow")
+        results.write_parquet(unfinished)
+    except ray.exceptions.RayTaskError as error:
+        found = re.search(rf"{PhotoError.__name__}: (.*)", str(error))  # Ray passes errors of tasks on as text
+        if found is None:
+            raise
+        raise ValueError(found[1]) from None
+    finally:
+        ray.shutdown()
+    os.rename(unfinished, output)
+    return _summarize(output)
+
+
+class Predictor:
+    """Actor with a model: a batch of rows of :func:`read_rows` -> a table of results."""
+
+    def __init__(self, load_tagger: Callable[[], TaggerLike], options: Options):
+        self.tagger, self.options = load_tagger(), options
+        self.schema = parquet_schema(self.tagger.classes, options.with_all)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        records = predict(self.tagger, map(_to_photo, batch.to_pylist()), self.options)
+        return pa.Table.from_pylist(list(records), self.schema)
+
+
+class PhotoError(ValueError):
+    """A photo cannot be read."""
+
+
+def read_rows(item: dict[str, str], column: str | None) -> Iterator[dict]:
+    """Yield the photos of a file or shard as rows: ``file``, and one of ``path``, ``bytes`` and ``error``."""
+    for photo in open_source(item["path"], column):
+        row = {"file": photo.name, "path": "", "bytes": b"", "error": ""}
+        try:
+            content = photo.load()
+        except (ValueError, OSError) as error:
+            row["error"] = str(error)
+        else:
+            row["path" if isinstance(content, str) else "bytes"] = content
+        yield row
+
+
+def check_errors(batch: pa.Table) -> pa.Table:
+    """Raise PhotoError at the first photo that could not be read."""
+    for error in batch["error"].drop_null().to_pylist():
+        raise PhotoError(error)
+    return batch
+
+
+def _to_photo(row: dict) -> Photo:
+    if row["error"]:
+        return Photo(row["file"], partial(raise_error, row["error"]))
+    return Photo(row["file"], partial(os.fspath, row["path"]) if row["path"] else partial(bytes, row["bytes"]))
+
+
+def _list_files(source: str) -> Iterator[str]:
+    """Yield the absolute paths of a source, with the photos of a folder one by one."""
+    for path in map(os.path.abspath, expand_source(source)):
+        if os.path.isdir(path):
+            yield from (str(photo.load()) for photo in open_source(path))
+        else:
+            yield path
+
+
+def _start(address: str) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict = {"num_cpus": max(2, os.cpu_count() or 1)} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None, **options)
+
+
+def _summarize(output: str) -> Summary:
+    summary = Summary()
+    for name in sorted(os.listdir(output)):
+        for error in pq.read_table(os.path.join(output, name), columns=["error"])["error"].to_pylist():
+            summary.add({"error": error})
+    return summary
