@@ -57,7 +57,9 @@ def _export_run(run: Path, folder: Path) -> str:
 
     cfg, model, config = read_run(run)
     difference = save_model_folder(model, config, folder, samples=_val_pixels(cfg.dataset.val, config, np))
-    print(f"{folder}: {len(config.classes)} classes, probabilities of ONNX Runtime and PyTorch equal to {difference:.1g}")
+    print(
+        f"{folder}: {len(config.classes)} classes, probabilities of ONNX Runtime and PyTorch equal to {difference:.1g}"
+    )
     return cfg.dataset.val
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..evaluation.metrics import average_precisions, mean_of_classes
@@ -42,7 +42,8 @@ class Measurement:
 
 class _Reader(CalibrationDataReader):
     def __init__(self, pixels: np.ndarray):
-        self._batches = iter([pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH)])
+        count = len(pixels) - len(pixels) % BATCH or len(pixels)  # histograms need batches of one size
+        self._batches = _batches(pixels[:count])
 
     def get_next(self):
         batch = next(self._batches, None)
@@ -50,7 +51,7 @@ class _Reader(CalibrationDataReader):
 
 
 def quantize(
-    folder: Path, photos: Sequence[str], labels: np.ndarray, *, max_map_drop: float, num_calibration: int = 128
+    folder: Path, photos: Sequence[str], labels: np.ndarray, *, max_map_drop: float, num_calibration: int = 64
 ) -> dict[str, Measurement]:
     """Write ``model_int8.onnx`` in a model folder if it loses little.
 
@@ -98,6 +99,8 @@ def _quantize(source: Path, target: Path, pixels: np.ndarray) -> None:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"CalibPercentile": 99.99},
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
         )
 
