@@ -29,7 +29,7 @@ MISSING = "Detectron2 is not installed, and this part of wsd_distill needs it: s
 def install() -> None:
     """Apply the patches at once if Detectron2 has been imported, otherwise right before it is."""
     _silence_foreign_warnings()
-    if "detectron2" in sys.modules:
+    if sys.modules.get("detectron2") is not None:
         apply()
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

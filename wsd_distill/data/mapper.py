@@ -128,7 +128,9 @@ class MultiLabelMapper:
             check_stamp(file.file_name, dataset_dict["proposal_image"], file.stamp)
         proposals = self._select_proposals(dataset_dict, file.shape)
         geometry = self._draw_geometry(file.shape, proposals, flip)
-        output.update(self._make_view(file, proposals, self._choose_size(self.sizes), geometry, exact=not self.is_train))
+        output.update(
+            self._make_view(file, proposals, self._choose_size(self.sizes), geometry, exact=not self.is_train)
+        )
         if self.teacher_sizes:
             size, whole = self._choose_size(self.teacher_sizes), Geometry.whole(file.shape)
             view = self._make_view(file, proposals, size, whole, with_image=not self.teacher_cached)

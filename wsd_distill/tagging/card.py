@@ -37,8 +37,8 @@ print(tagger(["photo.jpg"]))
 ```
 
 `model.onnx` takes `pixels`, uint8 (N, {size}, {size}, 3) RGB, and returns `logits` (N, {count}); the probability of a
-class is sigmoid({scale:g} * logit + {offset:g}). The normalization is inside. `Tagger.read` resizes a photo: {decoding},
-then Pillow's bilinear resize to {size} x {size}.
+class is sigmoid({scale:g} * logit + {offset:g}). The normalization is inside. `Tagger.read` resizes a photo:
+{decoding}, then Pillow's bilinear resize to {size} x {size}.
 
 ## Classes
 

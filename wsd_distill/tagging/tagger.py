@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..data.image import ImageFile, resize_to_square, to_rgb
-from .backends import Backend, choose_backend, load_backend
+from .backends import Backend, choose_backend, load_backend, load_onnx
 from .model_config import ModelConfig
 
 Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
@@ -50,6 +50,11 @@ class Tagger:
         config = ModelConfig.read(folder)
         backend = backend or choose_backend(Path(folder))
         return cls(config, load_backend(backend, Path(folder), config), backend)
+
+    @classmethod
+    def load_file(cls, path: Path, config: ModelConfig) -> Tagger:
+        """Load an ONNX file that ``config`` describes, of any name."""
+        return cls(config, load_onnx(path, config), path.stem)
 
     def read(self, image: Photo) -> np.ndarray:
         """Read a photo as in training.

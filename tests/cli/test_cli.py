@@ -1,0 +1,18 @@
+import wsd_distill
+from wsd_distill.cli import main
+
+
+def test_version_help_and_wrong_commands(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"wsd_distill {wsd_distill.__version__}\n"
+    assert main(["--help"]) == 0 and "export" in capsys.readouterr().out
+    assert main([]) == 2 and main(["exprt"]) == 2
+    assert "invalid choice: 'exprt'" in capsys.readouterr().err
+
+
+def test_user_errors_are_one_line_with_exit_code_2(capsys, tmp_path):
+    assert main(["export", str(tmp_path / "none"), "--out", "x"]) == 2
+    expected = f"wsd export: error: {tmp_path}/none is not a folder: give the folder of a run or a model folder\n"
+    assert capsys.readouterr().err == expected
+    assert main(["export", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert "has no config.yaml: give the folder of a complete run" in capsys.readouterr().err

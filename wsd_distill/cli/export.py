@@ -1,0 +1,95 @@
+"""Write a model folder from a run, or an int8 model beside one.
+
+    wsd export output/pets/.../student --out pets/model
+    wsd export pets/model --int8 --calibration val.csv --images photos/ --max-map-drop 0.3
+
+A run is the folder that tools/train_net.py has written; the folder gets the thresholds and metrics of its results.
+--int8 needs labelled photos, on which the ranges are set and the loss of mAP is measured: a CSV with the columns
+file and labels (separated by ;), or --calibration val for the split of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..tagging.model_config import CONFIG, INT8, ONNX, ModelConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``wsd export``."""
+    parser.add_argument("source", type=Path, metavar="RUN_OR_MODEL", help="folder of a run, or a model folder")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="model folder to write, from a run")
+    parser.add_argument("--format", choices=["onnx"], default="onnx", help="(default onnx)")
+    parser.add_argument("--int8", action="store_true", help=f"write {INT8} too, or into a model folder")
+    parser.add_argument("--calibration", metavar="CSV", help="labelled photos for --int8 (from a run default: val)")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the CSV's files (default: its own)")
+    parser.add_argument(
+        "--max-map-drop", type=float, default=0.3, metavar="PERCENT", help="largest loss of mAP by int8 (default 0.3)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write what the arguments ask for."""
+    source, is_model = arguments.source, (arguments.source / CONFIG).exists()
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is not a folder: give the folder of a run or a model folder")
+    if is_model and not arguments.int8:
+        raise ValueError(f"{source} is a model folder already, with {ONNX}: add --int8 to write {INT8}")
+    if is_model and arguments.out is not None:
+        raise ValueError(f"--out {arguments.out}: {INT8} is written into {source}, leave --out out")
+    if not is_model and arguments.out is None:
+        raise ValueError("--out is missing: give the model folder to write")
+    if arguments.int8 and is_model and not arguments.calibration:
+        raise ValueError("--int8 needs --calibration: a CSV of labelled photos with the columns file and labels")
+    val = None if is_model else _export_run(source, arguments.out)
+    if arguments.int8:
+        _quantize(source if is_model else arguments.out, arguments, val)
+    return 0
+
+
+def _export_run(run: Path, folder: Path) -> str:
+    """Write the model folder; return the name of the run's val split."""
+    import numpy as np
+
+    from ..tagging.from_run import read_run
+    from ..tagging.save import save_model_folder
+
+    cfg, model, config = read_run(run)
+    difference = save_model_folder(model, config, folder, samples=_val_pixels(cfg.dataset.val, config, np))
+    print(
+        f"{folder}: {len(config.classes)} classes, probabilities of ONNX Runtime and PyTorch equal to {difference:.1g}"
+    )
+    return cfg.dataset.val
+
+
+def _val_pixels(dataset: str, config: ModelConfig, np):
+    """Read up to 16 photos of a split for the parity check; None if its files are not on this machine."""
+    from detectron2.data import DatasetCatalog
+
+    from ..data.build import get_dataset_dicts
+    from ..tagging.tagger import Tagger
+
+    if dataset not in DatasetCatalog.list():
+        return None
+    reader = Tagger(config, lambda pixels: pixels, "")
+    try:
+        return np.stack([reader.read(record["file_name"]) for record in get_dataset_dicts(dataset, 16)])
+    except FileNotFoundError:
+        return None
+
+
+def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> None:
+    from ..data.datasets import register_image_list
+    from ..tagging.from_run import labelled_photos
+    from ..tagging.quantize import quantize
+
+    config = ModelConfig.read(folder)
+    dataset = val
+    if arguments.calibration and not (val and arguments.calibration == "val"):
+        dataset = f"calibration {arguments.calibration}"
+        images = str(arguments.images or Path(arguments.calibration).parent)
+        register_image_list(dataset, arguments.calibration, images, config.classes)
+    photos, labels = labelled_photos(str(dataset), len(config.classes))
+    for name, found in quantize(folder, photos, labels, max_map_drop=arguments.max_map_drop).items():
+        print(f"{name}: {found}")
