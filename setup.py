@@ -32,7 +32,8 @@ setup(
     package_data={
         "wsd_distill": ["py.typed"],
         "wsd_distill.pipeline": ["paper_tables.csv"],
-        "wsd_distill.report": ["page.html"],
+        "wsd_distill.report": ["page.html", "style.css"],
+        "wsd_distill.tags": ["page.html"],
     },
     python_requires=">=3.9",
     install_requires=[

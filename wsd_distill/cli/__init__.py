@@ -1,0 +1,59 @@
+"""The command ``wsd``: one module of this package per subcommand, imported when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+
+COMMANDS = {  # name -> help; module <name>.py has add_arguments(parser) and run(arguments) -> exit code
+    "check": "check photos and tags before a training, with a page that shows what to correct",
+}
+USER_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ArithmeticError, ImportError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0; 1 if something was skipped or found wrong; 2 after an error that the user can fix, which is printed as one
+        line. Other exceptions are raised.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = next((word for word in words if not word.startswith("-")), None)
+    try:
+        arguments, module = _parse(words, name if name in COMMANDS else None)
+    except SystemExit as error:  # argparse has printed help, version or an error
+        return int(error.code or 0)
+    except USER_ERRORS as error:
+        return _report(name, error)
+    try:
+        return module.run(arguments)
+    except USER_ERRORS as error:
+        return _report(arguments.command, error)
+    except KeyboardInterrupt:
+        print(f"wsd {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse(words: list[str], name: str | None):
+    """Return the arguments and the module of the command."""
+    parser = argparse.ArgumentParser("wsd", description="Train, use and ship taggers of photos.")
+    parser.add_argument("--version", action="version", version=f"wsd_distill {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    module = importlib.import_module(f"{__name__}.{name}") if name else None
+    for command, text in COMMANDS.items():
+        child = commands.add_parser(command, help=text, description=module.__doc__ if command == name else "")
+        if command == name and module:
+            child.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(child)
+    return parser.parse_args(words), module
+
+
+def _report(command: str | None, error: Exception) -> int:
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) adds quotes
+    print(f"wsd {command}: error: {' '.join(str(text).split()) or type(error).__name__}", file=sys.stderr)
+    return 2
