@@ -8,6 +8,10 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+?)"', (here / "wsd_distill" / "__init__.py").read_text())[1]
 
+# Recipes and tools, which wsd train starts, are part of a wheel too (wsd_distill/pipeline/sources.py).
+folders = ["tools", "configs", *(f"configs/{path.name}" for path in sorted((here / "configs").iterdir()))]
+shared = {f"wsd_distill.share.{folder.replace('/', '.')}": folder for folder in folders}
+
 setup(
     name="wsd_distill",
     version=version,
@@ -28,11 +32,13 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
-    packages=find_packages(include=["wsd_distill*"]),
+    packages=[*find_packages(include=["wsd_distill*"]), *shared],
+    package_dir={name: folder for name, folder in shared.items()},
     package_data={
         "wsd_distill": ["py.typed"],
         "wsd_distill.pipeline": ["paper_tables.csv"],
-        "wsd_distill.report": ["page.html"],
+        "wsd_distill.report": ["page.html", "tagger_page.html", "style.css"],
+        "wsd_distill.tags": ["page.html"],
     },
     python_requires=">=3.9",
     entry_points={"console_scripts": ["wsd = wsd_distill.cli:main"]},

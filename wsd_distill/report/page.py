@@ -6,13 +6,12 @@ import base64
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
-
 import wsd_distill
 
 from .run_results import RunResults
 from .sections import MAX_POINTS, class_gains, learned_temperatures, training_curves
 from .tables import Table, gain_cell, mean_std
+from .templates import render_page
 
 
 def write_report(
@@ -36,10 +35,11 @@ def write_report(
     all_runs = [run for seeds in runs.values() for run in seeds]
     missing = [run.missing for run in all_runs if run.missing]
     missing += [] if figure.exists() else [f"The figure {figure.name} is not drawn yet."]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.globals.update(mean_std=mean_std, gain_cell=gain_cell, describe_run=_describe_run)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    html = template.render(
+    html = render_page(
+        Path(__file__).with_name("page.html"),
+        mean_std=mean_std,
+        gain_cell=gain_cell,
+        describe_run=_describe_run,
         title=title,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
         version=wsd_distill.__version__,

@@ -285,7 +285,7 @@ def _listed_labels(file: str, separator: str) -> list[str]:
 
 def _read_entries(file: str, separator: str, needs_labels: bool = True) -> Iterator[Entry]:
     is_json = file.lower().endswith(".json")
-    rows = _read_json_entries(file, needs_labels) if is_json else _read_csv_entries(file, separator, needs_labels)
+    rows = read_json_entries(file, needs_labels) if is_json else _read_csv_entries(file, separator, needs_labels)
     for entry in rows:
         if not isinstance(entry.name, str) or not entry.name.strip():
             raise ValueError(f"{entry.location}: no file name")
@@ -305,7 +305,12 @@ def _read_csv_entries(file: str, separator: str, needs_labels: bool) -> Iterator
         yield Entry(location, fields["file"], [label for label in labels if label], fields.get("split"), [])
 
 
-def _read_json_entries(file: str, needs_labels: bool) -> Iterator[Entry]:
+def read_json_entries(file: str, needs_labels: bool = True) -> Iterator[Entry]:
+    """Yield the images of a JSON list, ``[{"file": "a.jpg", "labels": ["cat", "dog"]}, ...]``.
+
+    Raises:
+        ValueError: the file is not such a list; names the entry.
+    """
     content = read_json(file)
     if not isinstance(content, list):
         raise ValueError(f'{file} is not a list of {{"file": ..., "labels": [...]}}')

@@ -80,16 +80,36 @@ def _record(folder: Path, image_id: str) -> DatasetDict:
     return record
 
 
-def _annotation(node: ET.Element) -> Annotation:
-    (category,) = class_indices([_text(node, "name")], CLASSES, "object")
-    difficult = node.findtext("difficult", "0").strip()
+def read_objects(path: str | Path) -> tuple[str, list[tuple[str, int]]]:
+    """Return the file name in an annotation file ("" if none), and name and difficulty (0, 1) of each object.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is truncated or invalid; names it.
+    """
+    text = read_text(path)
+    try:
+        tree = ET.fromstring(text)
+        return tree.findtext("filename", "").strip(), [_object(node) for node in tree.iterfind("object")]
+    except (ET.ParseError, ValueError) as error:
+        raise ValueError(f"{path} is truncated or not a valid VOC annotation: {error}") from error
+
+
+def _object(node: ET.Element) -> tuple[str, int]:
+    name, difficult = _text(node, "name"), node.findtext("difficult", "0").strip()
     if difficult not in ("0", "1"):
         raise ValueError(f"the element difficult is {difficult!r}, not 0 or 1")
+    return name, int(difficult)
+
+
+def _annotation(node: ET.Element) -> Annotation:
+    name, difficult = _object(node)
+    (category,) = class_indices([name], CLASSES, "object")
     return {
         "bbox": _box(node),
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": category,
-        "difficult": int(difficult),
+        "difficult": difficult,
     }
 
 

@@ -1,0 +1,87 @@
+"""What is decided from the scores of the candidates, and the report about it."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import expit
+
+from wsd_distill.evaluation.decisions import calibrate
+from wsd_distill.evaluation.scores import Scores
+from wsd_distill.pipeline.budget import CANDIDATES, Plan
+from wsd_distill.pipeline.tagger_training import Outcome, decide
+from wsd_distill.report.tagger_page import class_rows, write_tagger_page
+
+CLASSES = ["cat", "dog", "<b>"]
+
+
+def make_run(folder, noise, seed=0):
+    """A run whose scores on 300 photos per split are sigmoid(2 x + noise) of labels drawn with sigmoid(x)."""
+    for split, offset in (("val", 0), ("test", 1)):
+        rng = np.random.default_rng(offset)
+        x = rng.normal(-1, 2, (300, 3))
+        labels = (rng.random(x.shape) < expit(x)).astype(int)
+        labels[:5, 0] = -1
+        scores = expit(2 * (x + noise * np.random.default_rng(seed).normal(size=x.shape)))
+        ids = [f"{split}{i}.jpg" for i in range(300)]
+        (folder / "inference" / split).mkdir(parents=True)
+        arrays = {"scores": scores, "labels": labels, "class_names": CLASSES, "image_ids": ids}
+        np.savez(folder / "inference" / split / "scores.npz", **arrays)
+    return folder
+
+
+def make_outcomes(tmp_path, *noises):
+    folders = [make_run(tmp_path / str(i), noise) for i, noise in enumerate(noises)]
+    outcomes = []
+    for candidate, folder in zip(CANDIDATES, folders):
+        with np.load(folder / "inference" / "val" / "scores.npz") as arrays:
+            val = Scores(arrays["scores"], arrays["labels"], CLASSES)
+        outcomes.append(Outcome(candidate, folder, val, 60.0))
+    return outcomes
+
+
+def test_the_best_on_val_is_kept_and_calibrated(tmp_path):
+    result = decide(make_outcomes(tmp_path, 2.0, 0.0, 1.0), [])
+    assert result.best.candidate is CANDIDATES[1]
+    gain, low, high = result.best.gain
+    assert gain == pytest.approx(result.best.val_map - result.outcomes[0].val_map) and 0 < low < gain < high
+    assert result.scale == pytest.approx(0.5, abs=0.1) and result.offset == pytest.approx(0, abs=0.2)
+    with np.load(result.best.folder / "inference" / "test" / "scores.npz") as arrays:
+        np.testing.assert_allclose(result.test.scores, calibrate(arrays["scores"], result.scale, result.offset))
+    assert re.fullmatch(
+        r"kept: features of the ImageNet network .*, mAP [\d.]+ on test \(95 % interval .*\); \+[\d.]+ mAP over plain "
+        r"fine-tuning on val \(\+[\d.]+ to \+[\d.]+\)",
+        result.summary(),
+    )
+
+
+def test_plain_is_kept_where_it_is_best_or_equal(tmp_path):
+    for noises in ((0.0, 1.0), (0.5, 0.5)):
+        result = decide(make_outcomes(tmp_path / str(noises), *noises), [])
+        assert result.best.candidate is CANDIDATES[0] and result.best.gain is None
+        assert "distillation does not help on these photos" in result.summary()
+
+
+def test_a_gain_within_chance_is_said_to_be(tmp_path):
+    result = decide(make_outcomes(tmp_path, 1.0, 0.97), [])
+    assert result.best.gain[1] <= 0 and result.summary().endswith("which chance can explain")
+
+
+def test_page(tmp_path):
+    for i in range(300):
+        Image.new("RGB", (30, 20), (i % 256, 0, 0)).save(tmp_path / f"test{i}.jpg")
+    result = decide(make_outcomes(tmp_path, 2.0, 0.0), [CANDIDATES[2]])
+    plan = Plan(128, 384, 20, 5, CANDIDATES[:3])
+    html = write_tagger_page(tmp_path / "report.html", "pets", result, plan, tmp_path).read_text()
+    assert "&lt;b&gt;" in html and "<b>" not in html
+    assert "left out: no time" in html and 'Tagger.load("pets/model")' in html
+    assert html.count("data:image/jpeg;base64,") == 18  # two of each class, right, wrong and not found
+    assert not re.search(r'(src|href)="(?!data:|#)', html)
+    for row in class_rows(result):
+        k = CLASSES.index(row.name)
+        labels, predicted = result.test.labels[:, k], result.test.scores[:, k] > result.thresholds.values[k]
+        assert row.photos == (labels == 1).sum()
+        assert row.found == pytest.approx(100 * predicted[labels == 1].mean())
+        assert row.right == pytest.approx(100 * (labels[predicted & (labels >= 0)] == 1).mean())
+        assert row.precision[1] < row.precision[0] < row.precision[2]

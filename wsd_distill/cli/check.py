@@ -1,0 +1,52 @@
+"""Check photos and tags before a training."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``wsd check``."""
+    formats = "CSV, Parquet, JSON lines, JSON or COCO file, or a folder with metadata.csv or VOC annotations"
+    parser.add_argument("source", help=formats)
+    parser.add_argument("--images", metavar="FOLDER", help="folder of the photos (default: the folder of SOURCE)")
+    parser.add_argument("--separator", metavar="MARK", help="what separates labels in one text (default: detected)")
+    parser.add_argument("--classes", metavar="FILE", help="text file with one class per line (default: all labels)")
+    parser.add_argument("--out", metavar="PAGE", help="HTML file to write, with photos and what to correct")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print notes, counts, warnings and errors; return 1 if there are errors, otherwise 0."""
+    import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
+
+    from ..tags import read_tags
+    from ..tags.findings import check_tags
+    from ..tags.page import write_page
+
+    source = arguments.source
+    images = arguments.images or (source if os.path.isdir(source) else os.path.dirname(source) or ".")
+    if not os.path.isdir(images):
+        raise FileNotFoundError(f"--images {images} is not a folder: give the folder of the photos")
+    try:
+        table = read_tags(source, images, arguments.separator, arguments.classes, check_files=False)
+    except ValueError as error:
+        print(f"ERROR {error}")
+        if arguments.out:
+            print(f"{arguments.out} is not written: correct this first")
+        return 1
+    for note in table.notes:
+        print(note)
+    check = check_tags(table, images)
+    print(f"{len(table)} photos, {len(table.classes)} classes, {check.num_labels} tags")
+    for name, count in zip(table.classes, check.positive.tolist()):
+        print(f"  {count:7d} {name}")
+    for finding in check.findings:
+        print(f"{'WARNING' if finding.is_warning else 'ERROR'} {finding}")
+    if arguments.out:
+        write_page(arguments.out, table, check, images, f"{Path(source).name}: photos and tags")
+        print(f"The page is {arguments.out}")
+    errors = sum(not finding.is_warning for finding in check.findings)
+    print(f"{errors} errors, {len(check.findings) - errors} warnings")
+    return 1 if check.has_errors else 0

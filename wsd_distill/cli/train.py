@@ -1,0 +1,76 @@
+"""Train a tagger on photos with tags: a plain one and distilled ones, of which the best on val is kept.
+
+    wsd train tags.csv --images photos --out pets
+    wsd train tags.csv --images photos --out pets --budget 2h --set train.backbone=resnet50
+
+The folder of --out gets a model folder (docs/tagger.md) and report.html. Started again with --resume, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+PHOTO_OPTIONS = ("dataset.files.", "dataset.classes", "dataset.image_root", "dataset.name", "train.output_dir")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``wsd train``."""
+    add = parser.add_argument
+    add("tags", nargs="+", metavar="TAGS", help="file or folder of tags (docs/tags.md), or train=, val= and test= FILE")
+    add("--images", type=Path, required=True, metavar="FOLDER", help="folder of the photos")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="created; its last part is the tagger's name")
+    add("--recipe", default="efficientnet_lite0", help="folder in configs (default %(default)s)")
+    add("--budget", metavar="TIME", help="for all trainings, like 2h or 90min; default: the recipe's sizes and epochs")
+    add("--separator", help="of tags in one field (default: detected)")
+    add("--classes", help="text file with one class per line (default: the tags that occur)")
+    add("--unlabelled", type=Path, metavar="FOLDER", help="more photos, without tags, for the distilled students")
+    add("--seed", type=int, default=0, help="of the split (default %(default)s)")
+    add("--resume", action="store_true", help="go on in --out")
+    add("--set", nargs="+", default=[], metavar="key=value", dest="overrides", help="what to change in the configs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train a tagger; see the module."""
+    from wsd_distill.tags import read_tags, split_tags
+
+    from wsd_distill.pipeline.budget import parse_time
+    from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
+    from wsd_distill.report.tagger_page import write_tagger_page
+
+    budget = None if arguments.budget is None else parse_time(arguments.budget)
+    out = arguments.out.resolve()
+    if (out / "lists").exists() and not arguments.resume:
+        raise ValueError(f"{arguments.out} has a training already: go on with --resume, or give another --out")
+    for override in arguments.overrides:
+        if override.startswith(PHOTO_OPTIONS):
+            raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
+    tags = read_tags(_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
+    tags = split_tags(tags, arguments.images, seed=arguments.seed)
+    for note in tags.notes:
+        print(note)
+    images = arguments.images.resolve()
+    lists = write_lists(tags, images, out / "lists")
+    opts = list(arguments.overrides)
+    if arguments.unlabelled is not None:
+        opts.append(f'dataset.files.unlabelled="{arguments.unlabelled.resolve()}"')
+    training = TaggerTraining(out.name, out, lists, images, arguments.recipe, opts)
+    print("measuring the time of a step ...", flush=True)
+    plan = training.make_plan(budget)
+    print(plan.describe(), flush=True)
+    result = training.train(plan, budget, say=lambda text: print(text, flush=True))
+    print(result.summary())
+    model = training.save_model(result)
+    page = write_tagger_page(out / "report.html", out.name, result, plan, images)
+    print(f"tagger: {model}\nreport: {page}")
+    return 1 if result.skipped else 0
+
+
+def _sources(words: list[str]) -> str | dict[str, str]:
+    """One file or folder, or split -> file."""
+    if len(words) == 1 and not words[0].startswith(("train=", "val=", "test=")):
+        return words[0]
+    pairs = [word.partition("=") for word in words]
+    if any(not found for _, found, _ in pairs):
+        raise ValueError(f"{' '.join(words)}: give one file of tags, or train=FILE val=FILE test=FILE")
+    return {split: file for split, _, file in pairs}

@@ -1,0 +1,230 @@
+"""Which students ``wsd train`` trains in a given time: measured step times, and a plan that fits."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+from detectron2.config import instantiate
+from detectron2.structures import Boxes, Instances
+from omegaconf import DictConfig
+from torch import nn
+
+from wsd_distill.data.geometry import Geometry
+from wsd_distill.engine import to_device
+
+STEPS = 3  # timed, after one that is not
+START = 15.0  # seconds of a training's start and evaluation
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to train the student.
+
+    Attributes:
+        training: its name in ``TRAININGS``.
+        title: for the user.
+        teacher: "": none; "trunk": the ImageNet network at the teacher's size; "detector": the trained teacher.
+        stage1: epochs before the student's own.
+    """
+
+    training: str
+    title: str
+    teacher: str = ""
+    stage1: int = 0
+
+
+CANDIDATES = (  # the cheapest first
+    Candidate("student", "plain fine-tuning"),
+    Candidate("region_consistent_trunk", "features of the ImageNet network at the teacher's size", "trunk"),
+    Candidate("region_consistent", "features of the teacher", "detector"),
+    Candidate("soft_labels", "scores of the teacher", "detector"),
+    Candidate("stage2", "regions, then scores of the teacher (the paper)", "detector", stage1=5),
+)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds per photo at the sizes of a plan."""
+
+    reading: float  # of a training photo
+    student: float  # training step
+    trunk: float  # forward pass of the student's network at the teacher's size
+    teacher: float = 0.0  # training step of the teacher
+    teacher_pass: float = 0.0
+    proposals: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, with an estimate of the seconds for each part.
+
+    Attributes:
+        size, teacher_size: sides in pixels of the square inputs.
+        epochs, teacher_epochs: of the student and of the teacher.
+        seconds: part -> estimate, in the order of work: the title of a candidate, or "teacher".
+    """
+
+    size: int
+    teacher_size: int
+    epochs: int
+    teacher_epochs: int
+    candidates: tuple[Candidate, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """A table in plain text."""
+        lines = [f"{self.size} pixels, {self.epochs} epochs (teacher: {self.teacher_size} pixels, about)"]
+        lines += [f"  {describe_time(seconds):>8}  {name}" for name, seconds in self.seconds.items()]
+        return "\n".join([*lines, f"  {describe_time(sum(self.seconds.values())):>8}  in all"])
+
+
+SIZES = ((224, 672, 20), (160, 480, 20), (128, 384, 20), (128, 384, 10), (96, 288, 10), (64, 192, 5))
+DEFAULT = SIZES[2]
+TEACHER_EPOCHS = 5
+
+
+def choose_plan(
+    budget: float | None,
+    photos: int,
+    others: int,
+    measure: Callable[[int, int], Costs],
+    candidates: Sequence[Candidate],
+) -> Plan:
+    """Choose the largest size and length at which plain fine-tuning and the cheapest distillation fit; then add more.
+
+    Args:
+        budget: seconds; None for the sizes and epochs of the recipe and all candidates.
+        photos, others: number of training photos, and of validation and test photos.
+        measure: (size, teacher_size) -> costs.
+        candidates: the cheapest first; the first is plain.
+
+    Raises:
+        ValueError: not even plain fine-tuning at the smallest size fits; says what does.
+    """
+    if budget is None:
+        return _fill(DEFAULT, measure(*DEFAULT[:2]), float("inf"), photos, others, candidates)
+    for option in SIZES:
+        plan = _fill(option, measure(*option[:2]), budget, photos, others, candidates)
+        if len(plan.candidates) > 1:
+            return plan
+    if not plan.candidates:
+        least = describe_time(sum(_seconds(candidates[0], SIZES[-1], measure(*SIZES[-1][:2]), photos, others).values()))
+        raise ValueError(
+            f"--budget {describe_time(budget)} is too short for {photos} photos: the smallest training takes about "
+            f"{least}, give at least that"
+        )
+    return plan
+
+
+def _fill(
+    option: tuple[int, int, int],
+    costs: Costs,
+    budget: float,
+    photos: int,
+    others: int,
+    candidates: Sequence[Candidate],
+) -> Plan:
+    seconds: dict[str, float] = {}
+    chosen = []
+    for candidate in candidates:
+        more = {k: v for k, v in _seconds(candidate, option, costs, photos, others).items() if k not in seconds}
+        if sum(seconds.values()) + sum(more.values()) <= budget:
+            chosen.append(candidate)
+            seconds.update(more)
+    size, teacher_size, epochs = option
+    return Plan(size, teacher_size, epochs, TEACHER_EPOCHS, tuple(chosen), seconds)
+
+
+def _seconds(
+    candidate: Candidate, option: tuple[int, int, int], costs: Costs, photos: int, others: int
+) -> dict[str, float]:
+    """Estimate the seconds of a candidate and of what it needs."""
+    epochs = option[2] + candidate.stage1
+    step = costs.reading + costs.student
+    own = photos * epochs * step + others * step / 3 + START
+    own += START if candidate.stage1 else 0
+    if candidate.teacher == "trunk":
+        own += photos * (costs.reading + costs.trunk)
+    if candidate.teacher != "detector":
+        return {candidate.title: own}
+    passes = (photos + others) * costs.teacher_pass  # of the cache, and the evaluation
+    training = photos * TEACHER_EPOCHS * (costs.reading + costs.teacher)
+    return {"teacher": (photos + others) * costs.proposals + training + passes + START, candidate.title: own}
+
+
+def describe_time(seconds: float) -> str:
+    """``1 h 05 min``, ``12 min`` or ``40 s``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def parse_time(text: str) -> float:
+    """Read ``2h``, ``90min``, ``1h30min`` or ``45s`` as seconds.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    found = re.fullmatch(
+        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)(?:m|min))?(?:(\d+(?:\.\d+)?)s)?", text.replace(" ", "")
+    )
+    if not found or not any(found.groups()):
+        raise ValueError(f"--budget {text}: write a time like 2h, 90min or 1h30min")
+    hours, minutes, seconds = (float(group or 0) for group in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def time_student(cfg: DictConfig, teacher_size: int, batch: int = 8) -> tuple[float, float]:
+    """Measure seconds per photo of a training step of the config's student, and of its forward pass at another size."""
+    model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
+    size = int(cfg.dataloader.train.mapper.sizes[0])
+    step = _time(lambda inputs: _train(model, inputs), make_inputs(cfg, size, batch))
+    model.eval()
+    forward = torch.no_grad()(lambda inputs: model(inputs))
+    return step, _time(forward, make_inputs(cfg, teacher_size, 2))
+
+
+def time_teacher(cfg: DictConfig, batch: int = 2) -> tuple[float, float]:
+    """Measure seconds per photo of a training step and of a forward pass of the config's T-WDet."""
+    model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
+    inputs = make_inputs(cfg, int(cfg.dataloader.train.mapper.sizes[0]), batch)
+    step = _time(lambda x: _train(model, x), inputs)
+    model.eval()
+    return step, _time(torch.no_grad()(model.compute_outputs), inputs)
+
+
+def make_inputs(cfg: DictConfig, size: int, batch: int) -> list[dict]:
+    """Random images with labels and proposals, as the mapper makes them."""
+    inputs = []
+    for _ in range(batch):
+        proposals = Instances((size, size))
+        corners = torch.rand(cfg.proposals.num_proposals, 2, 2) * size
+        proposals.proposal_boxes = Boxes(torch.cat([corners.amin(1), corners.amax(1) + 1], 1))
+        proposals.scores = torch.rand(cfg.proposals.num_proposals)
+        image, labels = torch.randint(256, (3, size, size), dtype=torch.uint8), torch.zeros(cfg.dataset.num_classes)
+        labels[0] = 1
+        geometry = Geometry.whole((size, size))
+        inputs.append({"image": image, "labels": labels, "proposals": proposals, "geometry": geometry})
+    return inputs
+
+
+def _train(model: nn.Module, inputs: list[dict]) -> None:
+    model.zero_grad()
+    sum(model(inputs).values()).backward()
+
+
+def _time(call: Callable[[list[dict]], object], inputs: list[dict]) -> float:
+    clock = []
+    for _ in range(STEPS + 1):
+        started = time.perf_counter()
+        call(inputs)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        clock.append(time.perf_counter() - started)
+    return median(clock[1:]) / len(inputs)

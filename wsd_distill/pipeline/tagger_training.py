@@ -1,0 +1,290 @@
+"""The work of ``wsd train``: from tagged photos to a model folder and a report. A second start goes on.
+
+The output folder has ``lists`` (the photos of each split), ``plan.json``, ``runs`` (one folder per training of
+``tools/train_net.py``), ``result.json``, ``report.html`` and ``model``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
+from omegaconf import DictConfig
+
+from wsd_distill.data.datasets import SPLITS
+from wsd_distill.data.image import read_rgb
+from wsd_distill.engine import load_config
+from wsd_distill.evaluation.bootstrap import compare, draw_weights
+from wsd_distill.evaluation.decisions import (
+    Thresholds,
+    calibrate,
+    choose_thresholds,
+    class_intervals,
+    fit_calibration,
+    metric_intervals,
+)
+from wsd_distill.evaluation.metrics import average_precisions
+from wsd_distill.evaluation.scores import SCORES_FILE, Scores, read_scores
+from wsd_distill.io import atomic_write
+from wsd_distill.tagging.from_run import read_run, read_samples
+from wsd_distill.tagging.save import save_model_folder
+from wsd_distill.tags import TagTable
+
+from .budget import CANDIDATES, Candidate, Costs, Plan, choose_plan, describe_time, time_student, time_teacher
+from .plan import RunPlan
+from .scheduler import Run, run_missing
+from .sources import find_root
+
+PLAIN = CANDIDATES[0].training
+_DRAWS = 1000
+
+
+@dataclass
+class Outcome:
+    """A trained candidate.
+
+    Attributes:
+        candidate: what was trained.
+        folder: of its training.
+        val: its scores on the validation images.
+        seconds: that it took, with what only it needed.
+        gain: mAP on val over plain fine-tuning with the 95 % interval of a paired bootstrap, in points; None for plain.
+    """
+
+    candidate: Candidate
+    folder: Path
+    val: Scores
+    seconds: float
+    gain: tuple[float, float, float] | None = None
+
+    @property
+    def val_map(self) -> float:
+        return 100 * float(np.nanmean(average_precisions(self.val.scores, self.val.labels)))
+
+
+@dataclass
+class Result:
+    """The tagger that is kept, with its decisions and what they give on test.
+
+    Attributes:
+        outcomes: of all candidates, the cheapest first.
+        best: the one with the best mAP on val.
+        skipped: candidates of the plan for which there was no time left.
+        scale, offset: calibration, p = sigmoid(scale * logit + offset).
+        thresholds: of calibrated scores.
+        test: calibrated scores on test.
+        metrics: mAP, CF1, OF1 on test -> value and interval, in percent.
+        classes: AP of each class with its interval, in percent.
+    """
+
+    outcomes: list[Outcome]
+    best: Outcome
+    skipped: list[Candidate]
+    scale: float
+    offset: float
+    thresholds: Thresholds
+    test: Scores
+    metrics: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    classes: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """What was kept and why, in sentences."""
+        value, low, high = self.metrics["mAP"]
+        text = f"kept: {self.best.candidate.title}, mAP {value:.1f} on test (95 % interval {low:.1f} to {high:.1f})"
+        if self.best.gain is None and len(self.outcomes) > 1:
+            return f"{text}; plain fine-tuning is best on val: distillation does not help on these photos"
+        if self.best.gain is not None:
+            gain, low, high = self.best.gain
+            text += f"; {gain:+.1f} mAP over plain fine-tuning on val ({low:+.1f} to {high:+.1f})"
+            text += "" if low > 0 else ", which chance can explain"
+        return text
+
+
+def write_lists(tags: TagTable, images: Path, folder: Path) -> dict[str, Path]:
+    """Write the list of photos of each split, and the classes.
+
+    Raises:
+        ValueError: a split has no photo, or the lists in ``folder`` are of other tags.
+    """
+    files = {}
+    texts = {folder / "classes.txt": "\n".join(tags.classes) + "\n"}
+    for split in SPLITS:
+        rows = [row for row in tags.table.to_pylist() if row["split"] == split]
+        if not rows:
+            raise ValueError(f"no photo is in the split {split!r}: give at least 10 photos, or a column 'split'")
+        entries = [
+            {"file": row["file"], **{key: [tags.classes[k] for k in row[old]] for key, old in _COLUMNS if row[old]}}
+            for row in rows
+        ]
+        files[split] = folder / f"{split}.json"
+        texts[files[split]] = json.dumps([{"labels": [], **entry} for entry in entries], indent=0, ensure_ascii=False)
+    texts[folder / "images.txt"] = f"{images}\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise ValueError(f"{path} is of other tags or photos: give another --out, or delete {folder.parent}")
+        if not path.exists():
+            with atomic_write(path) as part:
+                part.write_text(text, encoding="utf-8")
+    return files
+
+
+_COLUMNS = (("labels", "positive"), ("unknown", "unknown"))
+
+
+class TaggerTraining:
+    """Trains the students of a plan in one output folder, and keeps the best.
+
+    Args:
+        name: of the dataset in configs and logs.
+        out: output folder.
+        lists: split -> file of ``write_lists``.
+        images: folder of the photos.
+        recipe: folder in ``configs``.
+        opts: overrides of the user.
+    """
+
+    def __init__(
+        self, name: str, out: Path, lists: dict[str, Path], images: Path, recipe: str, opts: Sequence[str] = ()
+    ):
+        self.name, self.out, self.recipe = name, out, recipe
+        files = [f'dataset.files.{split}="{path}"' for split, path in lists.items()]
+        classes = f'dataset.classes="{lists["train"].with_name("classes.txt")}"'
+        stores = [f'proposals.{split}="{out / "proposals" / split}.arrow"' for split in lists]
+        self.opts = [f'dataset.image_root="{images}"', classes, *files, *stores, *opts]
+        self.counts = {split: len(json.loads(path.read_text(encoding="utf-8"))) for split, path in lists.items()}
+
+    def make_plan(self, budget: float | None) -> Plan:
+        """Measure and choose; a second start reads what the first one has chosen.
+
+        Raises:
+            ValueError: the budget is too short, or another one than at the first start.
+        """
+        path = self.out / "plan.json"
+        if path.exists():
+            saved = json.loads(path.read_text())
+            if saved.pop("budget") != budget:
+                raise ValueError(f"{path} is of another --budget: give the same, or another --out")
+            saved["candidates"] = tuple(Candidate(**candidate) for candidate in saved["candidates"])
+            return Plan(**saved)
+        others = self.counts["val"] + self.counts["test"]
+        plan = choose_plan(budget, self.counts["train"], others, self._measure, CANDIDATES)
+        with atomic_write(path) as part:
+            part.write_text(json.dumps({**asdict(plan), "budget": budget}, indent=1))
+        return plan
+
+    def train(self, plan: Plan, budget: float | None, say: Callable[[str], None]) -> Result:
+        """Train the candidates, the cheapest first, and decide.
+
+        A candidate is left out when its estimate does not fit into what is left of the budget; plain is never.
+
+        Raises:
+            RuntimeError: a training failed; names its log.
+        """
+        runs = self._run_plan(plan)
+        outcomes: list[Outcome] = []
+        skipped = []
+        for candidate in plan.candidates:
+            target = runs.training(candidate.training, 0)
+            used = sum(outcome.seconds for outcome in outcomes)
+            if outcomes and budget is not None and not target.done and used + plan.seconds[candidate.title] > budget:
+                skipped.append(candidate)
+                say(f"left out for lack of time: {candidate.title}")
+                continue
+            outcomes.append(self._train(candidate, target))
+            say(f"{candidate.title}: mAP {outcomes[-1].val_map:.1f} on val, {describe_time(outcomes[-1].seconds)}")
+        return decide(outcomes, skipped)
+
+    def save_model(self, result: Result) -> Path:
+        """Write the model folder of the student that was kept; return it."""
+        cfg, model, config = read_run(result.best.folder)
+        metrics = {name: value for name, (value, _, _) in result.metrics.items()}
+        intervals = {f"{name}_interval": [low, high] for name, (_, low, high) in result.metrics.items()}
+        config = replace(
+            config,
+            thresholds=result.thresholds.values.tolist(),
+            calibration={"scale": result.scale, "offset": result.offset},
+            metrics={"test": {**metrics, **intervals}},
+        )
+        samples = read_samples(cfg.dataset.val, config)
+        save_model_folder(model, config, self.out / "model", samples=samples, replace=True)
+        return self.out / "model"
+
+    def _train(self, candidate: Candidate, target: Run) -> Outcome:
+        clock = target.folder / "seconds.txt"
+        started = time.monotonic()
+        failed, _ = run_missing([target], jobs=1)
+        if failed:
+            raise RuntimeError(f"{failed[0].name} failed: its log is {failed[0].log}; start again to go on")
+        before = float(clock.read_text()) if clock.exists() else 0.0
+        seconds = before + (time.monotonic() - started if not before else 0.0)
+        clock.write_text(f"{seconds:.1f}")
+        return Outcome(candidate, target.folder, read_split(target.folder, "val"), seconds)
+
+    def _run_plan(self, plan: Plan) -> RunPlan:
+        sizes = [f"train.student_size={plan.size}", f"train.teacher_size={plan.teacher_size}"]
+        opts = [*self.opts, *sizes, f"train.student_epochs={plan.epochs}"]
+        return RunPlan(find_root(), self.name, self.recipe, self.out / "runs", opts)
+
+    def _measure(self, size: int, teacher_size: int) -> Costs:
+        sizes = [f"train.student_size={size}", f"train.teacher_size={teacher_size}"]
+        student, teacher = (self._load(config, sizes) for config in ("student", "teacher"))
+        step, trunk = time_student(student, teacher_size)
+        teacher_step, teacher_pass = time_teacher(teacher)
+        return Costs(_time_reading(student), step, trunk, teacher_step, teacher_pass, _time_proposals(teacher))
+
+    def _load(self, config: str, opts: Sequence[str]) -> DictConfig:
+        file = find_root() / "configs" / self.recipe / f"{config}.py"
+        return load_config(str(file), [f"dataset.name={self.name}", *self.opts, *opts])
+
+
+def decide(outcomes: list[Outcome], skipped: list[Candidate]) -> Result:
+    """Choose the best candidate on val, its calibration and its thresholds; then read test, once.
+
+    Plain fine-tuning wins ties. The interval of a gain is that of a paired bootstrap over the validation images.
+    """
+    plain = outcomes[0]
+    weights = draw_weights(len(plain.val.scores), _DRAWS, seed=0)
+    for outcome in outcomes[1:]:
+        found = compare([plain.val], [outcome.val], "mAP", weights)
+        outcome.gain = (found.differences[0], *found.interval)
+    best = max(outcomes, key=lambda outcome: outcome.val_map)
+    scale, offset = fit_calibration(best.val.scores, best.val.labels)
+    thresholds = choose_thresholds(calibrate(best.val.scores, scale, offset), best.val.labels)
+    test = read_split(best.folder, "test")
+    test = test._replace(scores=calibrate(test.scores, scale, offset))
+    metrics = metric_intervals(test, thresholds.values, _DRAWS)
+    return Result(outcomes, best, skipped, scale, offset, thresholds, test, metrics, class_intervals(test))
+
+
+def read_split(folder: Path, split: str) -> Scores:
+    """Read the scores that a run has written for a split."""
+    return read_scores(folder / "inference" / split / SCORES_FILE)
+
+
+def _time_reading(cfg: DictConfig, photos: int = 16) -> float:
+    """Measure seconds per training photo to read, crop and resize it, over the loader's workers."""
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    records: list[Any] = DatasetCatalog.get(cfg.dataset.train)[:photos]
+    started = time.perf_counter()
+    for record in records:
+        mapper(record)
+    return (time.perf_counter() - started) / len(records) / max(1, cfg.dataloader.train.num_workers)
+
+
+def _time_proposals(cfg: DictConfig, photos: int = 3) -> float:
+    """Measure seconds per photo of the generator of proposals."""
+    generator = instantiate(cfg.image_proposals).proposer
+    generator.prepare()
+    images = [read_rgb(record["file_name"]) for record in DatasetCatalog.get(cfg.dataset.train)[:photos]]
+    started = time.perf_counter()
+    for image in images:
+        generator(image)
+    return (time.perf_counter() - started) / len(images)

@@ -1,0 +1,124 @@
+"""Tags of photos as an Arrow table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..data.types import DatasetDict
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class TagTable:
+    """Photos with their tags.
+
+    Attributes:
+        table: columns ``file`` (string, relative to the folder of the photos), ``positive`` and ``unknown`` (lists of
+            int32: sorted indices in ``classes``), and ``split`` (string: train, val or test; null before the split).
+        classes: K class names, in the order of their indices.
+        notes: sentences about what was detected, to be printed.
+    """
+
+    table: pa.Table
+    classes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def files(self) -> list[str]:
+        """File names as listed, N."""
+        return self.table["file"].to_pylist()
+
+    @property
+    def has_split(self) -> bool:
+        """Whether photos have a split."""
+        return len(self) > 0 and self.table["split"].null_count == 0
+
+    def pairs(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and class indices, (M,) each, of the labels in ``positive`` or ``unknown``."""
+        lists = self.table[column].combine_chunks()
+        return pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).to_numpy()
+
+    def label_matrix(self) -> np.ndarray:
+        """Return (N, K) int8 labels: 1 = positive, 0 = negative, -1 = unknown."""
+        labels = np.zeros((len(self), len(self.classes)), dtype=np.int8)
+        for column, value in (("unknown", -1), ("positive", 1)):
+            labels[self.pairs(column)] = value
+        return labels
+
+    def dataset_dicts(self, images: str | os.PathLike, split: str | None = None) -> list[DatasetDict]:
+        """Return dataset dicts of the photos of ``split`` (None: all); the image ids are the file names.
+
+        Args:
+            images: folder of the photos.
+            split: "train", "val" or "test".
+        """
+        table = self.table if split is None else self.table.filter(pc.equal(self.table["split"], split))
+        records: list[DatasetDict] = []
+        for file, positive, unknown in zip(*(table[name].to_pylist() for name in ("file", "positive", "unknown"))):
+            record: DatasetDict = {"file_name": os.path.join(images, file), "image_id": file, "labels": positive}
+            if unknown:
+                record["ignore_labels"] = unknown
+            records.append(record)
+        return records
+
+
+@dataclass
+class LabelRows:
+    """Photos and labels of one file, before its labels become class indices.
+
+    Attributes:
+        file: (N,) strings.
+        names: the different labels.
+        rows, codes, unknown: (M,) each: row and index in ``names`` of each label, and whether it is unknown.
+        where: row -> file and line, for errors.
+        split: (N,) strings, or None.
+        is_ordered: ``names`` are the classes in order, as a file of this format has them.
+    """
+
+    file: pa.Array
+    names: list[str]
+    rows: np.ndarray
+    codes: np.ndarray
+    unknown: np.ndarray
+    where: Callable[[int], str]
+    split: pa.Array | None = None
+    is_ordered: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def locations(self) -> Mapping[str, str]:
+        """Return label -> where it is first used; looked up when an error needs it."""
+        codes, first = np.unique(self.codes, return_index=True)
+        return _Locations({self.names[c]: int(self.rows[i]) for c, i in zip(codes.tolist(), first)}, self.where)
+
+
+class _Locations(Mapping):
+    def __init__(self, rows: dict[str, int], where: Callable[[int], str]):
+        self._rows, self._where = rows, where
+
+    def __getitem__(self, label: str) -> str:
+        return self._where(self._rows[label])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def build_lists(rows: np.ndarray, indices: np.ndarray, num_rows: int) -> pa.ListArray:
+    """Return ``num_rows`` sorted lists of int32 without duplicates from rows (M,) and class indices (M,)."""
+    width = int(indices.max()) + 1 if len(indices) else 1
+    pairs = np.sort(rows.astype(np.int64) * width + indices)  # np.unique hashes, which takes ten times as long
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs // width, minlength=num_rows))])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array((pairs % width).astype(np.int32)))
