@@ -5,6 +5,8 @@ Needs the extras ``export`` and ``train``, the latter for the metric.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 import time
@@ -87,22 +89,29 @@ def quantize(
 
 
 def _quantize(source: Path, target: Path, pixels: np.ndarray) -> None:
-    logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # hints of ONNX Runtime on its own API
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = str(Path(folder) / ONNX)
-        quant_pre_process(str(source), prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            str(target),
-            _Reader(pixels),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": 99.99},
-            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-        )
+    logging.disable(logging.WARNING)  # hints of ONNX Runtime on its own API
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            _quantize_in(Path(folder), source, target, pixels)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _quantize_in(folder: Path, source: Path, target: Path, pixels: np.ndarray) -> None:
+    prepared = str(folder / ONNX)
+    quant_pre_process(str(source), prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared,
+        str(target),
+        _Reader(pixels),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.Percentile,
+        extra_options={"CalibPercentile": 99.99},
+        op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+    )
 
 
 def _measure(tagger: Tagger, path: Path, pixels: np.ndarray, labels: np.ndarray) -> Measurement:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .. import __version__
 from ..modeling import MultiLabelClassifier
@@ -99,7 +99,7 @@ def save_model_folder(
     """
     with replace_folder(Path(folder), replace) as tmp_path:
         state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-        save_file(state, tmp_path / WEIGHTS)
+        (tmp_path / WEIGHTS).write_bytes(save(state))  # save_file leaves it unreadable for others
         export_onnx(model, tmp_path / ONNX, config.image_size)
         config.write(tmp_path / CONFIG)
         difference = check_parity(model, tmp_path / ONNX, config, samples)
