@@ -50,33 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export_run(run: Path, folder: Path) -> str:
     """Write the model folder; return the name of the run's val split."""
-    import numpy as np
-
-    from ..tagging.from_run import read_run
+    from ..tagging.from_run import read_run, read_samples
     from ..tagging.save import save_model_folder
 
     cfg, model, config = read_run(run)
-    difference = save_model_folder(model, config, folder, samples=_val_pixels(cfg.dataset.val, config, np))
+    difference = save_model_folder(model, config, folder, samples=read_samples(cfg.dataset.val, config))
     print(
         f"{folder}: {len(config.classes)} classes, probabilities of ONNX Runtime and PyTorch equal to {difference:.1g}"
     )
     return cfg.dataset.val
-
-
-def _val_pixels(dataset: str, config: ModelConfig, np):
-    """Read up to 16 photos of a split for the parity check; None if its files are not on this machine."""
-    from detectron2.data import DatasetCatalog
-
-    from ..data.build import get_dataset_dicts
-    from ..tagging.tagger import Tagger
-
-    if dataset not in DatasetCatalog.list():
-        return None
-    reader = Tagger(config, lambda pixels: pixels, "")
-    try:
-        return np.stack([reader.read(record["file_name"]) for record in get_dataset_dicts(dataset, 16)])
-    except FileNotFoundError:
-        return None
 
 
 def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> None:

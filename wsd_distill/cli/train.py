@@ -32,11 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train a tagger; see the module."""
-    from wsd_distill.tags import read_tags, split_tags
-
     from wsd_distill.pipeline.budget import parse_time
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
     from wsd_distill.report.tagger_page import write_tagger_page
+    from wsd_distill.tags import read_tags, split_tags
 
     budget = None if arguments.budget is None else parse_time(arguments.budget)
     out = arguments.out.resolve()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import cast
 
 import torch
 from detectron2.config import instantiate
@@ -16,6 +17,7 @@ from torch import nn
 
 from wsd_distill.data.geometry import Geometry
 from wsd_distill.engine import to_device
+from wsd_distill.modeling import WSDDN
 
 STEPS = 3  # timed, after one that is not
 START = 15.0  # seconds of a training's start and evaluation
@@ -196,7 +198,8 @@ def time_teacher(cfg: DictConfig, batch: int = 2) -> tuple[float, float]:
     inputs = make_inputs(cfg, int(cfg.dataloader.train.mapper.sizes[0]), batch)
     step = _time(lambda x: _train(model, x), inputs)
     model.eval()
-    return step, _time(torch.no_grad()(model.compute_outputs), inputs)
+    compute = cast(WSDDN, model).compute_outputs
+    return step, _time(torch.no_grad()(lambda x: compute(x)), inputs)
 
 
 def make_inputs(cfg: DictConfig, size: int, batch: int) -> list[dict]:

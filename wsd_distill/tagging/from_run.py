@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig
 
 from ..data.build import get_dataset_dicts
@@ -22,6 +23,7 @@ from ..modeling import MultiLabelClassifier
 from ..modeling.checkpoints.load import get_class_names, load_state, read_state
 from .model_config import ModelConfig
 from .save import make_config
+from .tagger import Tagger
 
 WEIGHTS = "model_final.pth"
 METRICS = ("mAP", "CF1", "OF1")
@@ -89,6 +91,17 @@ def _metrics(values: dict[str, float], run: Path, split: str, class_names: Seque
         if math.isfinite(low) and math.isfinite(high):
             found[f"{name}_interval"] = [low, high]
     return found
+
+
+def read_samples(dataset: str, config: ModelConfig, count: int = 16) -> np.ndarray | None:
+    """Read photos of a split for the parity check: (N, S, S, 3); None if its files are not on this machine."""
+    if dataset not in DatasetCatalog.list():
+        return None
+    reader = Tagger(config, lambda pixels: pixels, "")
+    try:
+        return np.stack([reader.read(record["file_name"]) for record in get_dataset_dicts(dataset, count)])
+    except FileNotFoundError:
+        return None
 
 
 def labelled_photos(dataset: str, num_classes: int) -> tuple[list[str], np.ndarray]:

@@ -7,7 +7,7 @@ import os
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...io import IMAGE_SUFFIXES
 from ..types import DatasetDict
@@ -16,6 +16,9 @@ from .coco import is_coco_file, read_categories, read_image_names, register_coco
 from .image_paths import image_path
 from .label_names import SEPARATORS, check_listed_labels
 from .readers import class_indices, read_class_names, read_csv, read_json
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +109,8 @@ def register_image_list(
 
     ``file`` is a CSV with the columns ``file`` and ``labels`` (separated by ``;``), or a JSON list of
     ``{"file": "a.jpg", "labels": ["cat", "dog"]}``, with ``unknown`` for labels that are neither positive nor negative.
-    Both may have ``split``. An image without labels is a negative example of every class. The image ids are the file names as listed.
+    Both may have ``split``. An image without labels is a negative example of every class. The image ids are the file
+    names as listed.
 
     Args:
         image_root: folder of the images; default: the folder of ``file``.
@@ -318,7 +322,7 @@ def read_json_entries(file: str, needs_labels: bool = True) -> Iterator[Entry]:
         location = f"{file}, entry {position}"
         labels = fields.get("labels", None if needs_labels else []) if isinstance(fields, dict) else None
         unknown = fields.get("unknown", []) if isinstance(fields, dict) else None
-        if not (_is_text_list(labels) and _is_text_list(unknown)):
+        if not (is_text_list(labels) and is_text_list(unknown)):
             raise ValueError(
                 f'{location} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {reprlib.repr(fields)}'
             )
@@ -327,5 +331,6 @@ def read_json_entries(file: str, needs_labels: bool = True) -> Iterator[Entry]:
         yield Entry(location, fields.get("file"), labels, split, unknown)
 
 
-def _is_text_list(value: object) -> bool:
+def is_text_list(value: object) -> TypeGuard[list[str]]:
+    """Whether a value of JSON is a list of texts."""
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
