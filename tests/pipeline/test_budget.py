@@ -25,7 +25,7 @@ def measure(size, teacher_size):
 
 
 def test_the_recipes_sizes_without_a_budget():
-    plan = choose_plan(None, 1000, 300, measure, CANDIDATES)
+    plan = choose_plan(None, 1000, 300, measure, CANDIDATES, (128, 384, 20))
     assert (plan.size, plan.teacher_size, plan.epochs) == (128, 384, 20)
     assert plan.candidates == CANDIDATES
     plain = 1000 * 20 * 0.03 + 300 * 0.01 + START
@@ -45,10 +45,10 @@ def test_the_recipes_sizes_without_a_budget():
 
 @pytest.mark.parametrize("budget", [300, 900, 3000, 6000, 40000])
 def test_a_plan_never_exceeds_the_budget_and_grows_with_it(budget):
-    plan = choose_plan(budget, 1000, 300, measure, CANDIDATES)
+    plan = choose_plan(budget, 1000, 300, measure, CANDIDATES, (128, 384, 20))
     assert sum(plan.seconds.values()) <= budget
     assert plan.candidates[0] is CANDIDATES[0]
-    smaller = choose_plan(budget / 1.5, 1000, 300, measure, CANDIDATES)
+    smaller = choose_plan(budget / 1.5, 1000, 300, measure, CANDIDATES, (128, 384, 20))
     assert (smaller.size, smaller.epochs) <= (plan.size, plan.epochs)
     larger = [option for option in SIZES if option[0] > plan.size]
     for size, teacher_size, epochs in larger:  # plain and the cheapest distillation would not fit
@@ -57,9 +57,9 @@ def test_a_plan_never_exceeds_the_budget_and_grows_with_it(budget):
 
 
 def test_plain_alone_where_nothing_else_fits():
-    assert choose_plan(250, 1000, 300, measure, CANDIDATES).candidates[0] is CANDIDATES[0]
+    assert choose_plan(250, 1000, 300, measure, CANDIDATES, (128, 384, 20)).candidates[0] is CANDIDATES[0]
     with pytest.raises(ValueError, match="--budget 60 s is too short for 1000 photos: .* takes about 9. s|min"):
-        choose_plan(60, 1000, 300, measure, CANDIDATES)
+        choose_plan(60, 1000, 300, measure, CANDIDATES, (128, 384, 20))
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def test_a_gain_within_chance_is_said_to_be(tmp_path):
     result = decide(make_outcomes(tmp_path, 2.0, 0.0), [])
     assert not result.summary().endswith("which chance can explain")
     result.best.gain = (0.4, -0.2, 1.0)
-    assert result.summary().endswith("; +0.4 mAP over plain fine-tuning on val (-0.2 to +1.0), which chance can explain")
+    assert result.summary().endswith(
+        "; +0.4 mAP over plain fine-tuning on val (-0.2 to +1.0), which chance can explain"
+    )
 
 
 def test_page(tmp_path):
@@ -77,7 +79,7 @@ def test_page(tmp_path):
     plan = Plan(128, 384, 20, 5, CANDIDATES[:3])
     html = write_tagger_page(tmp_path / "report.html", "pets", result, plan, tmp_path).read_text()
     assert "&lt;b&gt;" in html and "<b>" not in html
-    assert "left out: no time" in html and 'Tagger.load("pets/model")' in html
+    assert "<td>left out</td>" in html and 'Tagger.load("pets/model")' in html
     assert html.count("data:image/jpeg;base64,") == 18  # two of each class, right, wrong and not found
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     for row in class_rows(result):

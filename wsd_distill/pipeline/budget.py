@@ -86,7 +86,6 @@ class Plan:
 
 
 SIZES = ((224, 672, 20), (160, 480, 20), (128, 384, 20), (128, 384, 10), (96, 288, 10), (64, 192, 5))
-DEFAULT = SIZES[2]
 TEACHER_EPOCHS = 5
 
 
@@ -96,20 +95,22 @@ def choose_plan(
     others: int,
     measure: Callable[[int, int], Costs],
     candidates: Sequence[Candidate],
+    default: tuple[int, int, int],
 ) -> Plan:
     """Choose the largest size and length at which plain fine-tuning and the cheapest distillation fit; then add more.
 
     Args:
-        budget: seconds; None for the sizes and epochs of the recipe and all candidates.
+        budget: seconds; None for ``default`` and all candidates.
         photos, others: number of training photos, and of validation and test photos.
         measure: (size, teacher_size) -> costs.
         candidates: the cheapest first; the first is plain.
+        default: size, teacher's size and epochs of the recipe.
 
     Raises:
         ValueError: not even plain fine-tuning at the smallest size fits; says what does.
     """
     if budget is None:
-        return _fill(DEFAULT, measure(*DEFAULT[:2]), float("inf"), photos, others, candidates)
+        return _fill(default, measure(*default[:2]), float("inf"), photos, others, candidates)
     for option in SIZES:
         plan = _fill(option, measure(*option[:2]), budget, photos, others, candidates)
         if len(plan.candidates) > 1:

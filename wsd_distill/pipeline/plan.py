@@ -51,7 +51,7 @@ class RunPlan:
         self._runs: dict[str, Run] = {}
         self._used_opts: set[str] = set()
         self._configs: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
-        self.train_split = self._load("teacher")[1].dataset.train
+        self.train_split = self.load("teacher")[1].dataset.train
 
     def targets(self, names: Collection[str], seeds: int) -> list[Run]:
         """Plan the named trainings for each seed; without those that the recipe leaves out.
@@ -66,7 +66,7 @@ class RunPlan:
         targets = [self.training(name, seed) for seed in range(seeds) for name in names]
         unused = [opt for opt in self.opts if opt not in self._used_opts]
         if unused:
-            raise ValueError(f"--opts {unused[0]}: no config of these runs has this key")
+            raise ValueError(f"{unused[0]}: no config of these runs has this key")
         return targets
 
     def training(self, name: str, seed: int) -> Run:
@@ -74,7 +74,7 @@ class RunPlan:
         path, training = f"seed{seed}/{name}", TRAININGS[name]
         if path in self._runs:
             return self._runs[path]
-        cfg, dependencies, overrides = self._load(training.config, training.detector)[1], [], [*training.overrides]
+        cfg, dependencies, overrides = self.load(training.config, training.detector)[1], [], [*training.overrides]
         if training.proposals:
             method = "detector" if training.detector else cfg.proposals.method
             dependencies.append(self.proposals(method))
@@ -89,10 +89,10 @@ class RunPlan:
             dependencies.append(self.training(training.init_from, seed))
             overrides.append(_quote("train.init_checkpoint", dependencies[-1].weights))
         if training.from_imagenet:
-            overrides.append(_quote("train.init_checkpoint", self._load("student")[1].train.init_checkpoint))
+            overrides.append(_quote("train.init_checkpoint", self.load("student")[1].train.init_checkpoint))
         if training.length_of:
             key = "max_iter" if any(opt.startswith("train.max_iter=") for opt in self.opts) else "epochs"
-            overrides.append(f"train.{key}={sum(self._load(name)[1].train[key] for name in training.length_of)}")
+            overrides.append(f"train.{key}={sum(self.load(name)[1].train[key] for name in training.length_of)}")
         overrides.append(f"train.seed={seed}")
         return self._add_training(path, training, overrides, dependencies)
 
@@ -101,7 +101,7 @@ class RunPlan:
         path, uses_detector = f"proposals_{method}", method == "detector"
         if path in self._runs:
             return self._runs[path]
-        file, cfg, opts = self._load("teacher", uses_detector)
+        file, cfg, opts = self.load("teacher", uses_detector)
         cfg.proposals.method = method
         stores = [Path(instantiate(cfg.proposals[split])) for split in ("train", "val", "test")]
         prefixes = ("detector." if uses_detector else "image_proposals.", f"proposals.methods.{method}.generator.")
@@ -124,7 +124,7 @@ class RunPlan:
         return [f"proposals.method={method}", *(_quote(f"detector.{key}", file) for key, file in files)]
 
     def _add_training(self, path: str, training: Training, overrides: list[str], dependencies: list[Run]) -> Run:
-        (file, _, opts), folder = self._load(training.config, training.detector), self.output / path
+        (file, _, opts), folder = self.load(training.config, training.detector), self.output / path
         command = self._command("train_net", file, ["--resume", *opts, *overrides])
         command += [_quote("train.root", self.output), _quote("train.output_dir", folder)]
         run = self._runs[path] = Run(path, command, folder, [folder / "results.json"], dependencies)
@@ -133,7 +133,7 @@ class RunPlan:
     def _command(self, tool: str, file: Path, arguments: list[str]) -> list[str]:
         return [sys.executable, str(self.root / "tools" / f"{tool}.py"), "--config-file", str(file), *arguments]
 
-    def _load(self, name: str, detector: bool = False) -> tuple[Path, DictConfig, list[str]]:
+    def load(self, name: str, detector: bool = False) -> tuple[Path, DictConfig, list[str]]:
         """Load a config of the recipe; return its file, the config and those overrides whose key it has."""
         if (name, detector) not in self._configs:
             file = self.root / "configs" / self.recipe / f"{name}.py"

@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 
 from wsd_distill.data.datasets import SPLITS
 from wsd_distill.data.image import read_rgb
-from wsd_distill.engine import load_config
 from wsd_distill.evaluation.bootstrap import compare, draw_weights
 from wsd_distill.evaluation.decisions import (
     Thresholds,
@@ -43,6 +42,7 @@ from .scheduler import Run, run_missing
 from .sources import find_root
 
 PLAIN = CANDIDATES[0].training
+PLANNED = ("student_size", "teacher_size", "student_epochs")  # keys of train that a plan sets
 _DRAWS = 1000
 
 
@@ -76,7 +76,7 @@ class Result:
     Attributes:
         outcomes: of all candidates, the cheapest first.
         best: the one with the best mAP on val.
-        skipped: candidates of the plan for which there was no time left.
+        skipped: candidates of the plan that had no time left or failed.
         scale, offset: calibration, p = sigmoid(scale * logit + offset).
         thresholds: of calibrated scores.
         test: calibrated scores on test.
@@ -175,7 +175,7 @@ class TaggerTraining:
             saved["candidates"] = tuple(Candidate(**candidate) for candidate in saved["candidates"])
             return Plan(**saved)
         others = self.counts["val"] + self.counts["test"]
-        plan = choose_plan(budget, self.counts["train"], others, self._measure, CANDIDATES)
+        plan = choose_plan(budget, self.counts["train"], others, self._measure, CANDIDATES, self._default(budget))
         with atomic_write(path) as part:
             part.write_text(json.dumps({**asdict(plan), "budget": budget}, indent=1))
         return plan
@@ -183,22 +183,31 @@ class TaggerTraining:
     def train(self, plan: Plan, budget: float | None, say: Callable[[str], None]) -> Result:
         """Train the candidates, the cheapest first, and decide.
 
-        A candidate is left out when its estimate does not fit into what is left of the budget; plain is never.
+        A candidate is left out when its estimate does not fit into what is left of the budget, or when its training or
+        that of the teacher fails; plain is never.
 
         Raises:
-            RuntimeError: a training failed; names its log.
+            RuntimeError: plain fine-tuning failed; names its log.
         """
-        runs = self._run_plan(plan)
+        sizes = [f"train.student_size={plan.size}", f"train.teacher_size={plan.teacher_size}"]
+        runs = self._run_plan(*sizes, f"train.student_epochs={plan.epochs}")
+        targets = runs.targets([candidate.training for candidate in plan.candidates], seeds=1)
         outcomes: list[Outcome] = []
         skipped = []
-        for candidate in plan.candidates:
-            target = runs.training(candidate.training, 0)
+        for candidate, target in zip(plan.candidates, targets):
             used = sum(outcome.seconds for outcome in outcomes)
             if outcomes and budget is not None and not target.done and used + plan.seconds[candidate.title] > budget:
                 skipped.append(candidate)
                 say(f"left out for lack of time: {candidate.title}")
                 continue
-            outcomes.append(self._train(candidate, target))
+            try:
+                outcomes.append(self._train(candidate, target))
+            except RuntimeError as error:
+                if not outcomes:
+                    raise
+                skipped.append(candidate)
+                say(f"left out, because {error}: {candidate.title}")
+                continue
             say(f"{candidate.title}: mAP {outcomes[-1].val_map:.1f} on val, {describe_time(outcomes[-1].seconds)}")
         return decide(outcomes, skipped)
 
@@ -228,21 +237,27 @@ class TaggerTraining:
         clock.write_text(f"{seconds:.1f}")
         return Outcome(candidate, target.folder, read_split(target.folder, "val"), seconds)
 
-    def _run_plan(self, plan: Plan) -> RunPlan:
-        sizes = [f"train.student_size={plan.size}", f"train.teacher_size={plan.teacher_size}"]
-        opts = [*self.opts, *sizes, f"train.student_epochs={plan.epochs}"]
-        return RunPlan(find_root(), self.name, self.recipe, self.out / "runs", opts)
+    def _run_plan(self, *opts: str) -> RunPlan:
+        return RunPlan(find_root(), self.name, self.recipe, self.out / "runs", [*self.opts, *opts])
+
+    def _default(self, budget: float | None) -> tuple[int, int, int]:
+        """Sizes and epochs of the recipe with the user's overrides, which a budget chooses instead."""
+        train = self._run_plan().load("student")[1].train
+        missing = [key for key in PLANNED if key not in train]
+        if missing:
+            text = f"--recipe {self.recipe} has no train.{missing[0]}"
+            raise ValueError(f"{text}, which wsd train sets: use efficientnet_lite0, or tools/train_net.py")
+        chosen = [opt for opt in self.opts if opt.startswith(tuple(f"train.{key}=" for key in PLANNED))]
+        if budget is not None and chosen:
+            raise ValueError(f"--set {chosen[0]}: --budget chooses this; leave one of them out")
+        return train.student_size, train.teacher_size, train.student_epochs
 
     def _measure(self, size: int, teacher_size: int) -> Costs:
-        sizes = [f"train.student_size={size}", f"train.teacher_size={teacher_size}"]
-        student, teacher = (self._load(config, sizes) for config in ("student", "teacher"))
+        runs = self._run_plan(f"train.student_size={size}", f"train.teacher_size={teacher_size}")
+        student, teacher = (runs.load(config)[1] for config in ("student", "teacher"))
         step, trunk = time_student(student, teacher_size)
         teacher_step, teacher_pass = time_teacher(teacher)
         return Costs(_time_reading(student), step, trunk, teacher_step, teacher_pass, _time_proposals(teacher))
-
-    def _load(self, config: str, opts: Sequence[str]) -> DictConfig:
-        file = find_root() / "configs" / self.recipe / f"{config}.py"
-        return load_config(str(file), [f"dataset.name={self.name}", *self.opts, *opts])
 
 
 def decide(outcomes: list[Outcome], skipped: list[Candidate]) -> Result:

@@ -51,7 +51,7 @@ def write_tagger_page(path: Path, name: str, result: Result, plan: Plan, images:
     test, thresholds = result.test, result.thresholds.values
     predicted, positive = test.scores > thresholds, test.labels == 1
     examples = {  # title -> photos, with a label each
-        "Right, and sure of it": _pick(test, predicted & positive, test.scores, images),
+        "Right": _pick(test, predicted & positive, test.scores, images),
         "Wrong, or a missing tag": _pick(test, predicted & (test.labels == 0), test.scores, images),
         "Not found": _pick(test, ~predicted & positive, 1 - test.scores, images),
     }
@@ -94,7 +94,8 @@ def threshold_chart(val: Scores, scale: float, offset: float) -> Chart:
     names = {"right among the predicted (precision)": "OP", "found among the present (recall)": "OR", "F1": "OF1"}
     lines = []
     for label, metric in names.items():
-        points = (steps.tolist(), [100 * values[metric] for values in found])
+        used = [(step, 100 * values[metric]) for step, values in zip(steps.tolist(), found) if values["OR"] > 0]
+        points = ([x for x, _ in used], [y for _, y in used])  # without steps at which nothing right is predicted
         lines.append(Line(label, [points], points))
     return curves("threshold", "What the threshold does (validation photos)", lines, "percent", "threshold")
 

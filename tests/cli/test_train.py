@@ -1,0 +1,86 @@
+"""wsd train: from a CSV to a model folder that labels a photo."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsd_distill import Tagger
+from wsd_distill.cli import main
+from wsd_distill.pipeline import tagger_training
+
+COLOURS = {"cat": (200, 60, 40), "dog": (40, 70, 210)}
+SMALL = ["train.student_size=64", "train.teacher_size=64", "train.max_iter=1", "train.device=cpu", "trainer.amp=False"]
+SMALL += ["dataloader.train.num_workers=0", "dataloader.train.total_batch_size=4", "proposals.num_proposals=4"]
+SMALL += ["train.init_checkpoint=", "trainer.teacher_check.warn_only=True"]
+
+
+def write_photos(folder):
+    """24 photos of squares on noise, with cats, dogs, both or neither, and one whose dog is unknown."""
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    lines = ["file,labels"]
+    for i in range(24):
+        labels = [["cat"], ["dog"], ["cat", "dog"]][i % 3]
+        photo = Image.fromarray(rng.integers(90, 130, (60, 80, 3), np.uint8))
+        for label in labels:
+            x, y = rng.integers(0, 30, 2).tolist()
+            photo.paste(COLOURS[label], (x, y, x + 30, y + 25))
+        photo.save(folder / "photos" / f"{i}.png")
+        lines.append(f"{i}.png,{'|'.join(labels) if i else 'cat|?dog'}")
+    (folder / "tags.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tagger_training, "CANDIDATES", tagger_training.CANDIDATES[:3:2])  # plain, and one with T-WDet
+    write_photos(tmp_path)
+    return tmp_path
+
+
+def test_from_tags_to_a_tagger(photos, capsys, restore_catalogs):
+    command = ["train", "tags.csv", "--images", "photos", "--out", "pets", "--set", *SMALL]
+    assert main(command) == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    assert "labels are separated by '|'" in printed and "kept: " in printed
+    unknown = [
+        x for split in ("train", "val", "test") for x in json.loads((photos / f"pets/lists/{split}.json").read_text())
+    ]
+    assert {x["file"]: x["unknown"] for x in unknown if "unknown" in x} == {"0.png": ["dog"]} and len(unknown) == 24
+    result = {
+        name: json.loads((photos / f"pets/runs/seed0/{name}/results.json").read_text())
+        for name in ("student", "region_consistent")
+    }
+    best = max(result, key=lambda name: result[name]["val"]["multilabel"]["mAP"])
+    tagger = Tagger.load("pets/model")
+    assert tagger.classes == ["cat", "dog"] and tagger.config.image_size == 64
+    assert tagger.config.metrics["test"]["mAP"] == pytest.approx(result[best]["test"]["multilabel"]["mAP"])
+    with np.load(photos / f"pets/runs/seed0/{best}/inference/test/scores.npz") as file:
+        logits = np.log(file["scores"] / (1 - file["scores"]))
+        names = [f"photos/{name}" for name in file["image_ids"]]
+    calibration = tagger.config.calibration
+    expected = 1 / (1 + np.exp(-(calibration["scale"] * logits + calibration["offset"])))
+    found = tagger.probabilities(np.stack([tagger.read(name) for name in names]))
+    np.testing.assert_allclose(found, expected, atol=1e-3)  # of the evaluation, by another runtime
+    assert main(command) == 2 and "go on with --resume" in capsys.readouterr().err
+    assert main([*command, "--resume", "--budget", "2h"]) == 2 and "another --budget" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0  # nothing is trained again
+    assert "model.onnx" in {path.name for path in (photos / "pets/model").iterdir()}
+    assert (photos / "pets/report.html").read_text().count("data:image/jpeg;base64,") > 0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--set", "dataset.name=pets"], "wsd train sets this itself"),
+        (["--budget", "soon"], "write a time like 2h"),
+        (["--budget", "2h", "--set", "train.student_size=64"], "--budget chooses this"),
+        (["--recipe", "vgg16"], "--recipe vgg16 has no train.student_size"),
+        (["--set", "train.student_sizes=64"], "no config of these runs has this key"),
+    ],
+)
+def test_wrong_arguments(photos, capsys, restore_catalogs, arguments, message):
+    assert main(["train", "tags.csv", "--images", "photos", "--out", "pets", *arguments]) == 2
+    assert message in capsys.readouterr().err
