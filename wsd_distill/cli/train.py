@@ -1,4 +1,4 @@
-"""Train a tagger on photos with tags: a plain one and distilled ones, of which the best on val is kept.
+"""Train a tagger on photos with tags: a plain student and distilled ones. The best on val is kept.
 
     wsd train tags.csv --images photos --out pets
     wsd train tags.csv --images photos --out pets --budget 2h --set train.backbone=resnet50
@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--budget", metavar="TIME", help="for all trainings, like 2h or 90min; default: the recipe's sizes and epochs")
     add("--separator", help="of tags in one field (default: detected)")
     add("--classes", help="text file with one class per line (default: the tags that occur)")
-    add("--unlabelled", type=Path, metavar="FOLDER", help="more photos, without tags, for the distilled students")
     add("--seed", type=int, default=0, help="of the split (default %(default)s)")
     add("--resume", action="store_true", help="go on in --out")
     add("--set", nargs="+", default=[], metavar="key=value", dest="overrides", help="what to change in the configs")
@@ -50,10 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(note)
     images = arguments.images.resolve()
     lists = write_lists(tags, images, out / "lists")
-    opts = list(arguments.overrides)
-    if arguments.unlabelled is not None:
-        opts.append(f'dataset.files.unlabelled="{arguments.unlabelled.resolve()}"')
-    training = TaggerTraining(out.name, out, lists, images, arguments.recipe, opts)
+    training = TaggerTraining(out.name, out, lists, images, arguments.recipe, arguments.overrides)
     print("measuring the time of a step ...", flush=True)
     plan = training.make_plan(budget)
     print(plan.describe(), flush=True)
