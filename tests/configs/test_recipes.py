@@ -65,7 +65,8 @@ def test_all_recipes_exist():
     wanted = {f"{recipe}/{kind}.py" for recipe in DATASETS for kind in [*KINDS, "base"]}
     wanted |= {f"{recipe}/faster_rcnn.py" for recipe in ("efficientnet_lite0", "small")}
     wanted |= {f"{recipe}/region_consistent_trunk.py" for recipe in ("efficientnet_lite0", "vgg16")}
-    assert files == wanted | {"efficientnet_lite0/classifier_teacher.py"}
+    more = ("classifier_teacher", "region_consistent_scores")
+    assert files == wanted | {f"efficientnet_lite0/{name}.py" for name in more}
 
 
 def test_every_built_in_dataset_has_a_recipe_and_registered_splits():

@@ -143,11 +143,11 @@ def test_it_is_written_once_and_resumed_after_a_kill(folder, monkeypatch):
     distiller = make_distiller(folder, use_cache=True, cache=make_cache(folder))
     compute_outputs, seen = distiller.teacher.compute_outputs, []
 
-    def count(views):
+    def count(views, images):
         seen.append(len(views))
         if len(seen) == 4:  # one view for the shapes, then two batches
             raise KeyboardInterrupt
-        return compute_outputs(views)
+        return compute_outputs(views, images)
 
     monkeypatch.setattr(distiller.teacher, "compute_outputs", count)
     with pytest.raises(KeyboardInterrupt):
@@ -156,9 +156,9 @@ def test_it_is_written_once_and_resumed_after_a_kill(folder, monkeypatch):
     again = make_distiller(folder, use_cache=True, cache=make_cache(folder))
     seen.clear()
 
-    def compute(views):
+    def compute(views, images):
         seen.append(len(views))
-        return compute_outputs(views)
+        return compute_outputs(views, images)
 
     monkeypatch.setattr(again.teacher, "compute_outputs", compute)
     again.fill_cache()

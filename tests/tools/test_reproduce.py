@@ -134,7 +134,7 @@ def test_errors_of_speed_and_figure_keep_table_and_page(reproduce, tmp_path, mon
             ["--dataset", "coco_2014", "--tables", "5"],
             "give your detector with --detector-config and --detector-weights",
         ),
-        (["--dataset", "voc5", "--opts", "train.max_itr=5"], "--opts train.max_itr=5: no config"),
+        (["--dataset", "voc5", "--opts", "train.max_itr=5"], "train.max_itr=5: no config"),
         (["--recipe", "large"], "configs/large/teacher.py does not exist"),
     ],
 )
