@@ -76,7 +76,7 @@ def test_page(tmp_path):
     for i in range(300):
         Image.new("RGB", (30, 20), (i % 256, 0, 0)).save(tmp_path / f"test{i}.jpg")
     result = decide(make_outcomes(tmp_path, 2.0, 0.0), [CANDIDATES[2]])
-    plan = Plan(128, 384, 20, 5, CANDIDATES[:3])
+    plan = Plan(128, 384, 20, CANDIDATES[:3])
     html = write_tagger_page(tmp_path / "report.html", "pets", result, plan, tmp_path).read_text()
     assert "&lt;b&gt;" in html and "<b>" not in html
     assert "<td>left out</td>" in html and 'Tagger.load("pets/model")' in html

@@ -85,12 +85,12 @@ def choose_thresholds(scores: np.ndarray, labels: np.ndarray, seed: int = 0) -> 
 
 
 def metric_intervals(
-    found: Scores, thresholds: np.ndarray, num_draws: int = 1000, seed: int = 0
+    found: Scores, thresholds: np.ndarray | float, num_draws: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
     """Compute mAP, CF1 and OF1 with their 95 % intervals of a bootstrap over images, in percent.
 
     Args:
-        thresholds: (K,), which no draw changes.
+        thresholds: (K,) or one for all classes, which no draw changes.
 
     Returns:
         Metric -> value, lower and upper end.

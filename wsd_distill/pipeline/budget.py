@@ -67,14 +67,13 @@ class Plan:
 
     Attributes:
         size, teacher_size: sides in pixels of the square inputs.
-        epochs, teacher_epochs: of the student and of the teacher.
+        epochs: of the student.
         seconds: part -> estimate, in the order of work: the title of a candidate, or "teacher".
     """
 
     size: int
     teacher_size: int
     epochs: int
-    teacher_epochs: int
     candidates: tuple[Candidate, ...]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -112,11 +111,12 @@ def choose_plan(
     if budget is None:
         return _fill(default, measure(*default[:2]), float("inf"), photos, others, candidates)
     for option in SIZES:
-        plan = _fill(option, measure(*option[:2]), budget, photos, others, candidates)
+        costs = measure(*option[:2])
+        plan = _fill(option, costs, budget, photos, others, candidates)
         if len(plan.candidates) > 1:
             return plan
     if not plan.candidates:
-        least = describe_time(sum(_seconds(candidates[0], SIZES[-1], measure(*SIZES[-1][:2]), photos, others).values()))
+        least = describe_time(sum(_seconds(candidates[0], option, costs, photos, others).values()))
         raise ValueError(
             f"--budget {describe_time(budget)} is too short for {photos} photos: the smallest training takes about "
             f"{least}, give at least that"
@@ -140,7 +140,7 @@ def _fill(
             chosen.append(candidate)
             seconds.update(more)
     size, teacher_size, epochs = option
-    return Plan(size, teacher_size, epochs, TEACHER_EPOCHS, tuple(chosen), seconds)
+    return Plan(size, teacher_size, epochs, tuple(chosen), seconds)
 
 
 def _seconds(

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from ..data.build import get_dataset_dicts
 from ..engine.lazy_config import load_config
 from ..engine.run_folder import CONFIG, INPUTS, RESULTS, read_inputs
-from ..evaluation.bootstrap import draw_weights, weighted_metric
+from ..evaluation.decisions import metric_intervals
 from ..evaluation.scores import SCORES_FILE, read_scores
 from ..io import check_file
 from ..modeling import MultiLabelClassifier
@@ -27,7 +27,6 @@ from .tagger import Tagger
 
 WEIGHTS = "model_final.pth"
 METRICS = ("mAP", "CF1", "OF1")
-NUM_DRAWS = 1000
 
 
 def read_run(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, MultiLabelClassifier, ModelConfig]:
@@ -83,11 +82,9 @@ def _metrics(values: dict[str, float], run: Path, split: str, class_names: Seque
     path = run / "inference" / split / SCORES_FILE
     if not path.exists():
         return found
-    scores = read_scores(path, class_names)
-    weights = draw_weights(len(scores.labels), NUM_DRAWS, seed=0)
+    intervals = metric_intervals(read_scores(path, class_names), values["threshold"])
     for name in list(found):
-        draws = weighted_metric(name, scores, weights, values["threshold"])
-        low, high = np.nanquantile(draws, (0.025, 0.975)).tolist()
+        _, low, high = intervals[name]
         if math.isfinite(low) and math.isfinite(high):
             found[f"{name}_interval"] = [low, high]
     return found
