@@ -37,7 +37,7 @@ setup(
     package_data={
         "wsd_distill": ["py.typed"],
         "wsd_distill.pipeline": ["paper_tables.csv"],
-        "wsd_distill.report": ["page.html", "tagger_page.html", "style.css"],
+        "wsd_distill.report": ["base.html", "page.html", "tagger_page.html", "style.css"],
         "wsd_distill.tags": ["page.html"],
     },
     python_requires=">=3.9",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def render_page(template: Path, **values: Any) -> str:
-    """Fill in a template; ``{{ style }}`` is the common CSS, and functions may be among the values."""
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.globals.update(style=style)
+    """Fill in a template that extends ``base.html``; functions may be among the values."""
+    folder = Path(__file__).parent
+    options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, **options)
+    environment.globals.update(style=(folder / "style.css").read_text(encoding="utf-8"))
     return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
