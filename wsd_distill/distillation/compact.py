@@ -3,8 +3,8 @@
 Every channel of an image has its own step between levels, and 0 is a level, so that the zeros of a ReLU stay exact. The
 error is at most half a step: the range of the channel divided by 508 for maps (8 bits), by 2,044 for logits (10 bits).
 The bytes are then compressed by Zstandard: maps after a ReLU become smaller with their share of zeros, signed maps
-hardly do. With 8 bits for logits RoI-aware transfer chose other regions, of nearly
-equal s', in 3 of 48 photos, with 10 bits in 1.
+hardly do. With 8 bits for logits RoI-aware transfer chose other regions, of nearly equal s', in 3 of 48 photos, with 10
+bits in 1.
 
 Logits have a channel for each branch and class. All regions are kept, with both logits, because the objectives need
 more than the best regions: a crop has the softmax over the regions that it shows, in any combination, and learned
