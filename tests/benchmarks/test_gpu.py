@@ -51,12 +51,12 @@ def test_resnet50_has_feature_maps_of_stride_16(benchmark, options, case):
     assert cfg.model._target_.__name__ == ("WSDDN" if case == "teacher" else "MultiLabelClassifier")
 
 
-def test_cached_losses_differ_by_half_precision_only(benchmark, options):
+def test_cached_losses_differ_by_rounding_only(benchmark, options):
     rows = list(benchmark["compare_losses"](options, float("inf")))
     assert [row[1] for row in rows] == ["loss_roi", "loss_hard", "loss_class_aware"]
     for _, name, exact, online, cached, difference in rows:
-        assert float(exact) > 0 and float(cached) == pytest.approx(float(online), rel=1e-3)
-        assert float(difference) < 1e-3 and (name == "loss_roi") == (float(difference) > 0)  # logits are in float32
+        assert float(exact) > 0 and float(cached) == pytest.approx(float(online), rel=1e-2)
+        assert float(difference) < 1e-2 and (name != "loss_hard") == (float(difference) > 0)  # the labels' is exact
         assert benchmark["AMP"] or exact == online
 
 

@@ -87,7 +87,9 @@ def views(cache):
 
 
 def rows(folder):
-    return [np.load(folder / "cache" / f"{name}.npy") for name in ("logits", "conv2")]
+    """All files of rows and their indices, as bytes."""
+    names = [f"{name}.{kind}" for name in ("logits", "conv2") for kind in ("index.npy", "0.rows")]
+    return [(folder / "cache" / name).read_bytes() for name in names]
 
 
 def test_rows_are_those_of_the_teacher_that_was_not_trained_on_the_image(folder):
@@ -100,9 +102,9 @@ def test_rows_are_those_of_the_teacher_that_was_not_trained_on_the_image(folder)
         plain = make_distiller(folder, checkpoints(folder)[get_fold(i, FOLDS)], cache=cache)
         plain.fill_cache()
         expected = cache.read([views(cache)[i]], ["conv2"], torch.device("cpu"))
-        torch.testing.assert_close(found.cls_logits[i], expected.cls_logits[0], rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(found.det_logits[i], expected.det_logits[0], rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(found.features["conv2"][i], expected.features["conv2"][0], rtol=2e-3, atol=1e-3)
+        torch.testing.assert_close(found.cls_logits[i], expected.cls_logits[0], rtol=1e-5, atol=1e-2)
+        torch.testing.assert_close(found.det_logits[i], expected.det_logits[0], rtol=1e-5, atol=1e-2)
+        torch.testing.assert_close(found.features["conv2"][i], expected.features["conv2"][0], rtol=1e-5, atol=1e-2)
 
 
 def test_a_killed_run_continues_with_the_same_rows(folder, monkeypatch):
@@ -122,7 +124,7 @@ def test_a_killed_run_continues_with_the_same_rows(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         distiller.fill_cache()
     make_distiller(folder).fill_cache()
-    assert all(map(np.array_equal, rows(folder), expected))
+    assert rows(folder) == expected
     assert sum(calls) < 2 * IMAGES
 
 
@@ -132,13 +134,21 @@ def test_ranks_share_each_fold(folder, monkeypatch):
     for rank in (0, 1):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
         make_distiller(folder).fill_cache()
-    shared = rows(folder)
+    assert (folder / "cache" / "conv2.1.rows").stat().st_size > 0
     monkeypatch.undo()
+    shared = read_all(folder)
     for path in (folder / "cache").glob("*"):
         path.unlink()
-    make_distiller(folder).fill_cache()
-    for found, expected in zip(shared, rows(folder)):
-        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
+    for found, expected in zip(shared, read_all(folder)):  # batches of other sizes: values may round to the next level
+        torch.testing.assert_close(found, expected, rtol=0, atol=expected.abs().max().item() / 100)
+
+
+def read_all(folder):
+    """Fill, and return maps and logits of all images."""
+    distiller = make_distiller(folder)
+    distiller.fill_cache()
+    found = distiller.cache.read(views(distiller.cache), ["conv2"], torch.device("cpu"))
+    return [*found.features["conv2"], *found.cls_logits, *found.det_logits]
 
 
 def test_the_cache_of_one_teacher_or_of_others_is_an_error(folder):
@@ -195,10 +205,12 @@ def test_the_mean_of_two_maps_and_the_scores_of_the_teacher(folder, use_cache):
         found = distiller.run_teacher(views)
     first, second = (make_distiller(folder, file).run_teacher(views) for file in files[:2])
     expected = (first.features["conv2"] + second.features["conv2"]) / 2
-    torch.testing.assert_close(found.features["conv2"], expected, rtol=2e-3, atol=1e-3)
+    half_step = (expected.max() - expected.min()).item() / 508  # 8 bits
+    torch.testing.assert_close(found.features["conv2"], expected, rtol=1e-5, atol=half_step if use_cache else 1e-6)
     assert (expected - first.features["conv2"]).abs().max() > 0.05
     for ours, theirs in zip(found.cls_logits, first.cls_logits):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        atol = theirs.abs().max().item() / 254 if use_cache else 1e-6
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=atol)
     assert not any(p.requires_grad for p in distiller.teachers.trunk.parameters())
     assert {key.split(".")[0] for key in distiller.state_dict()} == {"student", "objectives"}
 

@@ -40,7 +40,7 @@ from .nus_wide_files import csv_list, write_tree
 
 CLASSES = ["ball", "box", "wedge"]
 LABELS = "Groundtruth/TrainTestLabels/Labels_sky_Train.txt"
-CACHE_FILES = ("key.json", "logits.npy", "logits.checksums.npy", "conv2.npy")
+CACHE_FILES = ("key.json", "logits.0.rows", "logits.index.npy", "conv2.0.rows")
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ def read_results(stage: str, folder: Path) -> dict[str, Any]:
         return {store.name: store.read_bytes() for store in stores}
     run = folder / stage
     found = dict(_tensors(torch.load(run / "model_final.pth", map_location="cpu", weights_only=True)))
-    files = [run / "results.json", *sorted((folder / "teacher" / "teacher_cache").glob("*.npy"))]
+    cache = [path for path in (folder / "teacher" / "teacher_cache").glob("*") if path.suffix in (".npy", ".rows")]
+    files = [run / "results.json", *sorted(cache)]
     found.update({path.name: path.read_bytes() for path in files})
     for path in sorted(run.glob("inference/*/scores.npz")):
         with np.load(path) as content:

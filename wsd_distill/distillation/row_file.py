@@ -1,19 +1,21 @@
-"""A memory-mapped array on disk with checksums of each row."""
+"""Rows of different lengths on disk, in one file of each rank, with an index and checksums."""
 
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO
 
 import numpy as np
 
 from wsd_distill.io import atomic_write
 
 REMEDY = "Delete {folder}, which is then computed again."
+ENTRY = np.dtype([("input", "<u4"), ("content", "<u4"), ("shard", "<u4"), ("size", "<u4"), ("offset", "<u8")])
 
 
 class DamagedCacheError(RuntimeError):
@@ -29,8 +31,12 @@ class DiskFullError(OSError):
 
 def check_free_space(folder: Path, size: int) -> None:
     """Raise DiskFullError if the disk of ``folder`` has less than ``size`` bytes."""
-    if size > shutil.disk_usage(folder).free:
-        raise _disk_full(folder, size)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DiskFullError(
+            f"{folder}: the teacher cache needs about {size:,} bytes more, the disk has {free:,}. Set "
+            "distiller.cache.folder to a disk with more space, or distiller.use_cache=False."
+        )
 
 
 def check_kind(path: Path) -> None:
@@ -40,100 +46,140 @@ def check_kind(path: Path) -> None:
 
 
 class RowFile:
-    """Rows in ``<name>.npy``, and in ``<name>.checksums.npy`` two checksums of each, (M, 2) uint32.
+    """M rows of bytes: contents in ``<name>.<rank>.rows``, and ``<name>.index.npy``, (M,) of ``ENTRY``.
 
-    The first is the caller's, of the input that a row was computed from; 0 marks a row not written yet. The second is
-    the CRC-32 of the row's bytes, its shape and dtype, ``identity`` and the first one.
-
-    The files are memory-mapped: writing to one on a full disk kills the process without an error. ``preallocate``
-    therefore reserves the space beforehand.
+    Each rank appends to its own file, and all read those of all ranks. An entry has the rank (``shard``), offset and
+    size of a row and two checksums. ``input`` is the caller's, of what the row was computed from; 0 marks a row not
+    written yet. ``content`` is the CRC-32 of the row's bytes, ``identity`` and ``input``.
 
     Args:
-        folder: of both files.
-        name: of the array.
-        shape: of the array, (M, ...); None for sides that only its file defines.
-        dtype: of the array.
+        folder: of the files.
+        name: of the rows.
+        rows: M.
         identity: what all rows depend on.
     """
 
-    def __init__(self, folder: Path, name: str, *, shape: tuple[int | None, ...], dtype: type, identity: str):
-        self.data_path, self.checksums_path = folder / f"{name}.npy", folder / f"{name}.checksums.npy"
-        self.shape, self.dtype, self._identity = shape, np.dtype(dtype), f"{name} {identity}"
+    def __init__(self, folder: Path, name: str, *, rows: int, identity: str):
+        self.index_path, self._rows = folder / f"{name}.index.npy", rows
+        self._shard_path = str(folder / f"{name}.{{}}.rows")
+        self._seed = zlib.crc32(f"{name} {identity}".encode())
+        self._maps: dict[int, np.memmap] = {}
 
     def exists(self) -> bool:
-        """Whether both files are complete; the checksums are created last.
+        """Whether the index is there; raises DamagedCacheError if it is no file."""
+        check_kind(self.index_path)
+        return self.index_path.exists()
 
-        Raises:
-            DamagedCacheError: only the checksums are there, or something that is not a file.
-        """
-        for path in (self.data_path, self.checksums_path):
-            check_kind(path)
-        if self.checksums_path.exists() and not self.data_path.exists():
-            raise DamagedCacheError(self.data_path, "is missing")
-        return self.checksums_path.exists()
-
-    def preallocate(self, example: np.ndarray | None = None) -> None:
-        """Create the files if ``example`` is given, and reserve disk space for rows not written yet.
-
-        Args:
-            example: (1, ...) array with the shape and dtype of a row.
-
-        Raises:
-            DiskFullError: The disk has too little space; no new file is left behind.
-            DamagedCacheError: as ``open``.
-        """
-        if example is None:
-            self.open()
-            return _reserve(self.data_path, self.checksums[:, 0] == 0)
-        count = cast(int, self.shape[0])
-        with atomic_write(self.data_path) as tmp_path:
-            np.lib.format.open_memmap(tmp_path, "w+", example.dtype, (count, *example.shape[1:]))
-            _reserve(tmp_path, np.ones(count, dtype=bool))
-        with atomic_write(self.checksums_path) as tmp_path, open(tmp_path, "wb") as file:
-            np.save(file, np.zeros((count, 2), np.uint32))
+    def create(self) -> None:
+        """Write an index without rows."""
+        with atomic_write(self.index_path) as tmp_path, open(tmp_path, "wb") as file:
+            np.save(file, np.zeros(self._rows, ENTRY))
 
     def open(self) -> None:
-        """Map both files into memory.
+        """Map the index into memory.
 
         Raises:
-            DamagedCacheError: a file is missing, cannot be read as an array, or has another shape or dtype.
+            DamagedCacheError: it cannot be read, has another shape or dtype, or a file of rows is missing or truncated.
         """
-        self.data = _open(self.data_path, self.shape, self.dtype)
-        self.checksums = _open(self.checksums_path, (self.shape[0], 2), np.dtype(np.uint32))
-        described = f"{self._identity} {self.data.dtype.str} {self.data.shape[1:]}"
-        self._seed = zlib.crc32(described.encode())
+        self.index = _open(self.index_path, (self._rows,))
+        for shard in np.unique(self.index["shard"][~self.missing]).tolist():
+            self._check_shard(shard)
 
-    def write(self, rows: np.ndarray, values: np.ndarray, inputs: np.ndarray) -> None:
-        """Write rows whose input is new; other processes may be reading those that are there.
+    @property
+    def missing(self) -> np.ndarray:
+        """(M,) booleans of the rows not written yet."""
+        return np.asarray(self.index["input"] == 0)
+
+    @property
+    def mean_size(self) -> float:
+        """Mean bytes of a written row; 0 if there is none."""
+        sizes = self.index["size"][~self.missing]
+        return float(sizes.mean()) if len(sizes) else 0.0
+
+    @contextmanager
+    def writing(self, rank: int) -> Iterator[None]:
+        """Open the file of this rank for ``write``; what a killed process left after its last row is removed.
+
+        Raises:
+            DamagedCacheError: the file is not a regular file.
+        """
+        path = self._path(rank)
+        check_kind(path)
+        entries = self.index[~self.missing & (self.index["shard"] == rank)]
+        end = int((entries["offset"] + entries["size"]).max(initial=0))
+        path.touch()
+        with open(path, "r+b", buffering=0) as file:
+            file.truncate(end)
+            file.seek(end)
+            self._file, self._rank = file, rank
+            yield
+
+    def write(self, row: int, content: bytes, checksum: int) -> None:
+        """Append a row, unless one with this input is there; other processes may be reading.
 
         Args:
-            rows: (n,) indices.
-            values: (n, ...).
-            inputs: (n,) checksums of the inputs, not 0.
-        """
-        for row, value, checksum in zip(rows, values, inputs):
-            if self.checksums[row, 0] != checksum:
-                self.data[row] = value
-                self.checksums[row, 1] = self._checksum(value, checksum)
-                self.checksums[row, 0] = checksum  # last: a row with this checksum is complete
-
-    def read(self, rows: list[int]) -> np.ndarray:
-        """Return a copy of the given rows.
+            row: index of the row.
+            content: its bytes.
+            checksum: of its input, not 0.
 
         Raises:
-            DamagedCacheError: bytes of a row differ from those written.
+            DiskFullError: the disk is full; rows written so far are kept.
         """
-        values = self.data[rows]
-        for row, value in zip(rows, values):
-            if self._checksum(value, self.checksums[row, 0]) != self.checksums[row, 1]:
-                raise DamagedCacheError(self.data_path, f"or its checksums are damaged in row {row}")
-        return values
+        entry = self.index[row : row + 1]
+        if entry["input"] == checksum:
+            return
+        offset = self._file.tell()
+        _append(self._file, content, self._path(self._rank))
+        entry["shard"], entry["offset"], entry["size"] = self._rank, offset, len(content)
+        entry["content"] = self._checksum(content, checksum)
+        entry["input"] = checksum  # last: a row with this checksum is complete
 
-    def _checksum(self, value: np.ndarray, checksum: np.uint32) -> int:
-        return zlib.crc32(np.ascontiguousarray(value).data, zlib.crc32(checksum.tobytes(), self._seed))
+    def read(self, row: int) -> bytes:
+        """Return the bytes of a row.
+
+        Raises:
+            DamagedCacheError: they differ from those written.
+        """
+        checksum, crc, shard, size, offset = self.index[row].item()
+        if shard not in self._maps or len(self._maps[shard]) < offset + size:
+            self._check_shard(shard)  # it has grown since it was mapped, or the entry is damaged
+            self._maps[shard] = np.memmap(self._path(shard), np.uint8, "r")
+        content = self._maps[shard][offset : offset + size].tobytes()
+        if self._checksum(content, checksum) != crc:
+            raise DamagedCacheError(self._path(shard), f"or its index is damaged in row {row}")
+        return content
+
+    def _path(self, shard: int) -> Path:
+        return Path(self._shard_path.format(shard))
+
+    def _check_shard(self, shard: int) -> None:
+        path = self._path(shard)
+        check_kind(path)
+        if not path.exists():
+            raise DamagedCacheError(path, "is missing")
+        length = np.uint64(path.stat().st_size)
+        entries = self.index[~self.missing & (self.index["shard"] == shard)]
+        if (entries["size"] > length - np.minimum(entries["offset"], length)).any():
+            raise DamagedCacheError(path, "is truncated, or its index is damaged")
+
+    def _checksum(self, content: bytes, checksum: int) -> int:
+        return zlib.crc32(content, zlib.crc32(int(checksum).to_bytes(4, "little"), self._seed))
 
 
-def _open(path: Path, shape: tuple[int | None, ...], dtype: np.dtype) -> np.memmap:
+def _append(file: BinaryIO, content: bytes, path: Path) -> None:
+    try:
+        while content:
+            content = content[file.write(content) :]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"{path}: the disk is full. Free space and start again, which keeps the images written so far, or set "
+            "distiller.cache.folder to a disk with more space, or distiller.use_cache=False."
+        ) from error
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:
     check_kind(path)
     try:
         np.lib.format.open_memmap(path, mode="r")  # raises if the file is truncated, which "r+" would extend
@@ -143,31 +189,6 @@ def _open(path: Path, shape: tuple[int | None, ...], dtype: np.dtype) -> np.memm
     except Exception as error:  # on damaged headers, NumPy raises anything from OverflowError to tokenize.TokenError
         fault = "is missing" if isinstance(error, FileNotFoundError) else "is truncated or not a NumPy array"
         raise DamagedCacheError(path, fault) from error
-    fits = len(array.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
-    if not fits or array.dtype != dtype:
-        wanted = f"({', '.join('any' if n is None else str(n) for n in shape)}) of {dtype}"
-        raise DamagedCacheError(path, f"has the shape {array.shape} of {array.dtype}, expected {wanted}")
+    if array.shape != shape or array.dtype != ENTRY:
+        raise DamagedCacheError(path, f"has the shape {array.shape} of {array.dtype}, expected {shape} of {ENTRY}")
     return array
-
-
-def _reserve(path: Path, rows: np.ndarray) -> None:
-    """Reserve disk space for the given (M,) booleans of rows."""
-    data, indices = np.load(path, mmap_mode="r"), np.flatnonzero(rows)
-    row_size = data.strides[0]
-    try:
-        with open(path, "r+b") as file:
-            for run in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1):
-                if len(run):
-                    os.posix_fallocate(file.fileno(), data.offset + int(run[0]) * row_size, len(run) * row_size)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _disk_full(path.parent, len(indices) * row_size) from error
-
-
-def _disk_full(folder: Path, size: int) -> DiskFullError:
-    free = shutil.disk_usage(folder).free
-    return DiskFullError(
-        f"{folder}: the teacher cache needs {size:,} bytes, the disk has {free:,}. Set distiller.cache.folder to a "
-        "disk with more space, or distiller.use_cache=False."
-    )

@@ -1,10 +1,10 @@
 """Frozen-teacher outputs for the training images, on disk: written once, read in all epochs and stages.
 
 The folder has a RowFile for each feature map used by an objective and, if one uses the teacher's scores, one for the
-logits of both branches. Row i is the whole image i, not mirrored; ``distillation.views`` moves it into the student's
-view. Logits are padded with zeros to the maximum number of proposals. ``key.json`` has what all rows depend on
-(weights, settings, image ids, sizes of image files). Each row has a checksum of its view, with the bytes of the image
-file and the proposals, and one of its content.
+logits of both branches. Row i is the whole image i, not mirrored, in few bits (``distillation.compact``);
+``distillation.views`` moves it into the student's view. ``key.json`` has what all rows depend on (format, weights,
+settings, image ids, sizes of image files). Each row has a checksum of its view, with the bytes of the image file and
+the proposals, and one of its content. Each rank writes the images i with i mod ranks = rank to files of its own.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,11 +38,13 @@ from wsd_distill.data.types import DatasetDict
 from wsd_distill.io import atomic_write, file_lock, remove_leftovers
 from wsd_distill.modeling import WSDDN, WSDDNOutput
 
+from .compact import pack, pack_logits, unpack, unpack_logits
 from .row_file import DamagedCacheError, RowFile, check_free_space, check_kind
 from .views import Teacher, get_boxes, run_teacher
 
 logger = logging.getLogger(__name__)
 
+FORMAT = 2  # of the files; 1: logits in float32, maps in half precision
 LOGITS = "logits"
 HINT = "Delete the folder, which is then computed again, or set distiller.cache.folder."
 
@@ -51,7 +56,7 @@ class StaleCacheError(RuntimeError):
 class TeacherCache:
     """Writes and reads a folder of teacher outputs for a dataset.
 
-    Logits are stored in float32, feature maps in half precision.
+    Feature maps are stored in 8 bits and logits in 10, with a step for each channel of an image.
 
     Args:
         folder: created if missing; belongs to one teacher, or the teachers of all folds.
@@ -121,7 +126,9 @@ class TeacherCache:
         self._trunk = trunk
         keys = [self._key(teacher) for teacher in teachers]
         key = {**keys[0], "teacher": " ".join(x["teacher"] for x in keys)}
-        files = self._row_files(next(iter(teachers)), [LOGITS, *features] if logits else features, key)
+        names = [LOGITS, *features] if logits else features
+        identity, rows = json.dumps(key), len(self._rows)
+        files = {name: RowFile(self.folder, name, rows=rows, identity=identity) for name in names}
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("lock", f"rank{comm.get_rank()}.lock", "key.json"):
             check_kind(self.folder / name)
@@ -130,12 +137,14 @@ class TeacherCache:
             with file_lock(self.folder / "lock", wait=True):
                 remove_leftovers(self.folder)
                 self._check_key(key)
-                self._preallocate(next(iter(teachers)), files)
+                self._create(next(iter(teachers)), files)
         comm.synchronize()
         for file in files.values():
             file.open()
         self._files = files
-        with file_lock(self.folder / f"rank{comm.get_rank()}.lock", wait=True):
+        with file_lock(self.folder / f"rank{comm.get_rank()}.lock", wait=True), ExitStack() as stack:
+            for file in files.values():
+                stack.enter_context(file.writing(comm.get_rank()))
             for fold, teacher in enumerate(teachers):
                 self._write_missing(teacher, self._rows_of_fold(fold, len(teachers)))
         comm.synchronize()
@@ -158,36 +167,19 @@ class TeacherCache:
         rows = [self._row(view) for view in views]
         for view, row in zip(views, rows):
             checksum = _checksum(view)
-            if any(self._files[name].checksums[row, 0] != checksum for name in names):
+            if any(self._files[name].index["input"][row] != checksum for name in names):
                 raise StaleCacheError(
                     f"{self.folder}: built without image {view['image_id']!r}, from another file, with different "
                     f"proposals for it or at another size. {HINT}"
                 )
-        arrays = {name: torch.from_numpy(self._files[name].read(rows)).to(device).float() for name in names}
-        boxes = get_boxes(views, device)
-        logits: list[list[Tensor]] = [[], []]
-        if LOGITS in arrays:
-            logits = [[x[i, : len(b)] for x, b in zip(arrays[LOGITS], boxes)] for i in range(2)]  # (R_n, K)
-        return WSDDNOutput({name: arrays[name] for name in features}, boxes, *logits)
+        maps = {name: torch.stack([unpack(self._files[name].read(i), device) for i in rows]) for name in features}
+        logits = [unpack_logits(self._files[LOGITS].read(i), device) for i in rows if LOGITS in self._files]
+        return WSDDNOutput(maps, get_boxes(views, device), [c for c, _ in logits], [d for _, d in logits])
 
     def _row(self, view: dict) -> int:
         if view["image_id"] not in self._rows:
             raise StaleCacheError(f"{self.folder}: image {view['image_id']!r} is not in dataset {self.dataset!r}")
         return self._rows[view["image_id"]]
-
-    def _row_files(self, teacher: Teacher, names: Sequence[str], key: dict) -> dict[str, RowFile]:
-        rows, identity = len(self._rows), json.dumps(key)
-        shapes: dict[str, tuple] = {}
-        for name in names:
-            if name == LOGITS:
-                shapes[name] = (rows, 2, self.mapper.num_proposals, teacher.num_classes)
-            else:
-                shapes[name] = (rows, teacher.backbone.output_shape()[name].channels, None, None)
-        dtypes = {name: np.float32 if name == LOGITS else np.float16 for name in shapes}
-        return {
-            name: RowFile(self.folder, name, shape=shape, dtype=dtypes[name], identity=identity)
-            for name, shape in shapes.items()
-        }
 
     def _key(self, teacher: Teacher) -> dict:
         used = teacher if isinstance(teacher, WSDDN) else teacher.backbone  # a classifier's logits are not used
@@ -197,6 +189,7 @@ class TeacherCache:
             scale = f"{teacher.score_scale} * s + {teacher.score_shift}"
             pooling = f"{teacher.in_feature}, {scale}, {teacher.box_pooler}"
         return {
+            "format": FORMAT,
             "teacher": _hash_weights(used),
             "trunk": None if self._trunk is None else _hash_weights(self._trunk),
             "pooling": pooling,
@@ -221,25 +214,41 @@ class TeacherCache:
             names = ", ".join(words.get(name, f"another {name}") for name in different)
             raise StaleCacheError(f"{self.folder}: built with {names} (key.json). {HINT}")
 
-    def _preallocate(self, teacher: Teacher, files: dict[str, RowFile]) -> None:
-        """Create missing files and reserve disk space for all rows still to be written."""
+    def _create(self, teacher: Teacher, files: dict[str, RowFile]) -> None:
+        """Create missing files; print the bytes that missing rows will take, and compare them with the disk's."""
         new = [name for name, file in files.items() if not file.exists()]
-        example = {}
-        if new:
-            images = self._images()
-            view = next(filter(None, (images[i] for i in range(len(self._rows)))), None)
-            if view is None:
-                raise ValueError(f"{self.folder}: no image of dataset {self.dataset!r} can be read")
-            example = self._compute_rows(teacher, [view], new)
-        check_free_space(self.folder, sum(row.nbytes for row in example.values()) * len(self._rows))
+        sizes, missing = {}, dict.fromkeys(files, len(self._rows))
         for name, file in files.items():
-            file.preallocate(example.get(name))
+            if name not in new:
+                file.open()
+                sizes[name], missing[name] = file.mean_size, int(file.missing.sum())
+        unknown = [name for name in files if not sizes.get(name)]
+        sizes.update(self._estimate(teacher, unknown) if unknown else {})
+        size = int(sum(sizes[name] * missing[name] for name in files))
+        if size:
+            free = shutil.disk_usage(self.folder).free
+            parts = ", ".join(f"{name} {sizes[name] / 1e3:,.1f} kB" for name in files)
+            text = "Teacher cache: about %.3g GB to write, %.4g GB free on the disk; an image has %s"
+            logger.info(text, size / 1e9, free / 1e9, parts)
+        check_free_space(self.folder, size)
+        for name in new:
+            files[name].create()
+
+    def _estimate(self, teacher: Teacher, names: list[str]) -> dict[str, float]:
+        """Return name -> mean bytes of a row, from one batch of images drawn at random."""
+        images = self._images()
+        order = np.random.default_rng(0).permutation(len(self._rows)).tolist()
+        views = list(itertools.islice(filter(None, (images[i] for i in order)), self.batch_size))
+        if not views:
+            raise ValueError(f"{self.folder}: no image of dataset {self.dataset!r} can be read")
+        rows = self._compute_rows(teacher, views, names)
+        return {name: sum(map(len, contents)) / len(views) for name, contents in rows.items()}
 
     def _rows_of_fold(self, fold: int, folds: int) -> np.ndarray:
         return np.array([row for image_id, row in self._rows.items() if get_fold(image_id, folds) == fold], dtype=int)
 
     def _write_missing(self, teacher: Teacher, rows: np.ndarray) -> None:
-        is_missing = np.any([file.checksums[:, 0] == 0 for file in self._files.values()], axis=0)
+        is_missing = np.any([file.missing for file in self._files.values()], axis=0)
         # By index in the dataset, not among the missing images: other ranks may be writing already. Whole batches, as
         # results may be rounded differently in a smaller one: a resumed run gets the rows of an uninterrupted one.
         own = rows[comm.get_rank() :: comm.get_world_size()]
@@ -254,10 +263,9 @@ class TeacherCache:
             collate_fn=_drop_unreadable,
         )
         for views in filter(None, tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process())):
-            written = np.array([self._row(view) for view in views])
-            checksums = np.array([_checksum(view) for view in views], dtype=np.uint32)
-            for name, values in self._compute_rows(teacher, views, list(self._files)).items():
-                self._files[name].write(written, values, checksums)
+            for name, contents in self._compute_rows(teacher, views, list(self._files)).items():
+                for view, content in zip(views, contents):
+                    self._files[name].write(self._row(view), content, _checksum(view))
 
     def _images(self) -> torch.utils.data.Dataset:
         """Return a dataset of the teacher's view of each image; {} where the image cannot be read."""
@@ -265,16 +273,13 @@ class TeacherCache:
         return build_test_loader(self.dataset, mapper=mapper, proposals=self.proposals).dataset
 
     @torch.no_grad()
-    def _compute_rows(self, teacher: Teacher, views: list[dict], names: list[str]) -> dict[str, np.ndarray]:
-        """Return name -> array with one row per view, as stored on disk."""
+    def _compute_rows(self, teacher: Teacher, views: list[dict], names: list[str]) -> dict[str, list[bytes]]:
+        """Return name -> one row for each view, as stored on disk."""
         output = run_teacher(teacher, views, LOGITS in names, self._trunk)
-        rows = {name: _to_half(output.features[name], name) for name in names if name != LOGITS}
+        rows = {name: [pack(x) for x in _finite(output.features[name], name)] for name in names if name != LOGITS}
         if LOGITS in names:
-            logits = torch.zeros(len(views), 2, self.mapper.num_proposals, teacher.num_classes)
-            for row, cls_logits, det_logits in zip(logits, output.cls_logits, output.det_logits):
-                row[0, : len(cls_logits)], row[1, : len(det_logits)] = cls_logits, det_logits
-            rows[LOGITS] = logits
-        return {name: rows[name].cpu().numpy() for name in names}
+            rows[LOGITS] = [pack_logits(c, d) for c, d in zip(output.cls_logits, output.det_logits)]
+        return rows
 
 
 def _hash_weights(module: nn.Module) -> str:
@@ -298,11 +303,13 @@ def _drop_unreadable(views: list[dict]) -> list[dict]:
     return [view for view in views if view]
 
 
-def _to_half(x: Tensor, name: str) -> Tensor:
-    half = x.half()
-    if not torch.isfinite(half).all():
-        raise ValueError(f"teacher feature map {name}: values exceed half precision. Set distiller.use_cache=False.")
-    return half
+def _finite(x: Tensor, name: str) -> Tensor:
+    if not torch.isfinite(x).all():
+        raise ValueError(
+            f"teacher feature map {name}: values are not finite (NaN or infinite). Set distiller.teacher_checkpoint to "
+            "sound weights, or with trainer.amp=True try False."
+        )
+    return x
 
 
 def _checksum(view: dict) -> int:
