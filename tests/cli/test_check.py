@@ -63,10 +63,13 @@ def test_photos_in_two_splits(tmp_path, capsys):
     lines = [f"{i}.png,{'sun' if i % 2 else 'sea'},{['train', 'val', 'test'][i // 5]}" for i in range(12)]
     (tmp_path / "tags.csv").write_text("\n".join(["file,labels,split", *lines, ""]))
     (tmp_path / "photos" / "10.png").write_bytes((tmp_path / "photos" / "0.png").read_bytes())
+    near = cv2.resize(cv2.imread(str(tmp_path / "photos" / "1.png")), (56, 42), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(tmp_path / "photos" / "11.png"), near)
     assert run(tmp_path) == 1
-    assert "ERROR Photos in two splits, which make results too good: 1 (0.png (train) is 10.png (test))" in (
-        capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "ERROR Photos in two splits, which make results too good: 1 (0.png (train) is 10.png (test))" in out
+    text = "WARNING Nearly equal photos in two splits, which may make results too good: 1 "
+    assert f"{text}(1.png (train) and 11.png (test)). Move them to one split" in out
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from wsd_distill import Tagger
 from wsd_distill.cli import main
+from wsd_distill.data.datasets import SPLITS
+from wsd_distill.data.proposal_store import ProposalStore
 from wsd_distill.pipeline import tagger_training
 
 COLOURS = {"cat": (200, 60, 40), "dog": (40, 70, 210)}
@@ -69,6 +72,31 @@ def test_from_tags_to_a_tagger(photos, capsys, restore_catalogs):
     assert main([*command, "--resume"]) == 0  # nothing is trained again
     assert "model.onnx" in {path.name for path in (photos / "pets/model").iterdir()}
     assert (photos / "pets/report.html").read_text().count("data:image/jpeg;base64,") > 0
+
+
+def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, restore_catalogs):
+    """Copies of tagged photos are left out; proposals are in one store, which the teacher reads too."""
+    (photos / "more").mkdir()
+    rng = np.random.default_rng(5)
+    for i in range(3):
+        grey = rng.integers(0, 250, (8, 8), np.uint8).repeat(8, 0).repeat(8, 1)
+        Image.fromarray(np.stack([grey] * 3, 2)).save(photos / f"more/new{i}.png")
+    for i in range(24):
+        (photos / f"more/copy{i}.png").write_bytes((photos / f"photos/{i}.png").read_bytes())
+    command = ["train", "tags.csv", "--images", "photos", "--out", "pets", "--unlabelled", "more"]
+    assert main([*command, "--set", *SMALL]) == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    assert "Photos without tags: 3 of 27 are used." in printed and "val or test has the same" in printed
+    sizes = {split: len(json.loads((photos / f"pets/lists/{split}.json").read_text())) for split in SPLITS}
+    held_out = f"{sizes['val'] + sizes['test']} are left out, because val or test has"
+    assert held_out in printed
+    store = ProposalStore("pets/proposals/train.arrow")
+    assert len(store) == sizes["train"] + 3 and sum("unlabelled/" in name for name in store) == 3
+    both = "pets_train_with_pets_unlabelled"
+    for name, dataset in (("student", "pets_train"), ("teacher", "pets_train"), ("region_consistent", both)):
+        assert OmegaConf.load(photos / f"pets/runs/seed0/{name}/config.yaml").dataset.train == dataset
+    assert main(["train", "tags.csv", "--images", "photos", "--out", "pets", "--resume", "--set", *SMALL]) == 2
+    assert "unlabelled.json is of other tags or photos" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Plans that fit into a time."""
 
 import pytest
-from detectron2.config import LazyConfig
 from helpers.documents import ROOT
 
 from wsd_distill.engine import load_config
@@ -10,12 +9,15 @@ from wsd_distill.pipeline.budget import (
     SIZES,
     START,
     Costs,
+    Work,
     choose_plan,
     describe_time,
     parse_time,
     time_student,
     time_teacher,
 )
+
+WORK = Work(photos=1000, others=300, teacher_epochs=5, stage1_epochs=5)
 
 
 def measure(size, teacher_size):
@@ -25,7 +27,7 @@ def measure(size, teacher_size):
 
 
 def test_the_recipes_sizes_without_a_budget():
-    plan = choose_plan(None, 1000, 300, measure, CANDIDATES, (128, 384, 20))
+    plan = choose_plan(None, WORK, measure, CANDIDATES, (128, 384, 20))
     assert (plan.size, plan.teacher_size, plan.epochs) == (128, 384, 20)
     assert plan.candidates == CANDIDATES
     plain = 1000 * 20 * 0.03 + 300 * 0.01 + START
@@ -43,12 +45,22 @@ def test_the_recipes_sizes_without_a_budget():
     assert "in all" in plan.describe() and "128 pixels, 20 epochs" in plan.describe()
 
 
+def test_candidates_with_a_teacher_train_on_photos_without_tags_for_the_recipes_epochs():
+    work = Work(1000, 300, teacher_epochs=7, stage1_epochs=3, unlabelled=400)
+    seconds = choose_plan(None, work, measure, CANDIDATES, (128, 384, 20)).seconds
+    expected = choose_plan(None, WORK, measure, CANDIDATES, (128, 384, 20)).seconds
+    assert seconds[CANDIDATES[0].title] == expected[CANDIDATES[0].title]  # plain
+    assert seconds[CANDIDATES[1].title] == pytest.approx(1400 * (20 * 0.03 + 0.06) + 300 * 0.01 + START)
+    assert seconds["teacher"] == pytest.approx(1700 * 0.3 + 1000 * 7 * 0.21 + 1700 * 0.1 + START)
+    assert seconds[CANDIDATES[4].title] == pytest.approx(1400 * 23 * 0.03 + 300 * 0.01 + 2 * START)
+
+
 @pytest.mark.parametrize("budget", [300, 900, 3000, 6000, 40000])
 def test_a_plan_never_exceeds_the_budget_and_grows_with_it(budget):
-    plan = choose_plan(budget, 1000, 300, measure, CANDIDATES, (128, 384, 20))
+    plan = choose_plan(budget, WORK, measure, CANDIDATES, (128, 384, 20))
     assert sum(plan.seconds.values()) <= budget
     assert plan.candidates[0] is CANDIDATES[0]
-    smaller = choose_plan(budget / 1.5, 1000, 300, measure, CANDIDATES, (128, 384, 20))
+    smaller = choose_plan(budget / 1.5, WORK, measure, CANDIDATES, (128, 384, 20))
     assert (smaller.size, smaller.epochs) <= (plan.size, plan.epochs)
     larger = [option for option in SIZES if option[0] > plan.size]
     for size, teacher_size, epochs in larger:  # plain and the cheapest distillation would not fit
@@ -57,9 +69,9 @@ def test_a_plan_never_exceeds_the_budget_and_grows_with_it(budget):
 
 
 def test_plain_alone_where_nothing_else_fits():
-    assert choose_plan(250, 1000, 300, measure, CANDIDATES, (128, 384, 20)).candidates[0] is CANDIDATES[0]
+    assert choose_plan(250, WORK, measure, CANDIDATES, (128, 384, 20)).candidates[0] is CANDIDATES[0]
     with pytest.raises(ValueError, match="--budget 60 s is too short for 1000 photos: .* takes about 9. s|min"):
-        choose_plan(60, 1000, 300, measure, CANDIDATES, (128, 384, 20))
+        choose_plan(60, WORK, measure, CANDIDATES, (128, 384, 20))
 
 
 @pytest.mark.parametrize(
@@ -85,4 +97,3 @@ def test_steps_of_the_recipes_models_are_timed():
     student, teacher = (load_config(str(configs / f"{name}.py"), opts) for name in ("student", "teacher"))
     for seconds in (*time_student(student, 64, batch=2), *time_teacher(teacher, batch=1)):
         assert 1e-4 < seconds < 10
-    assert LazyConfig.load(str(configs / "stage1.py")).train.epochs == 5

@@ -187,6 +187,24 @@ def test_overrides_of_the_user_reach_every_config_with_their_key(folder):
         missing_runs(folder, [3], opts=["train.max_itr=7"])
 
 
+def test_unlabelled_images_are_for_distillations_and_have_one_store(tmp_path, monkeypatch, restore_catalogs):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    (tmp_path / "list.csv").write_text("file,labels\n0.png,cat\n1.png,dog\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/0.png").touch()
+    opts = [*own_images(tmp_path / "list.csv")[1:], f"dataset.files.unlabelled={tmp_path}/more"]
+    plan = RunPlan(ROOT, "pets", output=tmp_path / "out", opts=opts)
+    runs = {run.name: run for run in find_missing(plan.targets(get_trainings([3]), 1))}
+    used = {name for name, run in runs.items() if opts[-1] in run.command}
+    assert used == {"proposals_edge_boxes", "seed0/stage1", "seed0/stage2"}
+    store = tmp_path / "data/proposals/pets_train_with_pets_unlabelled_edge_boxes.arrow"
+    assert runs["proposals_edge_boxes"].results[0] == store
+    assert config_file(runs["proposals_edge_boxes"]).name == "stage2.py"
+    for name in ("teacher", "stage1", "stage2"):
+        assert overrides(runs[f"seed0/{name}"])["proposals.train"] == f'"{store}"'
+    assert "proposals.train" not in overrides(runs["seed0/student"])
+
+
 def test_an_override_of_some_configs_reaches_only_these(folder):
     with open(folder / "configs/small/stage1.py", "a") as file:
         file.write("distiller = dict(use_cache=False)\n")

@@ -80,6 +80,13 @@ def test_given_split_is_kept_and_checked(tmp_path):
     (tmp_path / "tags.csv").write_text(text)
     table = read_tags(tmp_path / "tags.csv")
     assert split_tags(table, tmp_path) is table
+    cv2.imwrite(str(tmp_path / "002.png"), cv2.resize(make_photo(0), (56, 42), interpolation=cv2.INTER_AREA))
+    found = split_tags(table, tmp_path)
+    assert found.table["split"].to_pylist() == SPLITS
+    assert found.notes[-1] == (
+        "WARNING Nearly equal photos in two splits, which may make results too good: 1 (000.png (train) and 002.png "
+        "(test)). Move them to one split if they show the same scene, or give no split."
+    )
     (tmp_path / "002.png").write_bytes((tmp_path / "000.png").read_bytes())
     with pytest.raises(ValueError, match=r"000\.png \(train\) and 002\.png \(test\) are the same photo: keep each"):
         split_tags(table, tmp_path)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-PHOTO_OPTIONS = ("dataset.files.", "dataset.classes", "dataset.image_root", "dataset.name", "train.output_dir")
+_OWN = ("files.", "classes", "image_root", "name", "unlabelled")
+PHOTO_OPTIONS = (*(f"dataset.{key}" for key in _OWN), "train.output_dir")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--budget", metavar="TIME", help="for all trainings, like 2h or 90min; default: the recipe's sizes and epochs")
     add("--separator", help="of tags in one field (default: detected)")
     add("--classes", help="text file with one class per line (default: the tags that occur)")
+    add("--unlabelled", metavar="PHOTOS", help="folder or list of photos without tags, for the distilled students")
     add("--seed", type=int, default=0, help="of the split (default %(default)s)")
     add("--resume", action="store_true", help="go on in --out")
     add("--set", nargs="+", default=[], metavar="key=value", dest="overrides", help="what to change in the configs")
@@ -35,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
     from wsd_distill.report.tagger_page import write_tagger_page
     from wsd_distill.tags import read_tags, split_tags
+    from wsd_distill.tags.hashes import hash_photos
+    from wsd_distill.tags.unlabelled import find_unlabelled
 
     budget = None if arguments.budget is None else parse_time(arguments.budget)
     out = arguments.out.resolve()
@@ -44,11 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
         if override.startswith(PHOTO_OPTIONS):
             raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
     tags = read_tags(_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
-    tags = split_tags(tags, arguments.images, seed=arguments.seed)
-    for note in tags.notes:
-        print(note)
     images = arguments.images.resolve()
-    lists = write_lists(tags, images, out / "lists")
+    hashes = hash_photos([str(images / file) for file in tags.files])
+    tags = split_tags(tags, images, seed=arguments.seed, hashes=hashes)
+    unlabelled: list[str] = []
+    if arguments.unlabelled is not None:
+        unlabelled, notes = find_unlabelled(arguments.unlabelled, tags, images, hashes)
+        tags.notes.extend(notes)
+    print("\n".join(tags.notes), flush=True)
+    lists = write_lists(tags, images, out / "lists", unlabelled)
     training = TaggerTraining(out.name, out, lists, images, arguments.recipe, arguments.overrides)
     print("measuring the time of a step ...", flush=True)
     plan = training.make_plan(budget)

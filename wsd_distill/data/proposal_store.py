@@ -43,7 +43,7 @@ class ProposalStore(Mapping[str, Proposals]):
 
     Args:
         path: file written by :class:`ProposalStoreWriter`.
-        dataset_name: dataset that the store must belong to; None accepts any.
+        dataset_name: dataset that the store must belong to, alone or with unlabelled images; None accepts any.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -60,9 +60,10 @@ class ProposalStore(Mapping[str, Proposals]):
         self._file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
         self._ids, self._rows, self.metadata = read_index(self.path, self._file)
-        if dataset_name is not None and self.metadata.dataset_name != dataset_name:
+        stored = self.metadata.dataset_name
+        if dataset_name not in (None, stored) and not stored.startswith(f"{dataset_name}_with_"):
             raise ValueError(
-                f"{self.path} contains proposals for '{self.metadata.dataset_name}', not for '{dataset_name}'. "
+                f"{self.path} contains proposals for '{stored}', not for '{dataset_name}'. "
                 f"Create a store with {_describe_tools(dataset_name)}"
             )
 

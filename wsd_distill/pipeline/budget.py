@@ -31,13 +31,13 @@ class Candidate:
         training: its name in ``TRAININGS``.
         title: for the user.
         teacher: "": none; "trunk": the ImageNet network at the teacher's size; "detector": the trained teacher.
-        stage1: epochs before the student's own.
+        stage1: whether the recipe's stage 1 comes before the student's own epochs.
     """
 
     training: str
     title: str
     teacher: str = ""
-    stage1: int = 0
+    stage1: bool = False
 
 
 CANDIDATES = (  # the cheapest first
@@ -45,8 +45,26 @@ CANDIDATES = (  # the cheapest first
     Candidate("region_consistent_trunk", "features of the ImageNet network at the teacher's size", "trunk"),
     Candidate("region_consistent", "features of the teacher", "detector"),
     Candidate("soft_labels", "scores of the teacher", "detector"),
-    Candidate("stage2", "regions, then scores of the teacher (the paper)", "detector", stage1=5),
+    Candidate("stage2", "regions, then scores of the teacher (the paper)", "detector", stage1=True),
 )
+
+
+@dataclass(frozen=True)
+class Work:
+    """Photos and lengths that a plan cannot choose.
+
+    Attributes:
+        photos: tagged training photos.
+        others: validation and test photos.
+        teacher_epochs, stage1_epochs: of the recipe.
+        unlabelled: photos without tags, which candidates with a teacher train on too.
+    """
+
+    photos: int
+    others: int
+    teacher_epochs: float
+    stage1_epochs: float
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,13 +103,11 @@ class Plan:
 
 
 SIZES = ((224, 672, 20), (160, 480, 20), (128, 384, 20), (128, 384, 10), (96, 288, 10), (64, 192, 5))
-TEACHER_EPOCHS = 5
 
 
 def choose_plan(
     budget: float | None,
-    photos: int,
-    others: int,
+    work: Work,
     measure: Callable[[int, int], Costs],
     candidates: Sequence[Candidate],
     default: tuple[int, int, int],
@@ -100,7 +116,7 @@ def choose_plan(
 
     Args:
         budget: seconds; None for ``default`` and all candidates.
-        photos, others: number of training photos, and of validation and test photos.
+        work: numbers of photos, and the recipe's epochs of the teacher and of stage 1.
         measure: (size, teacher_size) -> costs.
         candidates: the cheapest first; the first is plain.
         default: size, teacher's size and epochs of the recipe.
@@ -109,17 +125,17 @@ def choose_plan(
         ValueError: not even plain fine-tuning at the smallest size fits; says what does.
     """
     if budget is None:
-        return _fill(default, measure(*default[:2]), float("inf"), photos, others, candidates)
+        return _fill(default, measure(*default[:2]), float("inf"), work, candidates)
     for option in SIZES:
         costs = measure(*option[:2])
-        plan = _fill(option, costs, budget, photos, others, candidates)
+        plan = _fill(option, costs, budget, work, candidates)
         if len(plan.candidates) > 1:
             return plan
     if not plan.candidates:
-        least = describe_time(sum(_seconds(candidates[0], option, costs, photos, others).values()))
+        least = describe_time(sum(_seconds(candidates[0], option, costs, work).values()))
         raise ValueError(
-            f"--budget {describe_time(budget)} is too short for {photos} photos: the smallest training takes about "
-            f"{least}, give at least that"
+            f"--budget {describe_time(budget)} is too short for {work.photos} photos: the smallest training takes "
+            f"about {least}, give at least that"
         )
     return plan
 
@@ -128,14 +144,13 @@ def _fill(
     option: tuple[int, int, int],
     costs: Costs,
     budget: float,
-    photos: int,
-    others: int,
+    work: Work,
     candidates: Sequence[Candidate],
 ) -> Plan:
     seconds: dict[str, float] = {}
     chosen = []
     for candidate in candidates:
-        more = {k: v for k, v in _seconds(candidate, option, costs, photos, others).items() if k not in seconds}
+        more = {k: v for k, v in _seconds(candidate, option, costs, work).items() if k not in seconds}
         if sum(seconds.values()) + sum(more.values()) <= budget:
             chosen.append(candidate)
             seconds.update(more)
@@ -143,21 +158,21 @@ def _fill(
     return Plan(size, teacher_size, epochs, tuple(chosen), seconds)
 
 
-def _seconds(
-    candidate: Candidate, option: tuple[int, int, int], costs: Costs, photos: int, others: int
-) -> dict[str, float]:
+def _seconds(candidate: Candidate, option: tuple[int, int, int], costs: Costs, work: Work) -> dict[str, float]:
     """Estimate the seconds of a candidate and of what it needs."""
-    epochs = option[2] + candidate.stage1
+    epochs = option[2] + (work.stage1_epochs if candidate.stage1 else 0)
+    photos = work.photos + (work.unlabelled if candidate.teacher else 0)
     step = costs.reading + costs.student
-    own = photos * epochs * step + others * step / 3 + START
+    own = photos * epochs * step + work.others * step / 3 + START
     own += START if candidate.stage1 else 0
     if candidate.teacher == "trunk":
         own += photos * (costs.reading + costs.trunk)
     if candidate.teacher != "detector":
         return {candidate.title: own}
-    passes = (photos + others) * costs.teacher_pass  # of the cache, and the evaluation
-    training = photos * TEACHER_EPOCHS * (costs.reading + costs.teacher)
-    return {"teacher": (photos + others) * costs.proposals + training + passes + START, candidate.title: own}
+    seen = photos + work.others
+    passes = seen * costs.teacher_pass  # of the cache, and the evaluation
+    training = work.photos * work.teacher_epochs * (costs.reading + costs.teacher)
+    return {"teacher": seen * costs.proposals + training + passes + START, candidate.title: own}
 
 
 def describe_time(seconds: float) -> str:

@@ -21,6 +21,9 @@ from .scheduler import Run
 # Overrides that are not for the runs with a detector's proposals.
 _OTHER_PROPOSALS = re.compile(r"proposals\.(?!methods\.)|image_proposals\.|[^=]*\.proposals=")
 
+# Overrides for trainings with a teacher only.
+_UNLABELLED = ("dataset.unlabelled=", "dataset.files.unlabelled=", "dataset.split_names.unlabelled=")
+
 
 class RunPlan:
     """Build the runs of a dataset; only the configs of requested runs are loaded.
@@ -30,7 +33,7 @@ class RunPlan:
         dataset: ``dataset.name`` in the configs.
         recipe: folder in ``configs``; None: the default of the dataset.
         output: folder of the runs; None: ``output/<dataset>``.
-        opts: overrides, each for all configs that have its key.
+        opts: overrides, each for all configs that have its key; those of unlabelled images only for distillations.
         detector: config and weights of a supervised detector; None: train ``faster_rcnn`` of the recipe, for all seeds.
     """
 
@@ -47,6 +50,7 @@ class RunPlan:
         self.recipe = recipe or "efficientnet_lite0"  # of datasets of the user's own images, which are not registered
         with suppress(KeyError):
             self.recipe = recipe or get_dataset_info(dataset).recipe
+        self._has_unlabelled = any(opt.startswith(_UNLABELLED) for opt in opts)
         self.output = (output or Path("output") / dataset).resolve()
         self._runs: dict[str, Run] = {}
         self._used_opts: set[str] = set()
@@ -79,6 +83,8 @@ class RunPlan:
             method = "detector" if training.detector else cfg.proposals.method
             dependencies.append(self.proposals(method))
             overrides += self._proposal_overrides(method)
+            if self._has_unlabelled:  # the teacher, which trains without these images, reads the same store
+                overrides.append(_quote("proposals.train", dependencies[0].results[0]))
         if training.teacher:
             names = [training.teacher] if isinstance(training.teacher, str) else training.teacher
             teachers = [self.training(name, seed) for name in names]
@@ -101,7 +107,7 @@ class RunPlan:
         path, uses_detector = f"proposals_{method}", method == "detector"
         if path in self._runs:
             return self._runs[path]
-        file, cfg, opts = self.load("teacher", uses_detector)
+        file, cfg, opts = self.load("stage2" if self._has_unlabelled else "teacher", uses_detector)
         cfg.proposals.method = method
         stores = [Path(instantiate(cfg.proposals[split])) for split in ("train", "val", "test")]
         prefixes = ("detector." if uses_detector else "image_proposals.", f"proposals.methods.{method}.generator.")
@@ -141,7 +147,8 @@ class RunPlan:
                 raise FileNotFoundError(f"{file} does not exist: choose another --recipe")
             recipe, opts = LazyConfig.load(str(file)), [f"dataset.name={self.dataset}"]
             for opt in method_first(self.opts):
-                if not (detector and _OTHER_PROPOSALS.match(opt)):
+                no_teacher = "distiller" not in recipe and opt.startswith(_UNLABELLED)
+                if not no_teacher and not (detector and _OTHER_PROPOSALS.match(opt)):
                     with suppress(KeyError):  # the config does not have the key
                         apply_overrides(recipe, [opt])
                         opts.append(opt)
@@ -162,6 +169,7 @@ def record_settings(plan: RunPlan, detector: Sequence[str] | None, *, write: boo
     for config in [*plan.output.glob("seed*/*/config.yaml"), *plan.output.glob("detector/config.yaml")]:
         dataset = OmegaConf.load(config).dataset
         train_split = get_whole_dataset(dataset.train, dataset.get("leave_out"))
+        train_split = train_split.removesuffix(f"_with_{dataset.get('unlabelled')}")
         if train_split != plan.train_split:
             raise SystemExit(f"{config.parent} was trained on {train_split}, not {plan.train_split}: change --output")
     settings = {"recipe": ([plan.recipe], "--recipe"), "opts": (list(plan.opts), "--opts")}

@@ -36,7 +36,7 @@ from wsd_distill.tagging.from_run import read_run, read_samples
 from wsd_distill.tagging.save import save_model_folder
 from wsd_distill.tags import TagTable
 
-from .budget import CANDIDATES, Candidate, Costs, Plan, choose_plan, describe_time, time_student, time_teacher
+from .budget import CANDIDATES, Candidate, Costs, Plan, Work, choose_plan, describe_time, time_student, time_teacher
 from .plan import RunPlan
 from .scheduler import Run, run_missing
 from .sources import find_root
@@ -107,8 +107,8 @@ class Result:
         return text
 
 
-def write_lists(tags: TagTable, images: Path, folder: Path) -> dict[str, Path]:
-    """Write the list of photos of each split, and the classes.
+def write_lists(tags: TagTable, images: Path, folder: Path, unlabelled: Sequence[str] = ()) -> dict[str, Path]:
+    """Write the list of photos of each split and of the ``unlabelled`` ones (absolute paths), and the classes.
 
     Raises:
         ValueError: a split has no photo, or the lists in ``folder`` are of other tags.
@@ -125,6 +125,8 @@ def write_lists(tags: TagTable, images: Path, folder: Path) -> dict[str, Path]:
         ]
         files[split] = folder / f"{split}.json"
         texts[files[split]] = json.dumps([{"labels": [], **entry} for entry in entries], indent=0, ensure_ascii=False)
+    files["unlabelled"] = folder / "unlabelled.json"
+    texts[files["unlabelled"]] = json.dumps([{"file": file} for file in unlabelled], indent=0, ensure_ascii=False)
     texts[folder / "images.txt"] = f"{images}\n"
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
@@ -155,11 +157,13 @@ class TaggerTraining:
         self, name: str, out: Path, lists: dict[str, Path], images: Path, recipe: str, opts: Sequence[str] = ()
     ):
         self.name, self.out, self.recipe = name, out, recipe
-        files = [f'dataset.files.{split}="{path}"' for split, path in lists.items()]
+        files = [f'dataset.files.{split}="{lists[split]}"' for split in SPLITS]
         classes = f'dataset.classes="{lists["train"].with_name("classes.txt")}"'
-        stores = [f'proposals.{split}="{out / "proposals" / split}.arrow"' for split in lists]
-        self.opts = [f'dataset.image_root="{images}"', classes, *files, *stores, *opts]
+        stores = [f'proposals.{split}="{out / "proposals" / split}.arrow"' for split in SPLITS]
         self.counts = {split: len(json.loads(path.read_text(encoding="utf-8"))) for split, path in lists.items()}
+        self.unlabelled = [f'dataset.files.unlabelled="{lists["unlabelled"]}"'] if self.counts["unlabelled"] else []
+        outside = f"dataset.allow_outside={bool(self.unlabelled)}"  # unlabelled photos may be in another folder
+        self.opts = [f'dataset.image_root="{images}"', outside, classes, *files, *stores, *opts]
 
     def make_plan(self, budget: float | None) -> Plan:
         """Measure and choose; a second start reads what the first one has chosen.
@@ -174,8 +178,7 @@ class TaggerTraining:
                 raise ValueError(f"{path} is of another --budget: give the same, or another --out")
             saved["candidates"] = tuple(Candidate(**candidate) for candidate in saved["candidates"])
             return Plan(**saved)
-        others = self.counts["val"] + self.counts["test"]
-        plan = choose_plan(budget, self.counts["train"], others, self._measure, CANDIDATES, self._default(budget))
+        plan = choose_plan(budget, self._work(), self._measure, CANDIDATES, self._default(budget))
         with atomic_write(path) as part:
             part.write_text(json.dumps({**asdict(plan), "budget": budget}, indent=1))
         return plan
@@ -190,7 +193,8 @@ class TaggerTraining:
             RuntimeError: plain fine-tuning failed; names its log.
         """
         sizes = [f"train.student_size={plan.size}", f"train.teacher_size={plan.teacher_size}"]
-        runs = self._run_plan(*sizes, f"train.student_epochs={plan.epochs}")
+        unlabelled = self.unlabelled if any(candidate.teacher for candidate in plan.candidates) else []
+        runs = self._run_plan(*sizes, f"train.student_epochs={plan.epochs}", *unlabelled)
         targets = runs.targets([candidate.training for candidate in plan.candidates], seeds=1)
         outcomes: list[Outcome] = []
         skipped = []
@@ -239,6 +243,12 @@ class TaggerTraining:
 
     def _run_plan(self, *opts: str) -> RunPlan:
         return RunPlan(find_root(), self.name, self.recipe, self.out / "runs", [*self.opts, *opts])
+
+    def _work(self) -> Work:
+        runs = self._run_plan()
+        teacher, stage1 = (float(runs.load(name)[1].train.epochs) for name in ("teacher", "stage1"))
+        others = self.counts["val"] + self.counts["test"]
+        return Work(self.counts["train"], others, teacher, stage1, self.counts["unlabelled"])
 
     def _default(self, budget: float | None) -> tuple[int, int, int]:
         """Sizes and epochs of the recipe with the user's overrides, which a budget chooses instead."""

@@ -13,7 +13,7 @@ from ..data.check import SHOWN
 from ..data.class_counts import FEW_POSITIVES, describe_classes
 from .hashes import PhotoHashes, group_photos, hash_photos
 from .photo_files import find_missing
-from .split import SPLITS, find_shared
+from .split import NEAR_REMEDY, NEAR_SHARED, SPLITS, describe_pairs, find_near_shared, find_shared
 from .table import TagTable
 
 
@@ -124,6 +124,10 @@ def _find_shared(table: TagTable, rows: np.ndarray, hashes: PhotoHashes) -> Iter
         details = [f"{files[a]} ({names[a]}) is {files[b]} ({names[b]})" for a, b in pairs.tolist()]
         text = f"Photos in two splits, which make results too good: {len(pairs)}"
         yield Finding(text, "Keep each photo in one split", details, pairs.tolist(), False)
+    near = find_near_shared(splits, hashes)
+    if len(near):
+        near = rows[near]
+        yield Finding(f"{NEAR_SHARED}: {len(near)}", NEAR_REMEDY, describe_pairs(table, near), near.tolist(), True)
 
 
 def _find_class_problems(table: TagTable, labels: np.ndarray) -> Iterator[Finding]:

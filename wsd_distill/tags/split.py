@@ -14,6 +14,10 @@ from .hashes import PhotoHashes, group_photos, hash_photos
 from .stratify import stratify
 from .table import SPLITS, TagTable
 
+SHOWN = 5  # pairs that a warning names
+NEAR_SHARED = "Nearly equal photos in two splits, which may make results too good"
+NEAR_REMEDY = "Move them to one split if they show the same scene, or give no split"
+
 
 def split_tags(
     table: TagTable,
@@ -45,8 +49,8 @@ def split_tags(
         text = f"{len(hashes.errors)} of {len(table)} photos cannot be read"
         raise ValueError(f"{text}: correct or remove them (wsd check lists all); the first: {first}")
     if table.has_split:
-        check_splits(table, hashes)
-        return table
+        warnings = check_splits(table, hashes)
+        return replace(table, notes=[*table.notes, *warnings]) if warnings else table
     splits = _assign_splits(table, hashes, fractions, seed)
     missing = [name for s, name in enumerate(SPLITS) if not (splits == s).any()]
     if missing:
@@ -74,8 +78,11 @@ def _assign_splits(table: TagTable, hashes: PhotoHashes, fractions: Sequence[flo
     return stratify(counts, np.bincount(group), fractions)[group]
 
 
-def check_splits(table: TagTable, hashes: PhotoHashes) -> None:
+def check_splits(table: TagTable, hashes: PhotoHashes) -> list[str]:
     """Check that each split has photos, and none has a photo that another one has.
+
+    Returns:
+        A warning that names nearly equal photos in two splits, if there are any: they stay where they are.
 
     Raises:
         ValueError: names the split, or the photos.
@@ -91,6 +98,16 @@ def check_splits(table: TagTable, hashes: PhotoHashes) -> None:
         (one, two), rest = pairs[0], f", and {len(pairs) - 1} more are in two splits" if len(pairs) > 1 else ""
         text = f"{files[one]} ({splits[one]}) and {files[two]} ({splits[two]}) are the same photo{rest}"
         raise ValueError(f"{text}: keep each photo in one split")
+    near = describe_pairs(table, find_near_shared(splits, hashes))
+    rest = f"; and {len(near) - SHOWN} more" if len(near) > SHOWN else ""
+    text = f"WARNING {NEAR_SHARED}: {len(near)} ({'; '.join(near[:SHOWN])}{rest}). {NEAR_REMEDY}."
+    return [text] if near else []
+
+
+def describe_pairs(table: TagTable, pairs: np.ndarray) -> list[str]:
+    """Return (P, 2) rows of nearly equal photos as text, with their splits."""
+    files, splits = table.files, table.table["split"].to_pylist()
+    return [f"{files[a]} ({splits[a]}) and {files[b]} ({splits[b]})" for a, b in pairs.tolist()]
 
 
 def find_shared(splits: np.ndarray, digest: np.ndarray) -> np.ndarray:
@@ -98,3 +115,12 @@ def find_shared(splits: np.ndarray, digest: np.ndarray) -> np.ndarray:
     _, first, inverse = np.unique(digest, return_index=True, return_inverse=True)
     rows = np.flatnonzero(splits[first[inverse]] != splits)
     return np.stack([first[inverse][rows], rows], axis=1)
+
+
+def find_near_shared(splits: np.ndarray, hashes: PhotoHashes) -> np.ndarray:
+    """Return (P, 2) rows: photos with the first photo that is nearly equal, where that is in another split."""
+    groups, content = group_photos(hashes), np.unique(hashes.digest, return_inverse=True)[1]
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    one = first[inverse]
+    rows = np.flatnonzero((splits[one] != splits) & (content[one] != content))
+    return np.stack([one[rows], rows], axis=1)
