@@ -12,7 +12,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .run import Options, Summary, TaggerLike, predict
+from .run import EvidenceLike, Options, Summary, TaggerLike, predict
 from .sources import Photo, expand_source, open_source, open_sources, raise_error
 from .writers import parquet_schema
 
@@ -29,6 +29,7 @@ def predict_with_ray(
     output: str,
     options: Options,
     address: str = "local",
+    load_evidence: Callable[[], EvidenceLike] | None = None,
 ) -> Summary:
     """Predict on a Ray cluster and write a folder of Parquet files, in no particular order.
 
@@ -38,6 +39,7 @@ def predict_with_ray(
     Args:
         load_tagger: called once in each actor.
         address: of a running cluster; "local" starts one on this machine, for the time of the run.
+        load_evidence: called once in each actor; its boxes are added.
 
     Raises:
         FileExistsError: ``output`` exists.
@@ -54,7 +56,7 @@ def predict_with_ray(
         photos = ray.data.from_items(items).flat_map(partial(read_rows, column=column))
         results = photos.map_batches(
             Predictor,
-            fn_constructor_args=(load_tagger, replace(options, on_error="skip")),
+            fn_constructor_args=(load_tagger, replace(options, on_error="skip"), load_evidence),
             batch_size=options.batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources()["CPU"]) - 1)),
@@ -76,12 +78,18 @@ def predict_with_ray(
 class Predictor:
     """Actor with a model: a batch of rows of :func:`read_rows` -> a table of results."""
 
-    def __init__(self, load_tagger: Callable[[], TaggerLike], options: Options):
+    def __init__(
+        self,
+        load_tagger: Callable[[], TaggerLike],
+        options: Options,
+        load_evidence: Callable[[], EvidenceLike] | None,
+    ):
         self.tagger, self.options = load_tagger(), options
-        self.schema = parquet_schema(self.tagger.classes, options.with_all)
+        self.evidence = None if load_evidence is None else load_evidence()
+        self.schema = parquet_schema(self.tagger.classes, options.with_all, self.evidence is not None)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        records = predict(self.tagger, map(_to_photo, batch.to_pylist()), self.options)
+        records = predict(self.tagger, map(_to_photo, batch.to_pylist()), self.options, self.evidence)
         return pa.Table.from_pylist(list(records), self.schema)
 
 
