@@ -14,6 +14,8 @@ OPTIONS = """
 tools/train_net.py --config-file configs/small/student.py dataset.name=colors train.max_iter=2 train.batch_size=4
 train.device=cpu trainer.amp=False dataloader.train.mapper.sizes=[32] dataloader.train.num_workers=0
 """.split()
+pytestmark = pytest.mark.slow
+
 SPLITS = ("train", "val", "test")
 
 
