@@ -37,7 +37,8 @@ from wsd_distill.engine.cli import (
     parse_with_config,
     report_user_errors,
 )
-from wsd_distill.modeling.checkpoints.load import get_class_names, load_state, read_state
+from wsd_distill.evidence import best_boxes, build_predictor, name_boxes
+from wsd_distill.modeling.checkpoints.load import get_class_names, read_state
 from wsd_distill.proposals.image_proposals import ImageProposals
 
 
@@ -71,12 +72,12 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, Dict
             parser.error(
                 "--input: model.proposer is null, and T-WDet needs proposals: set model.proposer=${image_proposals}"
             )
-        model = instantiate(cfg.model)
+        if not arguments.input and "proposer" in cfg.model:
+            cfg.model.proposer = None  # the loader reads a store
+        model = build_predictor(cfg, state or read_state(arguments.weights), arguments.weights)
         proposer = getattr(model, "proposer", None)
-        if arguments.input and isinstance(proposer, ImageProposals):
-            proposer.proposer.prepare()  # so that errors come first
+        if isinstance(proposer, ImageProposals):
             check_method(parser, cfg, proposer.proposer)
-        load_state(model.to(cfg.train.device).eval(), state or read_state(arguments.weights), arguments.weights)
     return parser, arguments, cfg, model
 
 
@@ -88,20 +89,10 @@ def read_batches(test: DictConfig, files: list[str]) -> Iterable[list[dict]]:
     return ([mapper({"file_name": file, "image_id": file, "labels": []})] for file in files)
 
 
-def best_boxes(output: dict, found: list[int], boxes_per_label: int) -> Instances | None:
-    """Return the best detections of each predicted class; None if the model has no boxes."""
-    if "instances" not in output:
-        return None
-    instances = output["instances"].to("cpu")  # best first
-    chosen = [(instances.pred_classes == k).nonzero().flatten()[:boxes_per_label] for k in found]
-    return instances[torch.cat([torch.zeros(0, dtype=torch.long), *chosen])]
-
-
 def describe(file: str, p: torch.Tensor, found: list[int], boxes: Instances | None, names: list[str]) -> dict:
     line = {"file_name": file, "labels": {names[k]: p[k].item() for k in found}}
     if boxes is not None:
-        columns = (boxes.pred_classes.tolist(), boxes.scores.tolist(), boxes.pred_boxes.tensor.tolist())
-        line["boxes"] = [{"label": names[k], "score": score, "box": box} for k, score, box in zip(*columns)]
+        line["boxes"] = [{"label": label, **box} for label, box in name_boxes(boxes, names)]
     return line
 
 
@@ -130,7 +121,9 @@ def main() -> None:
         for number, (x, output) in enumerate(images):
             file, p = x["file_name"], output["image_scores"].cpu()
             found = [k for k in p.argsort(descending=True).tolist() if p[k] > arguments.threshold]
-            boxes = best_boxes(output, found, arguments.boxes_per_label)
+            boxes = None  # of a model without boxes
+            if "instances" in output:
+                boxes = best_boxes(output["instances"].to("cpu"), found, arguments.boxes_per_label)
             line = describe(file, p, found, boxes, metadata.thing_classes)
             print(json.dumps(line), file=lines, flush=True)
             if arguments.figures:

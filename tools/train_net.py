@@ -2,6 +2,8 @@
 """Train or evaluate what a LazyConfig describes.
 
 python tools/train_net.py --config-file configs/small/teacher.py dataset.name=digit_scenes [key=value ...]
+
+Several processes: --num-gpus, or torchrun or srun (docs/clusters.md).
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -61,4 +63,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    launch(main, expand_paths(make_parser().parse_args()))
+    parser = make_parser()
+    with report_user_errors(parser):
+        launch(main, expand_paths(parser.parse_args()))

@@ -5,7 +5,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.fake_tagger import FakeTagger, png
+from helpers.fake_tagger import FakeEvidence, FakeTagger, png
 
 from wsd_distill.cli import predict
 
@@ -79,3 +79,36 @@ def test_ray_writes_a_folder(command):
             ValueError, match="--ray writes a folder of Parquet files: give --out a path without a suffix"
         ):
             command("photos", *out, "--ray")
+
+
+def test_boxes_of_the_teacher_beside_the_model(command, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(predict, "load_evidence", lambda run, classes: loaded.append(str(run)) or FakeEvidence())
+    with pytest.raises(FileNotFoundError, match=r"--boxes: model has no teacher beside it .* give the run of T-WDet"):
+        command("photos", "--out", "a.parquet", "--boxes")
+    for folder in (tmp_path / "runs" / "seed0" / "teacher", tmp_path / "other"):
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("")
+        (folder / "model_final.pth").write_text("")
+    assert command("photos/0.png", "--out", "a.parquet", "--boxes") == 0
+    (row,) = pq.read_table("a.parquet").to_pylist()
+    assert (row["boxes"][0]["label"], row["boxes"][0]["y1"], row["boxes"][0]["score"]) == ("red", 4, 0.25)
+    (tmp_path / "photos" / "1.png").write_bytes(b"text")
+    with pytest.raises(ValueError, match="not an image"):
+        command("photos", "--out", "b.jsonl", "--boxes", "other")
+    assert loaded == [str(tmp_path / "runs" / "seed0" / "teacher"), "other"]
+    (tmp_path / "other" / "model_final.pth").write_text("trained longer")
+    with pytest.raises(ValueError, match=r"b.jsonl.parts has results of a run with another --boxes: "):
+        command("photos", "--out", "b.jsonl", "--boxes", "other")
+    with pytest.raises(ValueError, match=r"b.jsonl.parts has results of a run with another --boxes: "):
+        command("photos", "--out", "b.jsonl")
+
+
+def test_a_teacher_of_other_classes_is_an_error_with_both_lists(monkeypatch):
+    import wsd_distill.evidence
+
+    monkeypatch.setattr(wsd_distill.evidence.Evidence, "load", lambda run: FakeEvidence())
+    assert predict.load_evidence("run", ["red", "green", "blue"]).class_names == ["red", "green", "blue"]
+    message = r"--boxes run: other classes: it has 3 classes \(red, green, blue\), the model has 2 \(red, pink\)"
+    with pytest.raises(ValueError, match=message):
+        predict.load_evidence("run", ["red", "pink"])

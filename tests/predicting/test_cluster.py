@@ -6,7 +6,7 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.fake_tagger import FakeTagger, png
+from helpers.fake_tagger import FakeEvidence, FakeTagger, png
 from helpers.running import ENVIRONMENT
 
 from wsd_distill.predicting.run import Options
@@ -39,7 +39,7 @@ def photos(tmp_path, monkeypatch):
 def test_results_equal_those_of_one_process(photos):
     sources = [str(photos / name) for name in ("folder", "a.tar", "b.parquet")]
     options = Options(threshold=0.3, batch_size=4, on_error="skip", with_all=True)
-    summary = predict_with_ray(FakeTagger, sources, None, str(photos / "out"), options)
+    summary = predict_with_ray(FakeTagger, sources, None, str(photos / "out"), options, load_evidence=FakeEvidence)
     assert (summary.photos, summary.failed) == (30, 2)
     rows = {row["file"]: row for row in pq.read_table(photos / "out").to_pylist()}
     assert len(rows) == 30
@@ -47,6 +47,7 @@ def test_results_equal_those_of_one_process(photos):
         row = rows[str(photos / "folder" / f"{i:02d}.png")]
         assert row["all"] == [pytest.approx(i * 20 / 255, abs=1e-6), 0, 0]
         assert row["labels"] == (["red"] if i * 20 / 255 >= 0.3 else [])
+        assert [(box["label"], box["score"]) for box in row["boxes"]] == [(label, 0.25) for label in row["labels"]]
     assert rows[f"{photos}/a.tar/03.png"]["error"] == f"{photos}/a.tar/03.png: not an image"
     assert "row 5: column 'image' is empty" in rows[f"{photos}/b.parquet/5"]["error"]
     with pytest.raises(FileExistsError, match="out exists: delete it"):

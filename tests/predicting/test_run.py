@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.fake_tagger import FakeTagger, png
+from helpers.fake_tagger import FakeEvidence, FakeTagger, png
 from helpers.running import ENVIRONMENT
 
 from wsd_distill.predicting.run import Options, Summary, predict, predict_to_file
@@ -211,3 +211,27 @@ def test_summary_lists_the_first_errors():
 def test_options_are_checked(options):
     with pytest.raises(ValueError, match="--(threshold|batch-size|workers) .*: give "):
         Options(**options)
+
+
+def box(label, score):
+    return {"label": label, "x0": 1.0, "y0": 2.0, "x1": 3.0, "y1": 4.0, "score": score}
+
+
+def test_boxes_are_those_of_the_labels_in_their_order(tmp_path):
+    source = photos((150, 255, 255), (0, 0, 0), None)  # green and blue before red; no label; broken
+    records = list(predict(FakeTagger(), source, SKIP, FakeEvidence()))
+    assert records[0]["labels"] == ["green", "blue", "red"]
+    assert records[0]["boxes"] == [box("blue", 0.75), box("blue", 0.5), box("red", 0.25)]
+    assert [record["boxes"] for record in records[1:]] == [[], []]
+    assert write(tmp_path, source, evidence=FakeEvidence()) == records == lines(tmp_path)
+
+
+def test_a_photo_without_evidence_is_a_photo_that_failed():
+    source = photos((0, 0, 255), (255, 0, 0))
+    options = Options(on_error="skip", with_all=True)
+    first, second = predict(FakeTagger(), source, options, FakeEvidence())
+    failed = {"labels": [], "probabilities": [], "all": None, "boxes": []}
+    assert first == {"file": "0.png", "error": "0.png: too blue", **failed}
+    assert (second["boxes"], second["error"]) == ([box("red", 0.25)], None)
+    with pytest.raises(ValueError, match=r"^0\.png: too blue$"):
+        list(predict(FakeTagger(), source, Options(), FakeEvidence()))

@@ -81,3 +81,17 @@ def test_probabilities_of_float32_survive(tmp_path):
     path = str(tmp_path / "a.parquet")
     write_results(path, "parquet", [{**SHORT[0], "probabilities": [round(value, 6), 0.5]}], CLASSES)
     assert pq.read_table(path)["probabilities"].to_pylist()[0] == pytest.approx([1 / 3, 0.5], abs=1e-6)
+
+
+def test_boxes(tmp_path):
+    boxes = [{"label": "dog", "x0": 0.5, "y0": 1.0, "x1": 2.0, "y1": 3.0, "score": 0.25}]
+    records = [{**record, "boxes": found} for record, found in zip(SHORT, (boxes, []))]
+    write_results(str(tmp_path / "a.parquet"), "parquet", iter(records), CLASSES, with_boxes=True)
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == records
+    write_results(str(tmp_path / "a.csv"), "csv", records, CLASSES, with_boxes=True)
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file", "labels", "probabilities", "error", "boxes"]
+    assert [json.loads(row[4]) for row in rows[1:]] == [boxes, []]
+    write_results(str(tmp_path / "a.jsonl"), "jsonl", records, CLASSES, with_boxes=True)
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == records

@@ -83,6 +83,7 @@ def test_selective_search_in_shards(own, tmp_path):
         ([f"{PROPOSER}.edge_model=no.yml.gz"], "edge_model: no structured-forest model no.yml.gz"),
         ([f"{PROPOSER}.sides=[0]"], "sides [0]: "),
         (["--shard", "3/2"], "3/2 is "),
+        (["--ray"], "--num-workers is of this machine, and --ray uses the CPUs of the cluster"),
     ],
 )
 def test_settings_that_would_be_ignored_or_are_missing_are_errors(own, tmp_path, capsys, arguments, message):

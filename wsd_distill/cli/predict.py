@@ -6,15 +6,17 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ..predicting.run import Options, Summary, TaggerLike, predict, predict_to_file
+from ..predicting.run import EvidenceLike, Options, Summary, TaggerLike, predict, predict_to_file
 from ..predicting.sources import open_sources
 from ..predicting.writers import FORMATS, Record, find_format, text_writer
 
 DEFAULT_WORKERS = 2
+TEACHER = Path("runs", "seed0", "teacher")  # of wsd train, beside its model folder
+TEACHER_FILES = ("config.yaml", "model_final.pth")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=list(FORMATS.values()), help="format of the output, instead of its suffix")
     parser.add_argument("--threshold", type=float, help="probability from which a label counts, instead of the tuned")
     parser.add_argument("--all", action="store_true", help="add the probabilities of all classes")
+    boxes = "add T-WDet's boxes of the labels, by the folder of its run (default: the teacher of MODEL's wsd train)"
+    parser.add_argument("--boxes", nargs="?", const="", metavar="RUN", help=boxes)
     parser.add_argument("--on-error", choices=("fail", "skip"), default="fail", help="a photo that cannot be read")
     parser.add_argument("--overwrite", action="store_true", help="replace the output and start again")
     parser.add_argument("--batch-size", type=int, default=32, help="photos per call of the network (%(default)s)")
@@ -65,20 +69,31 @@ def run_on_ray(arguments: argparse.Namespace, options: Options) -> Summary:
 
     model = os.path.abspath(arguments.model)
     load = partial(load_tagger, model, arguments.backend)
-    load()  # an error of the model is one of this machine
-    return predict_with_ray(load, arguments.source, arguments.column, arguments.out, options, arguments.ray)
+    tagger = load()  # an error of the model is one of this machine
+    teacher = find_teacher(arguments)
+    load_boxes = None if teacher is None else partial(load_evidence, os.path.abspath(teacher), tagger.classes)
+    if load_boxes is not None:
+        load_boxes()
+    sources = (arguments.source, arguments.column, arguments.out)
+    return predict_with_ray(load, *sources, options, arguments.ray, load_boxes)
 
 
 def run_here(arguments: argparse.Namespace, options: Options) -> Summary:
     """Predict in this process and write a file, or print."""
     photos = open_sources(arguments.source, arguments.column)
     tagger = load_tagger(arguments.model, arguments.backend)
-    form = find_format(arguments.out, arguments.format, tagger.classes, options.with_all)
+    teacher = find_teacher(arguments)
+    columns = (tagger.classes, options.with_all, teacher is not None)
+    form = find_format(arguments.out, arguments.format, *columns)
+    evidence = None if teacher is None else load_evidence(teacher, tagger.classes)
     if arguments.out is None:
-        records = _print_records(predict(tagger, photos, options), form, tagger.classes, options.with_all)
+        write = text_writer(sys.stdout, form, *columns)
+        records = _print_records(predict(tagger, photos, options, evidence), write)
     else:
-        settings = get_settings(arguments)
-        records = predict_to_file(tagger, photos, arguments.out, form, settings, options, overwrite=arguments.overwrite)
+        settings = get_settings(arguments, teacher)
+        records = predict_to_file(
+            tagger, photos, arguments.out, form, settings, options, evidence, overwrite=arguments.overwrite
+        )
     summary = Summary()
     for record in _show_progress(records, hidden=arguments.out is None):
         summary.add(record)
@@ -92,10 +107,39 @@ def load_tagger(model: str, backend: str | None = None) -> TaggerLike:
     return Tagger.load(model, backend)
 
 
-def get_settings(arguments: argparse.Namespace) -> dict:
+def find_teacher(arguments: argparse.Namespace) -> Path | None:
+    """Return the run of T-WDet that ``--boxes`` names, or the teacher beside the model; None without ``--boxes``."""
+    if arguments.boxes is None:
+        return None
+    if arguments.boxes:
+        return Path(arguments.boxes)
+    teacher = Path(arguments.model).absolute().parent / TEACHER
+    if not (teacher / "config.yaml").exists():
+        text = f"--boxes: {arguments.model} has no teacher beside it ({teacher} is not the folder of a run)"
+        raise FileNotFoundError(f"{text}: give the run of T-WDet, --boxes RUN")
+    return teacher
+
+
+def load_evidence(run: str | os.PathLike, classes: list[str]) -> EvidenceLike:
+    """Load the T-WDet of a run; ValueError if its classes are not those of the model."""
+    import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
+
+    from ..class_names import describe_difference
+    from ..evidence import Evidence
+
+    evidence = Evidence.load(run)
+    if evidence.class_names != classes:
+        difference = describe_difference(classes, evidence.class_names, "the model has", "it has")
+        raise ValueError(f"--boxes {run}: other classes: {difference}: give the T-WDet of the same photos")
+    return evidence
+
+
+def get_settings(arguments: argparse.Namespace, teacher: Path | None = None) -> dict:
     """What the results depend on, besides the photos."""
     config = (Path(arguments.model) / "config.json").read_bytes()
+    boxes = {} if teacher is None else {"--boxes": [_hash(teacher / name) for name in TEACHER_FILES]}
     return {
+        **boxes,
         "model": hashlib.sha256(config).hexdigest(),
         "sources": [arguments.column, *map(os.fspath, arguments.source)],
         "--threshold": arguments.threshold,
@@ -103,8 +147,15 @@ def get_settings(arguments: argparse.Namespace) -> dict:
     }
 
 
-def _print_records(records: Iterable[Record], form: str, classes: list[str], with_all: bool) -> Iterator[Record]:
-    write = text_writer(sys.stdout, form, classes, with_all)
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _print_records(records: Iterable[Record], write: Callable[[Record], object]) -> Iterator[Record]:
     for record in records:
         write(record)
         sys.stdout.flush()

@@ -19,11 +19,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..io import check_file, read_limit
 
@@ -156,6 +156,47 @@ class ImageFile:
             yield
         except Exception as error:  # on broken files, Pillow's plugins raise anything from SyntaxError to struct.error
             raise ImageError(self.file_name, error) from error
+
+
+class PixelImage:
+    """Pixels in memory with what :class:`ImageFile` has to read them.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, upright.
+    """
+
+    file_name = "an image in memory"
+
+    def __init__(self, pixels: np.ndarray):
+        self._pixels = np.ascontiguousarray(pixels)
+        self.shape: tuple[int, int] = pixels.shape[:2]
+
+    def pixels(self, min_size: int | None = None, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+        """Return the pixels, or a window of them (x0, y0, x1, y1); ``min_size`` has no effect."""
+        x0, y0, x1, y1 = window or (0, 0, self.shape[1], self.shape[0])
+        return self._pixels[y0:y1, x0:x1]
+
+
+Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
+
+
+def open_photo(image: Photo) -> ImageFile | PixelImage:
+    """Open a path, the bytes of a file, an image of Pillow, or (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the file cannot be read as an image; names it.
+        ValueError: an array has another shape or type.
+    """
+    if isinstance(image, Image.Image):
+        image = to_rgb(ImageOps.exif_transpose(image))
+    elif isinstance(image, (str, bytes, os.PathLike)):
+        return ImageFile(image)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image is {found}: give a path, bytes, an image of Pillow or an array (H, W, 3) uint8")
+    if 0 in image.shape:
+        raise ValueError(f"an image has the shape {image.shape}: give one that has pixels")
+    return PixelImage(image)
 
 
 def image_fingerprint(files: list[str]) -> str:

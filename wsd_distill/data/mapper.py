@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from .color import ColorAugment
 from .geometry import Geometry, draw_window
-from .image import ImageFile, resize_to_square
+from .image import ImageFile, PixelImage, resize_to_square
 from .proposal_store import check_stamp
 from .types import DatasetDict, MappedImage, Proposals, View
 
@@ -144,6 +144,10 @@ class MultiLabelMapper:
         output["labels"] = self._encode_labels(dataset_dict)
         return cast(MappedImage, output)
 
+    def whole_image(self, file: ImageFile | PixelImage) -> torch.Tensor:
+        """Return the pixels of a test view without proposals: (3, size, size) uint8."""
+        return self._read_pixels(file, self.sizes[0], Geometry.whole(file.shape), exact=True)
+
     def _encode_labels(self, dataset_dict: DatasetDict) -> torch.Tensor:
         positive, ignored = dataset_dict["labels"], dataset_dict.get("ignore_labels", [])
         invalid = [k for k in [*positive, *ignored] if not 0 <= k < self.num_classes]
@@ -199,7 +203,7 @@ class MultiLabelMapper:
             view["proposals"] = instances
         return view
 
-    def _read_pixels(self, file: ImageFile, size: int, geometry: Geometry, exact: bool) -> torch.Tensor:
+    def _read_pixels(self, file: ImageFile | PixelImage, size: int, geometry: Geometry, exact: bool) -> torch.Tensor:
         """Return (3, size, size) uint8, independent of other views; if ``exact``, the pixels of ``Tagger.read``."""
         window = None if geometry.is_whole else geometry.window
         decoded = file.pixels(min_size=size if self.fast_decode else None, window=window)

@@ -1,4 +1,4 @@
-"""Several processes: GPUs through Detectron2's launcher, CPUs of one machine over gloo."""
+"""Several processes: GPUs through Detectron2's launcher, CPUs over gloo, or those that torchrun or srun has started."""
 
 from __future__ import annotations
 
@@ -16,18 +16,26 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.engine import create_ddp_model as create_gpu_ddp_model
 from detectron2.engine import launch as launch_on_gpus
+from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 from torch import nn
+
+from .environment import Worker, find_worker
 
 
 def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
     """Run ``main(args)`` in ``args.num_gpus`` processes: one GPU each over NCCL, or CPUs over gloo without a GPU.
 
-    SIGTERM is passed on to all processes. If one ends with an exit code, this process ends with the same.
+    SIGTERM is passed on to all processes. If one ends with an exit code, this process ends with the same. Where
+    torchrun or srun has started several processes, this is one of them, and it does not return on CPUs.
 
     Raises:
-        ValueError: several machines without GPUs.
+        ValueError: several machines without GPUs, fewer GPUs than processes, or a wrong environment.
     """
+    worker = find_worker(args)
+    if worker is not None:
+        _run_worker(worker, main, args)
+        return
     if args.num_gpus > 1:
         _forward_sigterm()
     try:
@@ -50,7 +58,7 @@ def _launch(main: Callable[[Namespace], None], args: Namespace) -> None:
     if torch.cuda.is_available():
         launch_on_gpus(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     elif args.num_machines > 1:
-        raise ValueError("--num-machines above 1 needs GPUs; without, use --num-gpus for processes on one machine")
+        raise ValueError("--num-machines above 1 needs GPUs; without, start with torchrun (docs/clusters.md)")
     elif args.num_gpus <= 1:
         main(args)
     else:
@@ -60,9 +68,36 @@ def _launch(main: Callable[[Namespace], None], args: Namespace) -> None:
         mp.spawn(_cpu_worker, (url, main, args), nprocs=args.num_gpus)
 
 
+def _run_worker(worker: Worker, main: Callable[[Namespace], None], args: Namespace) -> None:
+    """Join the processes that torchrun or srun has started, and run ``main``."""
+    worker.export()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(_choose_gpu(worker, torch.cuda.device_count()))
+        dist.init_process_group("nccl", timeout=DEFAULT_TIMEOUT)
+        comm.synchronize()  # as Detectron2: prevents a timeout
+        main(args)
+    else:
+        dist.init_process_group("gloo", timeout=DEFAULT_TIMEOUT)
+        _run_and_exit(main, args)
+
+
+def _choose_gpu(worker: Worker, count: int) -> int:
+    """Return the number of the process's GPU among ``count`` visible ones; Slurm may show each task only its own."""
+    if worker.launcher == "srun" and count == 1:
+        return 0
+    if worker.local_rank >= count:
+        text = f"process {worker.local_rank} of this machine has no GPU, as {count} are visible"
+        raise ValueError(f"{text}: start one process per GPU")
+    return worker.local_rank
+
+
 def _cpu_worker(rank: int, url: str, main: Callable[[Namespace], None], args: Namespace) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
     dist.init_process_group("gloo", init_method=url, world_size=args.num_gpus, rank=rank)
+    _run_and_exit(main, args)
+
+
+def _run_and_exit(main: Callable[[Namespace], None], args: Namespace) -> None:
     try:
         main(args)
     except SystemExit as error:
@@ -105,7 +140,7 @@ def to_device(model: nn.Module, device: str, channels_last: bool) -> nn.Module:
 def create_ddp_model(model: nn.Module) -> nn.Module:
     """Wrap a model as Detectron2's function of this name does, also on CPUs."""
     is_cuda = next(model.parameters()).is_cuda
-    return create_gpu_ddp_model(model) if is_cuda else create_gpu_ddp_model(model, device_ids=None)
+    return create_gpu_ddp_model(model, device_ids=[torch.cuda.current_device()] if is_cuda else None)
 
 
 def check_unused_parameters(model: nn.Module) -> None:

@@ -12,14 +12,10 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .run import Options, Summary, TaggerLike, predict
+from ..ray_cluster import connect, ray
+from .run import EvidenceLike, Options, Summary, TaggerLike, predict
 from .sources import Photo, expand_source, open_source, open_sources, raise_error
 from .writers import parquet_schema
-
-try:
-    import ray
-except ImportError:
-    raise ValueError("--ray needs Ray, which is not installed: pip install wsd_distill[cluster]") from None
 
 
 def predict_with_ray(
@@ -29,6 +25,7 @@ def predict_with_ray(
     output: str,
     options: Options,
     address: str = "local",
+    load_evidence: Callable[[], EvidenceLike] | None = None,
 ) -> Summary:
     """Predict on a Ray cluster and write a folder of Parquet files, in no particular order.
 
@@ -38,6 +35,7 @@ def predict_with_ray(
     Args:
         load_tagger: called once in each actor.
         address: of a running cluster; "local" starts one on this machine, for the time of the run.
+        load_evidence: called once in each actor; its boxes are added.
 
     Raises:
         FileExistsError: ``output`` exists.
@@ -48,27 +46,26 @@ def predict_with_ray(
     open_sources(sources, column)  # checks them
     unfinished = f"{os.path.abspath(output)}.parts"
     shutil.rmtree(unfinished, ignore_errors=True)
-    _start(address)
     try:
-        items = [{"path": path} for source in sources for path in _list_files(source)]
-        photos = ray.data.from_items(items).flat_map(partial(read_rows, column=column))
-        results = photos.map_batches(
-            Predictor,
-            fn_constructor_args=(load_tagger, replace(options, on_error="skip")),
-            batch_size=options.batch_size,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources()["CPU"]) - 1)),
-        )
-        if options.on_error == "fail":
-            results = results.map_batches(check_errors, batch_format="pyarrow")
-        results.write_parquet(unfinished)
+        with connect(address):
+            actors = max(1, int(ray.cluster_resources()["CPU"]) - 1)
+            items = [{"path": path} for source in sources for path in _list_files(source)]
+            photos = ray.data.from_items(items).flat_map(partial(read_rows, column=column))
+            results = photos.map_batches(
+                Predictor,
+                fn_constructor_args=(load_tagger, replace(options, on_error="skip"), load_evidence),
+                batch_size=options.batch_size,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+            )
+            if options.on_error == "fail":
+                results = results.map_batches(check_errors, batch_format="pyarrow")
+            results.write_parquet(unfinished)
     except ray.exceptions.RayTaskError as error:
         found = re.search(rf"{PhotoError.__name__}: (.*)", str(error))  # Ray passes errors of tasks on as text
         if found is None:
             raise
         raise ValueError(found[1]) from None
-    finally:
-        ray.shutdown()
     os.rename(unfinished, output)
     return _summarize(output)
 
@@ -76,12 +73,18 @@ def predict_with_ray(
 class Predictor:
     """Actor with a model: a batch of rows of :func:`read_rows` -> a table of results."""
 
-    def __init__(self, load_tagger: Callable[[], TaggerLike], options: Options):
+    def __init__(
+        self,
+        load_tagger: Callable[[], TaggerLike],
+        options: Options,
+        load_evidence: Callable[[], EvidenceLike] | None,
+    ):
         self.tagger, self.options = load_tagger(), options
-        self.schema = parquet_schema(self.tagger.classes, options.with_all)
+        self.evidence = None if load_evidence is None else load_evidence()
+        self.schema = parquet_schema(self.tagger.classes, options.with_all, self.evidence is not None)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        records = predict(self.tagger, map(_to_photo, batch.to_pylist()), self.options)
+        records = predict(self.tagger, map(_to_photo, batch.to_pylist()), self.options, self.evidence)
         return pa.Table.from_pylist(list(records), self.schema)
 
 
@@ -122,12 +125,6 @@ def _list_files(source: str) -> Iterator[str]:
             yield from (str(photo.load()) for photo in open_source(path))
         else:
             yield path
-
-
-def _start(address: str) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict = {"num_cpus": max(2, os.cpu_count() or 1)} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None, **options)
 
 
 def _summarize(output: str) -> Summary:

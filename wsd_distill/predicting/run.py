@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,14 @@ class TaggerLike(Protocol):
     def read(self, image: str | bytes) -> np.ndarray: ...  # (S, S, 3) uint8
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray: ...  # (N, S, S, 3) uint8 -> (N, K)
+
+
+class EvidenceLike(Protocol):
+    """What is needed of :class:`wsd_distill.evidence.Evidence`."""
+
+    class_names: list[str]
+
+    def __call__(self, image: str | bytes) -> Mapping[str, Sequence[Any]]: ...  # label -> boxes with their scores
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,15 @@ class Summary:
         return "\n  ".join(lines + self.errors + ([f"and {more} more: column 'error'"] if more else []))
 
 
-def predict(tagger: TaggerLike, photos: Iterable[Photo], options: Options) -> Iterator[Record]:
+def predict(
+    tagger: TaggerLike, photos: Iterable[Photo], options: Options, evidence: EvidenceLike | None = None
+) -> Iterator[Record]:
     """Yield a record (see ``writers``) per photo, in order.
 
     At most two batches are decoded ahead.
+
+    Args:
+        evidence: adds the boxes of the labels.
 
     Raises:
         ValueError: a photo cannot be read, and ``options.on_error`` is "fail".
@@ -94,10 +107,11 @@ def predict(tagger: TaggerLike, photos: Iterable[Photo], options: Options) -> It
             while batch := list(islice(while_reading, options.batch_size)):
                 pixels = [read for _, read in batch if isinstance(read, np.ndarray)]
                 found = iter(tagger.probabilities(np.stack(pixels)) if pixels else ())
-                for name, read in batch:
+                for photo, read in batch:
                     row = next(found) if isinstance(read, np.ndarray) else None
                     error = read if isinstance(read, str) else None
-                    yield _record(name, row, error, tagger.classes, thresholds, options.with_all)
+                    record = _record(photo.name, row, error, tagger.classes, thresholds, options.with_all)
+                    yield record if evidence is None else _add_boxes(record, photo, evidence, options.on_error)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -109,6 +123,7 @@ def predict_to_file(
     form: str,
     settings: dict,
     options: Options,
+    evidence: EvidenceLike | None = None,
     *,
     overwrite: bool = False,
     part_size: int = PART_SIZE,
@@ -120,6 +135,7 @@ def predict_to_file(
     Args:
         form: a value of ``writers.FORMATS``.
         settings: what the results depend on; parts of other settings raise.
+        evidence: as in :func:`predict`.
 
     Raises:
         ValueError: a photo cannot be read, ``output`` is a folder, or parts are of other photos or settings.
@@ -136,32 +152,33 @@ def predict_to_file(
             kept = parts.read(count)
             if kept is not None:
                 _check_names(parts, kept, [photo.name for photo in part])
-            yield from parts.write(count, predict(tagger, part, options)) if kept is None else kept
+            yield from parts.write(count, predict(tagger, part, options, evidence)) if kept is None else kept
             count += 1
         parts.check_end(count)
-        write_results(output, form, parts.records(count), tagger.classes, options.with_all)
+        records = parts.records(count)
+        write_results(output, form, records, tagger.classes, options.with_all, evidence is not None)
         parts.remove()
 
 
 def _read_ahead(pool, tagger: TaggerLike, photos: Iterator[Photo], ahead: int, on_error: str):
-    """Yield (name, pixels or error) of each photo, in order, with ``ahead`` photos submitted."""
-    waiting: deque[tuple[str, Future]] = deque()
+    """Yield (photo, pixels or error) of each photo, in order, with ``ahead`` photos submitted."""
+    waiting: deque[tuple[Photo, Future]] = deque()
     while True:
         for photo in islice(photos, ahead - len(waiting)):
-            waiting.append((photo.name, pool.submit(_read, tagger, photo)))
+            waiting.append((photo, pool.submit(_call, tagger.read, photo)))
         if not waiting:
             return
-        name, future = waiting.popleft()
+        photo, future = waiting.popleft()
         read = future.result()
         if isinstance(read, str) and on_error == "fail":
             raise ValueError(read)
-        yield name, read
+        yield photo, read
 
 
-def _read(tagger: TaggerLike, photo: Photo) -> np.ndarray | str:
-    """Return the pixels of a photo, or a sentence that names it and says what is wrong."""
+def _call(function: Callable[[str | bytes], Any], photo: Photo) -> Any:
+    """Return the result for the content of a photo, or a sentence that names it and says what is wrong."""
     try:
-        return tagger.read(photo.load())
+        return function(photo.load())
     except Exception as error:  # on broken files, decoders raise anything
         text = str(error) or type(error).__name__
         return text if photo.name in text else f"{photo.name}: {text}"
@@ -173,6 +190,27 @@ def _record(name: str, row: np.ndarray | None, error: str | None, classes, thres
     record: Record = {"file": name, "labels": [classes[k] for k in kept]}
     record.update(probabilities=[values[k] for k in kept], error=error)
     return {**record, "all": values or None} if with_all else record
+
+
+def _add_boxes(record: Record, photo: Photo, evidence: EvidenceLike, on_error: str) -> Record:
+    """Add the boxes of the record's labels; a photo that has no result then has an error instead of labels."""
+    found = _call(evidence, photo) if record["labels"] else {}
+    if isinstance(found, str):
+        if on_error == "fail":
+            raise ValueError(found)
+        all_ = {"all": None} if "all" in record else {}
+        return {**record, "labels": [], "probabilities": [], "error": found, **all_, "boxes": []}
+    names = ("x0", "y0", "x1", "y1")
+    boxes = [
+        {
+            "label": label,
+            **{name: round(value, 2) for name, value in zip(names, box["box"])},
+            "score": round(box["score"], DECIMALS),
+        }
+        for label in record["labels"]
+        for box in found.get(label, ())
+    ]
+    return {**record, "boxes": boxes}
 
 
 def _check_names(parts: Parts, kept: list[Record], names: list[str]) -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 
@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 Row = tuple[str, np.ndarray, np.ndarray, ImageStamp]  # image id, boxes (R, 4), scores (R,), image file
 
+JobRunner = Callable[[Callable, list[tuple], int], Generator]  # function, jobs, processes -> results as they finish
+
 _LOG_LINE = "{desc}: {n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left"
 
 
@@ -65,6 +67,7 @@ def generate(
     images_per_part: int = 32,
     read_image: Callable[[str], np.ndarray] | None = None,
     overwrite: bool = False,
+    run_jobs: JobRunner = run_jobs,
 ) -> ProposalStore | None:
     """Create or resume the proposal store ``output``, and log a summary.
 
@@ -82,6 +85,7 @@ def generate(
         shard: share of the work to do.
         read_image: reads (H, W, 3) uint8 RGB from a file; None: as an :class:`ImageFile`, whose hash is then saved.
         overwrite: replace an existing store, and discard parts of other images or parameters.
+        run_jobs: yields the results of independent jobs, by default in ``num_workers`` processes of this machine.
 
     Returns:
         The store, or None if other shards have not finished.
@@ -122,7 +126,7 @@ def generate(
             for number, (start, part) in enumerate(zip(starts, parts))
             if number % shard.count == shard.number - 1
         ]
-        _make_parts(jobs, num_workers if proposer.in_workers else 0)
+        _make_parts(jobs, num_workers if proposer.in_workers else 0, run_jobs)
         store = merge_when_complete(folder, parts, output, metadata, len(records))
     if store is not None:
         _log_summary(store, dataset_dicts)
@@ -157,7 +161,7 @@ def _reuse_store(output: str, expected: dict) -> ProposalStore:
     return store
 
 
-def _make_parts(jobs: list[tuple], num_workers: int) -> None:
+def _make_parts(jobs: list[tuple], num_workers: int, run_jobs: JobRunner) -> None:
     """Create the parts of one shard that do not exist yet."""
     missing = [job for job in jobs if not os.path.exists(job[1])]
     images, remaining = (sum(len(job[0]) for job in some) for some in (jobs, missing))

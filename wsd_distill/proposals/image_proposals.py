@@ -66,8 +66,18 @@ class ImageProposals:
             ImageError: the file cannot be read.
             ValueError: the proposer's boxes or scores are not finite, or its scores not in 0..1.
         """
-        input_size, image = tuple(x["image"].shape[-2:]), self._load_image(x)
-        size, name = image.shape[:2], x.get("file_name", "an image")
+        return self.compute(self._load_image(x), tuple(x["image"].shape[-2:]), x.get("file_name", "an image"))
+
+    def compute(self, image: np.ndarray, input_size: tuple[int, int], name: str) -> Instances:
+        """Compute the proposals of an image that is resized to ``input_size`` (height, width) for the model.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, at full size.
+            name: of the image, in errors.
+
+        Returns, raises: as ``__call__``.
+        """
+        size = image.shape[:2]
         boxes, scores = self.proposer(image)
         check_finite(name, boxes, scores)
         check_scores(name, scores)

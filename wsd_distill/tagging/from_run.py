@@ -12,6 +12,7 @@ import numpy as np
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig
+from torch import Tensor
 
 from ..data.build import get_dataset_dicts
 from ..engine.lazy_config import load_config
@@ -38,16 +39,11 @@ def read_run(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, Mult
         FileNotFoundError: the run is not complete.
         ValueError: the run trained no S-Cls, or a file is damaged.
     """
-    for name in (CONFIG, WEIGHTS, RESULTS):
-        if not (run / name).exists():
-            raise FileNotFoundError(f"{run} has no {name}: give the folder of a complete run of tools/train_net.py")
-    weights = str(run / WEIGHTS)
-    state = read_state(weights)
-    cfg = load_config(str(run / CONFIG), overrides, get_class_names(state, weights))
+    cfg, state = open_run(run, (RESULTS,), overrides)
     model = instantiate(cfg.model)
     if not isinstance(model, MultiLabelClassifier):
         raise ValueError(f"{run} trained {type(model).__name__}, and only S-Cls can be exported: give its run")
-    load_state(model, state, weights)
+    load_state(model, state, str(run / WEIGHTS))
     results = _read_results(run / RESULTS)
     splits = {name: result["multilabel"] for name, result in results.items() if "multilabel" in result}
     threshold = splits.get("val", splits.get("test", {})).get("threshold")
@@ -65,6 +61,22 @@ def read_run(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, Mult
             data_hash=hashes.get("dataset.train", ""),
         ),
     )
+
+
+def open_run(
+    run: Path, needed: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> tuple[DictConfig, dict[str, Tensor]]:
+    """Read the config and the weights of a run, without its dataset where that is not on this machine.
+
+    Raises:
+        FileNotFoundError: config, weights or another file that is ``needed`` does not exist.
+    """
+    for name in (CONFIG, WEIGHTS, *needed):
+        if not (run / name).exists():
+            raise FileNotFoundError(f"{run} has no {name}: give the folder of a complete run of tools/train_net.py")
+    weights = str(run / WEIGHTS)
+    state = read_state(weights)
+    return load_config(str(run / CONFIG), overrides, get_class_names(state, weights)), state
 
 
 def _read_results(path: Path) -> dict[str, Any]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Union
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..data.image import ImageFile, resize_to_square, to_rgb
+from ..data.image import Photo, open_photo, resize_to_square
 from .backends import Backend, choose_backend, load_backend, load_onnx
 from .model_config import ModelConfig
-
-Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
 
 
 class Tagger:
@@ -70,16 +67,8 @@ class Tagger:
             ValueError: an array has another shape or type.
         """
         size = self.config.image_size
-        if isinstance(image, Image.Image):
-            image = to_rgb(ImageOps.exif_transpose(image))
-        elif isinstance(image, (str, bytes, os.PathLike)):
-            image = ImageFile(image).pixels(min_size=size if self.config.fast_decode else None)
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise ValueError(f"an image is {found}: give a path, bytes, an image of Pillow or an array (H, W, 3) uint8")
-        if 0 in image.shape:
-            raise ValueError(f"an image has the shape {image.shape}: give one that has pixels")
-        return resize_to_square(image, size)
+        pixels = open_photo(image).pixels(min_size=size if self.config.fast_decode else None)
+        return resize_to_square(pixels, size)
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """Compute the logits (N, K) float32 of pixels (N, S, S, 3) uint8 RGB.
