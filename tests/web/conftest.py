@@ -1,5 +1,6 @@
 """The files of onnxruntime-web, and a browser. Without them tests are skipped, except in CI, where they fail."""
 
+import importlib.util
 import os
 import shutil
 
@@ -34,8 +35,11 @@ def browser():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         skip(f"no browser is installed: {', '.join(BROWSERS)}")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e .[dev]")
-    with sync_api.sync_playwright() as playwright:
+    if importlib.util.find_spec("playwright") is None:
+        skip("Playwright is not installed: pip install -e .[dev]")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
