@@ -6,14 +6,16 @@ import functools
 import json
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..data.image import ImageFile
 
 BOXES = "/boxes"
+Boxes = Mapping[str, Sequence[Mapping[str, object]]]  # class -> [{"box": [x0, y0, x1, y1], "score": s}]
 MAX_MEGABYTES = 64  # of a photo that is sent
 TIMEOUT = 60  # seconds without data from a browser
 
@@ -21,7 +23,7 @@ TIMEOUT = 60  # seconds without data from a browser
 class BoxFinder(Protocol):
     """Finds boxes with a teacher."""
 
-    def __call__(self, image: bytes) -> dict[str, list[dict[str, Any]]]:
+    def __call__(self, image: bytes) -> Boxes:
         """Return boxes of each class, best first, in pixels of the upright photo.
 
         Args:
@@ -91,7 +93,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     def log_request(self, code="-", size="-") -> None:
         """Print errors only."""
 
-    def _compute_boxes(self) -> dict[str, list[dict[str, Any]]]:
+    def _compute_boxes(self) -> Boxes:
         if self.path != BOXES or self._find_boxes is None:
             raise RequestError(HTTPStatus.NOT_FOUND, f"there is no {self.path} here: start wsd serve with --teacher")
         data = self._read_photo()
@@ -118,7 +120,7 @@ class PageHandler(SimpleHTTPRequestHandler):
             raise RequestError(HTTPStatus.BAD_REQUEST, "the photo is incomplete: send it again")
         return data
 
-    def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
+    def _answer(self, status: HTTPStatus, content: Mapping[str, object]) -> None:
         body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
