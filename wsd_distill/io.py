@@ -6,9 +6,10 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -136,6 +137,32 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replace_folder(folder: Path, parts: Set[str] = frozenset()) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder`` that takes its place when the block succeeds.
+
+    Args:
+        parts: names of files that ``folder`` may have, which are removed.
+
+    Raises:
+        FileExistsError: ``folder`` is a file, or has something else.
+    """
+    content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and (not folder.is_dir() or not content <= parts):
+        raise FileExistsError(f"{folder} exists: delete it, or give another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tmp_path, old = (folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.{end}") for end in ("tmp", "old"))
+    tmp_path.mkdir()
+    try:
+        yield tmp_path
+        if folder.exists():
+            folder.rename(old)
+        tmp_path.rename(folder)
+    finally:
+        for path in (tmp_path, old):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from .. import __version__
 COMMANDS = {  # name -> help; module <name>.py has add_arguments(parser) and run(arguments) -> exit code
     "train": "train a tagger on photos with tags, and write a model folder and a report",
     "check": "check photos and their tags before training",
-    "export": "write a model folder from a run, or an int8 model beside one",
+    "export": "write a model folder from a run, an int8 model beside one, or a web page",
     "predict": "write the labels of photos, in parts, from folders, tar shards and Parquet",
+    "serve": "serve a web page that runs a tagger in the browser, with boxes where a teacher is at hand",
 }
 USER_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ArithmeticError, ImportError)
 

@@ -1,11 +1,13 @@
-"""Write a model folder from a run, or an int8 model beside one.
+"""Write a model folder from a run, an int8 model beside one, or a web page that runs a model folder.
 
     wsd export output/pets/.../student --out pets/model
     wsd export pets/model --int8 --calibration val.csv --images photos/ --max-map-drop 0.3
+    wsd export pets/model --format web --out site/
 
 A run is the folder that tools/train_net.py has written; the folder gets the thresholds and metrics of its results.
 --int8 needs labelled photos, on which the ranges are set and the loss of mAP is measured: a CSV with the columns
 file and labels (separated by ;), or --calibration val for the split of the run.
+--format web writes a static folder; npm downloads onnxruntime-web for it, once, or --runtime gives it.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from ..tagging.model_config import CONFIG, INT8, ONNX, ModelConfig
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``wsd export``."""
     parser.add_argument("source", type=Path, metavar="RUN_OR_MODEL", help="folder of a run, or a model folder")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="model folder to write, from a run")
-    parser.add_argument("--format", choices=["onnx"], default="onnx", help="(default onnx)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="model folder to write, from a run, or web folder")
+    parser.add_argument("--format", choices=["onnx", "web"], default="onnx", help="(default onnx)")
+    parser.add_argument(
+        "--runtime", type=Path, metavar="FILE_OR_FOLDER", help="npm package onnxruntime-web, or unpacked"
+    )
     parser.add_argument("--int8", action="store_true", help=f"write {INT8} too, or into a model folder")
     parser.add_argument("--calibration", metavar="CSV", help="labelled photos for --int8 (from a run default: val)")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the CSV's files (default: its own)")
@@ -34,6 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     source, is_model = arguments.source, (arguments.source / CONFIG).exists()
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is not a folder: give the folder of a run or a model folder")
+    if arguments.format == "web":
+        return _export_web(arguments, is_model)
+    if arguments.runtime is not None:
+        raise ValueError(f"--runtime {arguments.runtime} is for --format web: add it, or leave --runtime out")
     if is_model and not arguments.int8:
         raise ValueError(f"{source} is a model folder already, with {ONNX}: add --int8 to write {INT8}")
     if is_model and arguments.out is not None:
@@ -45,6 +54,20 @@ def run(arguments: argparse.Namespace) -> int:
     val = None if is_model else _export_run(source, arguments.out)
     if arguments.int8:
         _quantize(source if is_model else arguments.out, arguments, val)
+    return 0
+
+
+def _export_web(arguments: argparse.Namespace, is_model: bool) -> int:
+    from ..web import write_site
+
+    if not is_model:
+        raise ValueError(f"{arguments.source} has no {CONFIG}: --format web needs a model folder; export the run first")
+    if arguments.int8:
+        raise ValueError(f"--int8: the page runs {ONNX}; leave --int8 out")
+    if arguments.out is None:
+        raise ValueError("--out is missing: give the web folder to write")
+    write_site(arguments.source, arguments.out, runtime=arguments.runtime)
+    print(f"{arguments.out}: put it on any web server, or try python -m http.server -d {arguments.out}")
     return 0
 
 

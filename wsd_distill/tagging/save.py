@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from omegaconf import DictConfig
 from safetensors.torch import save
 
 from .. import __version__
+from ..io import replace_folder
 from ..modeling import MultiLabelClassifier
 from .card import write_card
 from .model_config import CARD, CONFIG, INT8, ONNX, WEIGHTS, ModelConfig
@@ -97,7 +95,7 @@ def save_model_folder(
         FileExistsError: ``folder`` exists and is not an empty folder or a model folder to be replaced.
         ParityError: ONNX Runtime and PyTorch give different probabilities; nothing is written.
     """
-    with replace_folder(Path(folder), replace) as tmp_path:
+    with replace_folder(Path(folder), PARTS if replace else set()) as tmp_path:
         state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
         (tmp_path / WEIGHTS).write_bytes(save(state))  # save_file leaves it unreadable for others
         export_onnx(model, tmp_path / ONNX, config.image_size)
@@ -105,22 +103,3 @@ def save_model_folder(
         difference = check_parity(model, tmp_path / ONNX, config, samples)
         write_card(tmp_path / CARD, config)
     return difference
-
-
-@contextmanager
-def replace_folder(folder: Path, replace: bool) -> Iterator[Path]:
-    """Yield an empty folder beside ``folder`` that takes its place when the block succeeds."""
-    content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.exists() and (not folder.is_dir() or (content and not (replace and content <= PARTS))):
-        raise FileExistsError(f"{folder} exists: delete it, or give another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path, old = (folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.{end}") for end in ("tmp", "old"))
-    tmp_path.mkdir()
-    try:
-        yield tmp_path
-        if folder.exists():
-            folder.rename(old)
-        tmp_path.rename(folder)
-    finally:
-        for path in (tmp_path, old):
-            shutil.rmtree(path, ignore_errors=True)
