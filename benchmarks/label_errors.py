@@ -8,7 +8,7 @@
 another photo without it, so that the number of photos of a class stays. It writes ``train.csv``, ``val.csv``,
 ``test.csv``, ``classes.txt`` and ``flips.csv``, converts the proposals of the dataset if there are any, and prints the
 trainings. ``compare`` scores each photo with the model of its fold, and prints the share of flipped labels among the
-first K of our ranking and of cleanlab's (``pip install cleanlab``). Errors that the dataset has itself count as not found.
+first K of our ranking and of cleanlab's (``pip install cleanlab``). Errors of the dataset itself count as not found.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -109,7 +109,8 @@ def commands(dataset: str, folder: Path, root: str) -> list[str]:
     options = [f"dataset.name={dataset}_flipped", f"dataset.image_root={root}", f"dataset.classes={folder}/classes.txt"]
     options += [f"dataset.files.{split}={folder}/{split}.csv" for split in SPLITS]
     options += [f"proposals.{split}={folder}/proposals/{split}.arrow" for split in SPLITS]
-    lines = [] if (folder / "proposals").exists() else [f"tools/generate_proposals.py --config-file {recipe}/teacher.py"]
+    make_proposals = f"tools/generate_proposals.py --config-file {recipe}/teacher.py"
+    lines = [] if (folder / "proposals").exists() else [make_proposals]
     folders: dict[str, list[str]] = {"teacher": [], "student": []}
     for config, runs in folders.items():
         for fold in range(FOLDS):
@@ -190,8 +191,8 @@ def main() -> None:
     child.add_argument("--seed", type=int, default=0)
     child = commands_.add_parser("compare")
     child.add_argument("folder", type=Path, help="of flip")
-    for name in ("teacher", "student"):
-        child.add_argument(f"--{name}", type=Path, nargs="+", default=[], metavar="RUN", help="folders of all folds")
+    for option in ("--teacher", "--student"):
+        child.add_argument(option, type=Path, nargs="+", default=[], metavar="RUN", help="folders of all folds")
     arguments = parser.parse_args()
     try:
         if arguments.command == "flip":

@@ -1,4 +1,4 @@
-"""Scores of photos from models that were not trained on them; each part of photos is a file, so that a start goes on."""
+"""Scores of photos from models that were not trained on them. A second start goes on: each part is a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class HeldOut(NamedTuple):
         class_names: K.
         labels: (N, K) int8, 1 = present, 0 = absent, -1 = unknown.
         scores: (N, K) float32.
-        boxes: (N, K, 4) float32, XYXY_ABS in pixels of the photo: the best region of each class; nan without a detector.
+        boxes: (N, K, 4) float32, XYXY_ABS in pixels of the photo: best region of each class; nan without a detector.
     """
 
     image_ids: list
@@ -64,7 +64,8 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
         ValueError: a run was trained on other photos than those of its place.
     """
     found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {split: [] for split in splits}
-    records, names = {}, []
+    records: dict[str, list] = {}
+    names: list[str] = []
     for fold, run in enumerate(runs):
         cfg, model, names = _load(run)
         datasets = {**cfg.dataset, "train": get_whole_dataset(cfg.dataset.train, cfg.dataset.leave_out)}

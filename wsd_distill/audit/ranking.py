@@ -74,7 +74,8 @@ def calibrate_classes(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         error, weight = known * (p - present), known * p * (1 - p)
         gradient = np.stack([(error * common).sum(0), error.sum(0)], 1)
         gradient += np.stack([SLOPE_STRENGTH * (slopes - 1), OFFSET_STRENGTH * offsets], 1)
-        a, b, c = (weight * common**2).sum(0) + SLOPE_STRENGTH, (weight * common).sum(0), weight.sum(0) + OFFSET_STRENGTH
-        step = np.linalg.solve(np.stack([a, b, b, c], 1).reshape(-1, 2, 2), gradient[..., None])[..., 0]
+        mixed = (weight * common).sum(0)
+        curvature = (weight * common**2).sum(0) + SLOPE_STRENGTH, mixed, mixed, weight.sum(0) + OFFSET_STRENGTH
+        step = np.linalg.solve(np.stack(curvature, 1).reshape(-1, 2, 2), gradient[..., None])[..., 0]
         slopes, offsets = slopes - step[:, 0], offsets - step[:, 1]
     return slopes * common + offsets

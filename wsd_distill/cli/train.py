@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--budget", metavar="TIME", help="for all trainings, like 2h or 90min; default: the recipe's sizes and epochs")
     add("--separator", help="of tags in one field (default: detected)")
     add("--classes", help="text file with one class per line (default: the tags that occur)")
+    add("--decisions", metavar="FILE", help="CSV of wsd audit: which tags to keep, remove, add or make unknown")
     add("--seed", type=int, default=0, help="of the split (default %(default)s)")
     add("--resume", action="store_true", help="go on in --out")
     add("--set", nargs="+", default=[], metavar="key=value", dest="overrides", help="what to change in the configs")
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wsd_distill.pipeline.budget import parse_time
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
     from wsd_distill.report.tagger_page import write_tagger_page
-    from wsd_distill.tags import read_tags, split_tags
+    from wsd_distill.tags import apply_decisions, read_tags, split_tags
 
     budget = None if arguments.budget is None else parse_time(arguments.budget)
     out = arguments.out.resolve()
@@ -44,6 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         if override.startswith(PHOTO_OPTIONS):
             raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
     tags = read_tags(_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
+    if arguments.decisions is not None:
+        tags, note = apply_decisions(tags, arguments.decisions)
+        print(note)
     tags = split_tags(tags, arguments.images, seed=arguments.seed)
     for note in tags.notes:
         print(note)
