@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -46,9 +47,9 @@ def test_from_tags_to_a_tagger(photos, capsys, restore_catalogs):
     printed = capsys.readouterr().out
     assert "labels are separated by '|'" in printed and "kept: " in printed
     unknown = [
-        x for split in ("train", "val", "test") for x in json.loads((photos / f"pets/lists/{split}.json").read_text())
+        x for split in ("train", "val", "test") for x in pq.read_table(f"pets/lists/{split}.parquet").to_pylist()
     ]
-    assert {x["file"]: x["unknown"] for x in unknown if "unknown" in x} == {"0.png": ["dog"]} and len(unknown) == 24
+    assert {x["file"]: x["unknown"] for x in unknown if x["unknown"]} == {"0.png": ["dog"]} and len(unknown) == 24
     result = {
         name: json.loads((photos / f"pets/runs/seed0/{name}/results.json").read_text())
         for name in ("student", "region_consistent")

@@ -156,14 +156,15 @@ def _count_labels(name: str, records: Sequence[DatasetDict], num_classes: int) -
         return count_classes(records, num_classes, name)
     positive = Counter(k for record in records for k in record["labels"])
     ignored = Counter(k for record in records for k in record.get("ignore_labels", []))
-    columns = (np.array([found[k] for k in range(num_classes)], np.int64) for found in (positive, ignored))
+    columns = [np.array([found[k] for k in range(num_classes)], np.int64) for found in (positive, ignored)]
     sizes = np.array([len(record["labels"]) for record in records], np.int64)
-    return ClassCounts(*columns, len(records), np.bincount(sizes, minlength=1))
+    return ClassCounts(columns[0], columns[1], len(records), np.bincount(sizes, minlength=1))
 
 
 def split_hash(records: Sequence[DatasetDict], classes: Sequence[str]) -> str:
     """Hash image ids and labels (16 digits), independent of order and folder."""
     digest = hashlib.sha256(f"[{json.dumps(list(classes))}, [".encode())
+    rows: Iterator[list]
     if isinstance(records, ArrowRecords):
         rows = (_hashed(records[i]) for i in map(int, records.sorted_rows()))
     else:

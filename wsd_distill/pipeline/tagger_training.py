@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig
@@ -113,30 +116,35 @@ def write_lists(tags: TagTable, images: Path, folder: Path) -> dict[str, Path]:
     Raises:
         ValueError: a split has no photo, or the lists in ``folder`` are of other tags.
     """
-    files = {}
-    texts = {folder / "classes.txt": "\n".join(tags.classes) + "\n"}
-    for split in SPLITS:
-        rows = [row for row in tags.table.to_pylist() if row["split"] == split]
-        if not rows:
-            raise ValueError(f"no photo is in the split {split!r}: give at least 10 photos, or a column 'split'")
-        entries = [
-            {"file": row["file"], **{key: [tags.classes[k] for k in row[old]] for key, old in _COLUMNS if row[old]}}
-            for row in rows
-        ]
-        files[split] = folder / f"{split}.json"
-        texts[files[split]] = json.dumps([{"labels": [], **entry} for entry in entries], indent=0, ensure_ascii=False)
-    texts[folder / "images.txt"] = f"{images}\n"
+    files = {split: folder / f"{split}.parquet" for split in SPLITS}
+    texts = {folder / "classes.txt": "\n".join(tags.classes) + "\n", folder / "images.txt": f"{images}\n"}
+    tables = {path: _list_photos(tags, split) for split, path in files.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ValueError(f"{path} is of other tags or photos: give another --out, or delete {folder.parent}")
+    for path in (*texts, *tables):
         if not path.exists():
             with atomic_write(path) as part:
-                part.write_text(text, encoding="utf-8")
+                if path in texts:
+                    part.write_text(texts[path], encoding="utf-8")
+                else:
+                    pq.write_table(tables[path], part)
+        is_same = path.read_text("utf-8") == texts[path] if path in texts else pq.read_table(path).equals(tables[path])
+        if not is_same:
+            raise ValueError(f"{path} is of other tags or photos: give another --out, or delete {folder.parent}")
     return files
 
 
-_COLUMNS = (("labels", "positive"), ("unknown", "unknown"))
+def _list_photos(tags: TagTable, split: str) -> pa.Table:
+    """Return the photos of a split with the names of their labels: columns ``file``, ``labels`` and ``unknown``."""
+    table = tags.table.filter(pc.equal(tags.table["split"], split))
+    if not len(table):
+        raise ValueError(f"no photo is in the split {split!r}: give at least 10 photos, or a column 'split'")
+    names = pa.array(tags.classes, pa.string())
+    columns = {"file": table["file"]}
+    for name, column in (("labels", "positive"), ("unknown", "unknown")):
+        lists = table[column].combine_chunks()
+        offsets = pa.array(np.cumsum([0, *pc.list_value_length(lists).to_numpy()]), pa.int32())
+        columns[name] = pa.ListArray.from_arrays(offsets, names.take(pc.list_flatten(lists)))
+    return pa.table(columns)
 
 
 class TaggerTraining:
@@ -159,7 +167,7 @@ class TaggerTraining:
         classes = f'dataset.classes="{lists["train"].with_name("classes.txt")}"'
         stores = [f'proposals.{split}="{out / "proposals" / split}.arrow"' for split in lists]
         self.opts = [f'dataset.image_root="{images}"', classes, *files, *stores, *opts]
-        self.counts = {split: len(json.loads(path.read_text(encoding="utf-8"))) for split, path in lists.items()}
+        self.counts = {split: pq.read_metadata(path).num_rows for split, path in lists.items()}
 
     def make_plan(self, budget: float | None) -> Plan:
         """Measure and choose; a second start reads what the first one has chosen.

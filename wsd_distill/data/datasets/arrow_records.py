@@ -27,8 +27,7 @@ class ArrowRecords(Sequence[DatasetDict]):
         source: as in :func:`.open_list`.
         key: ``ListInfo.key`` of ``source``.
         class_of: (L,) class index of each label of the list; -1 for labels that the chosen rows do not have.
-        image_root: folder of the images.
-        allow_remote, allow_outside: as in :func:`.image_path`.
+        image_root: folder of the images; their names have been checked.
         rows: the chosen rows of the table, N; None: all.
 
     Attributes:
@@ -44,13 +43,9 @@ class ArrowRecords(Sequence[DatasetDict]):
         key: list[Any],
         class_of: np.ndarray,
         image_root: str,
-        *,
-        allow_remote: bool = False,
-        allow_outside: bool = False,
         rows: range | np.ndarray | None = None,
     ):
         self._source, self._key, self._class_of, self._root = source, key, class_of, os.fspath(image_root)
-        self._options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
         if isinstance(source, str) and read_info(source).key != key:
             raise ValueError(f"{source}: the list of images has changed since this process was started: start it again")
         self._table = read_table(source)
@@ -58,7 +53,7 @@ class ArrowRecords(Sequence[DatasetDict]):
         self.rows = range(self._table.num_rows) if rows is None else rows
 
     def __reduce__(self) -> tuple:
-        return _load, (self._source, self._key, self._class_of, self._root, self._options, self.rows)
+        return ArrowRecords, (self._source, self._key, self._class_of, self._root, self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -130,7 +125,7 @@ class ArrowRecords(Sequence[DatasetDict]):
         return pc.sort_indices(ids).to_numpy()
 
     def _record(self, name: str, labels: list[int], unknown: list[int]) -> DatasetDict:
-        path = image_path(self._root, name, name, **self._options)
+        path = image_path(self._root, name, name, allow_remote=True, allow_outside=True)
         record = {"file_name": path, "image_id": name, "labels": sorted(self._class_of[labels].tolist())}
         if unknown:
             record["ignore_labels"] = sorted(self._class_of[unknown].tolist())
@@ -149,9 +144,3 @@ def list_ids(records: Sequence[DatasetDict]) -> Iterator[int | str]:
     if isinstance(records, ArrowRecords):
         return records.image_ids()
     return (record["image_id"] for record in records)
-
-
-def _load(
-    source: str | pa.Buffer, key: list, class_of: np.ndarray, root: str, options: dict, rows: range | np.ndarray
-) -> ArrowRecords:
-    return ArrowRecords(source, key, class_of, root, **options, rows=rows)

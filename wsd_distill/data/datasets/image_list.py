@@ -240,11 +240,10 @@ def load_image_list(
             class_indices([label], classes, locate_row(file, row))  # raises an error that names similar classes
     index = {name: k for k, name in enumerate(classes)}
     class_of = np.array([index.get(label, -1) for label in info.labels], np.int32)
-    options = {"allow_remote": allow_remote, "allow_outside": allow_outside}
-    records = ArrowRecords(source, info.key, class_of, image_root, **options)
+    records = ArrowRecords(source, info.key, class_of, image_root)
     if split is not None and len(info.splits) > 1:
         records = records.select("split", info.splits.index(split))
-    _check_names(records, file, image_root, info, options)
+    _check_names(records, file, image_root, info, {"allow_remote": allow_remote, "allow_outside": allow_outside})
     if separator is not None:
         logger.info("%s: labels are separated by %r", file, separator)
     return records

@@ -97,8 +97,8 @@ def open_list(file: str, separator: str | None = None) -> tuple[str | pa.Buffer,
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(path.with_suffix(".lock"), wait=True):
-            info = read_info(path) if path.exists() else None
-            if info is None or info.key != key:
+            info = read_info(path) if path.exists() else ListInfo([])
+            if info.key != key:
                 with atomic_write(path) as part, pa.OSFile(os.fspath(part), "wb") as sink:
                     info = _write_table(file, separator, sink, key)
     except (PermissionError, FileExistsError) as error:
