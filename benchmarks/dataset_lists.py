@@ -50,10 +50,8 @@ def write_list(path: Path, images: int) -> None:
 
 def memory() -> dict[str, float]:
     """Return MB of this process: private ones, those mapped from files, and the peak of both together."""
-    lines = (
-        line.split() for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(("Rss", "VmH"))
-    )
-    values = {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines}
+    lines = map(str.split, Path("/proc/self/status").read_text().splitlines())
+    values = {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines if line[0].startswith(("Rss", "VmHWM"))}
     return {"private": values["RssAnon"], "mapped": values["RssFile"], "peak": values["VmHWM"]}
 
 
@@ -74,6 +72,7 @@ def measure(path: str, mode: str) -> dict[str, float]:
     if mode == "dicts":
         records = DatasetFromList(list(records), copy=False)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    peak = memory()["peak"]
     reads = read_random(records, READS, 0)
     after = memory()
     context = multiprocessing.get_context("fork")
@@ -95,7 +94,7 @@ def measure(path: str, mode: str) -> dict[str, float]:
         "cpu": cpu,
         "reads": reads,
         **{key: after[key] - before[key] for key in ("private", "mapped")},
-        "peak": after["peak"] - before["private"] - before["mapped"],
+        "peak": peak - before["private"] - before["mapped"],
         "worker": max(x["private"] for x in grown),
         "worker_mapped": max(x["mapped"] for x in grown),
     }
@@ -104,9 +103,7 @@ def measure(path: str, mode: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument(
-        "--dicts-up-to", type=int, default=1_000_000, help="images that are kept as dicts for comparison"
-    )
+    parser.add_argument("--dicts-up-to", type=int, default=1_000_000, help="largest list that is kept as dicts too")
     parser.add_argument("--measure", nargs=2, metavar=("FILE", "MODE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -125,17 +122,8 @@ def main() -> None:
                 rows.append([f"{images:,}", mode, *found.values()])
                 print(f"{images:,} {mode}: {found}", file=sys.stderr, flush=True)
             path.unlink()
-    headers = [
-        "images",
-        "",
-        "load [s]",
-        "load [CPU s]",
-        f"{READS} reads [CPU s]",
-        "private [MB]",
-        "mapped [MB]",
-        "peak [MB]",
-    ]
-    headers += ["worker: private [MB]", "mapped [MB]"]
+    headers = ["images", "", "load [s]", "load [CPU s]", f"{READS} reads [CPU s]"]
+    headers += ["private [MB]", "mapped [MB]", "peak of loading [MB]", "worker: private [MB]", "mapped [MB]"]
     print(tabulate(rows, headers, tablefmt="pipe", floatfmt=".3g"))
 
 
