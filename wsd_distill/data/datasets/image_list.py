@@ -209,7 +209,7 @@ def _read_unlabelled(file: str) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _read_files(file: str) -> Iterator[tuple[str, str, str | None]]:
-    for rows in iter_rows(file):
+    for rows in iter_rows(file, needs_labels=False):
         _, names, splits = read_files(rows, file)
         for row, name in enumerate(names.to_pylist()):
             yield f"{file}, image {row + 1}", name, None if splits is None else splits[row].as_py()

@@ -59,12 +59,12 @@ def read_rows(path: str) -> Rows:
     return Rows(pa.concat_tables([first.table, *(rows.table for rows in others)]), first.where, first.notes)
 
 
-def iter_rows(path: str) -> Iterator[Rows]:
+def iter_rows(path: str, *, needs_labels: bool = True) -> Iterator[Rows]:
     """Read a file as ``read_rows`` does, in parts: the memory is that of one part of a CSV or Parquet file.
 
-    JSON lines and JSON are one part.
+    JSON lines and JSON are one part. Without ``needs_labels`` those of a JSON list are neither needed nor read.
     """
-    file, start = _open(path), 0
+    file, start = _open(path, needs_labels), 0
     for table in file.parts:
         names = table.column_names
         repeated = [name for name in names if names.count(name) > 1]
@@ -82,7 +82,7 @@ def locate_row(path: str, row: int) -> str:
     return _open(path).where(row)
 
 
-def _open(path: str) -> _File:
+def _open(path: str, needs_labels: bool = True) -> _File:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _READERS:
         raise ValueError(f"{path}: photos with tags are in a file of the type {', '.join(_READERS)}, or in a folder")
@@ -91,7 +91,7 @@ def _open(path: str) -> _File:
     check_file(path)
     if not os.path.getsize(path):
         raise ValueError(f"{path} is empty: write a row for each photo")
-    return _READERS[suffix](path)
+    return _READERS[suffix](path) if needs_labels or suffix != ".json" else _read_json(path, needs_labels=False)
 
 
 def _shift(where: Callable[[int], str], start: int) -> Callable[[int], str]:
@@ -164,16 +164,16 @@ def _parquet_parts(path: str) -> Iterator[pa.Table]:
         raise ValueError(f"{path} is damaged or not Parquet: {' '.join(str(error).split())}") from error
 
 
-def _read_json(path: str) -> _File:
-    return _File(_json_parts(path), lambda row: f"{path}, entry {row}", [])
+def _read_json(path: str, needs_labels: bool = True) -> _File:
+    return _File(_json_parts(path, needs_labels), lambda row: f"{path}, entry {row}", [])
 
 
-def _json_parts(path: str) -> Iterator[pa.Table]:
+def _json_parts(path: str, needs_labels: bool) -> Iterator[pa.Table]:
     """Yield the photos of a JSON list, ``[{"file": "a.jpg", "labels": ["cat", "dog"]}, ...]``."""
     content = read_json(path)
     if not isinstance(content, list):
         raise ValueError(f'{path} is not a list of {{"file": ..., "labels": [...]}}')
-    has_labels = any(isinstance(entry, dict) and "labels" in entry for entry in content)
+    has_labels = needs_labels and any(isinstance(entry, dict) and "labels" in entry for entry in content)
     for position, entry in enumerate(content):
         _check_entry(entry, f"{path}, entry {position}", has_labels)
     columns = {"file": pa.array([entry["file"] for entry in content], pa.string())}
