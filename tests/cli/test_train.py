@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
@@ -49,9 +50,9 @@ def test_from_tags_to_a_tagger(photos, capsys, restore_catalogs):
     printed = capsys.readouterr().out
     assert "labels are separated by '|'" in printed and "kept: " in printed
     unknown = [
-        x for split in ("train", "val", "test") for x in json.loads((photos / f"pets/lists/{split}.json").read_text())
+        x for split in ("train", "val", "test") for x in pq.read_table(f"pets/lists/{split}.parquet").to_pylist()
     ]
-    assert {x["file"]: x["unknown"] for x in unknown if "unknown" in x} == {"0.png": ["dog"]} and len(unknown) == 24
+    assert {x["file"]: x["unknown"] for x in unknown if x["unknown"]} == {"0.png": ["dog"]} and len(unknown) == 24
     result = {
         name: json.loads((photos / f"pets/runs/seed0/{name}/results.json").read_text())
         for name in ("student", "region_consistent")
@@ -87,7 +88,7 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
     assert main([*command, "--set", *SMALL]) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     assert "Photos without tags: 3 of 27 are used." in printed and "val or test has the same" in printed
-    sizes = {split: len(json.loads((photos / f"pets/lists/{split}.json").read_text())) for split in SPLITS}
+    sizes = {split: pq.read_metadata(photos / f"pets/lists/{split}.parquet").num_rows for split in SPLITS}
     held_out = f"{sizes['val'] + sizes['test']} are left out, because val or test has"
     assert held_out in printed
     store = ProposalStore("pets/proposals/train.arrow")
@@ -96,7 +97,7 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
     for name, dataset in (("student", "pets_train"), ("teacher", "pets_train"), ("region_consistent", both)):
         assert OmegaConf.load(photos / f"pets/runs/seed0/{name}/config.yaml").dataset.train == dataset
     assert main(["train", "tags.csv", "--images", "photos", "--out", "pets", "--resume", "--set", *SMALL]) == 2
-    assert "unlabelled.json is of other tags or photos" in capsys.readouterr().err
+    assert "unlabelled.parquet is of other tags or photos" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

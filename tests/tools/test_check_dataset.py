@@ -91,7 +91,8 @@ def test_joined_labels_are_named(check, photos, tmp_path):
     [
         ([], "dataset.name=pets: no such dataset; known: "),
         (own_images("gone.csv"), "dataset.files.train=gone.csv is missing: set it to a list of images"),
-        (own_images("{}/empty.txt"), "empty.txt is empty"),
+        (own_images("{}/empty.csv"), "empty.csv is empty"),
+        (own_images("{}/empty.txt"), "empty.txt: photos with tags are in a file of the type .csv, .tsv, .parquet"),
         ([*own_images("{}/empty.txt"), "dataset.classes={}/empty.txt"], "empty.txt: the list of classes is empty"),
         (
             ["dataset.files=list.csv"],
@@ -101,7 +102,8 @@ def test_joined_labels_are_named(check, photos, tmp_path):
     ],
 )
 def test_missing_or_invalid_training_list_is_reported(tmp_path, files, message, capsys, restore_catalogs):
-    (tmp_path / "empty.txt").write_text("")
+    for name in ("empty.txt", "empty.csv"):
+        (tmp_path / name).write_text("")
     files = [file.format(tmp_path) for file in files]
     with pytest.raises(SystemExit) as caught:
         in_process(*CHECK, "dataset.name=pets", *files)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.class_counts import label_matrix
 from wsd_distill.data.datasets import SPLITS, get_fold, get_whole_dataset
+from wsd_distill.data.types import DatasetDict
 from wsd_distill.distillation.cross_fitting import check_folds
 from wsd_distill.engine import load_config, to_device
 from wsd_distill.engine.evaluations import weights_digest
@@ -64,7 +65,7 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
         ValueError: a run was trained on other photos than those of its place.
     """
     found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {split: [] for split in splits}
-    records: dict[str, list] = {}
+    records: dict[str, Sequence[DatasetDict]] = {}
     names: list[str] = []
     for fold, run in enumerate(runs):
         cfg, model, names = _load(run)

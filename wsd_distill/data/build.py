@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Union
 
 import numpy as np
 import torch.utils.data
@@ -15,6 +15,7 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
+from .datasets.arrow_records import ArrowRecords, list_ids, select_records
 from .datasets.catalog import get_source_dataset
 from .image import ImageError
 from .proposal_store import ProposalStore, check_sample
@@ -23,21 +24,24 @@ from .types import DatasetDict
 logger = logging.getLogger(__name__)
 
 
+Records = Union[DatasetFromList, ArrowRecords, "DatasetWithProposals"]
+
+
 class DatasetWithProposals(torch.utils.data.Dataset):
     """Dataset dicts with their proposals, best first, under Detectron2's keys.
 
     An image that is not in the store raises a KeyError, one whose proposals are not finite a ValueError.
     """
 
-    def __init__(self, dicts: list[DatasetDict], store: ProposalStore) -> None:
-        self._dicts, self._store = DatasetFromList(dicts, copy=False), store
-        self._rows = np.array([store.row_index(record["image_id"]) for record in dicts], dtype=np.int64)
+    def __init__(self, dicts: Sequence[DatasetDict], store: ProposalStore) -> None:
+        self._dicts, self._store = _serialize(dicts), store
+        self._rows = np.fromiter((store.row_index(image_id) for image_id in list_ids(dicts)), np.int64, len(dicts))
 
     def __len__(self) -> int:
         return len(self._dicts)
 
     def __getitem__(self, index: int) -> DatasetDict:
-        record = self._dicts[index]  # unpickled, hence a copy
+        record = self._dicts[index]  # unpickled or made anew, hence a copy
         row = self._rows.item(index)
         record["proposal_boxes"], record["proposal_objectness_logits"] = self._store.read_row(row)
         record["proposal_bbox_mode"] = BoxMode.XYXY_ABS
@@ -45,8 +49,8 @@ class DatasetWithProposals(torch.utils.data.Dataset):
         return record
 
 
-def get_dataset_dicts(name: str, subsample: int | None = None) -> list[DatasetDict]:
-    """Load a registered dataset, or ``subsample`` of its images, evenly spaced.
+def get_dataset_dicts(name: str, subsample: int | None = None) -> Sequence[DatasetDict]:
+    """Load a registered dataset, or ``subsample`` of its images, evenly spaced: a list or ArrowRecords.
 
     Raises:
         KeyError: unknown name; lists the registered ones.
@@ -54,8 +58,8 @@ def get_dataset_dicts(name: str, subsample: int | None = None) -> list[DatasetDi
     """
     dicts = DatasetCatalog.get(name)
     if subsample is not None and subsample < len(dicts):
-        dicts = [dicts[i * len(dicts) // subsample] for i in range(subsample)]
-    for record in dicts:
+        dicts = select_records(dicts, [i * len(dicts) // subsample for i in range(subsample)])
+    for record in () if isinstance(dicts, ArrowRecords) else dicts:
         missing = sorted(DatasetDict.__required_keys__ - record.keys())
         if missing:
             image = f"{record.get('image_id')!r} ({record.get('file_name')})"
@@ -135,7 +139,8 @@ class ResumableSampler(torch.utils.data.Sampler):
         while True:
             epoch, offset = divmod(position, self.size)
             if epoch != last_epoch:
-                order, last_epoch = np.random.default_rng((self.seed, epoch)).permutation(self.size), epoch
+                indices = np.arange(self.size, dtype=np.int32)  # half the memory of 64 bits, in the same order
+                order, last_epoch = np.random.default_rng((self.seed, epoch)).permutation(indices), epoch
             yield position, int(order[offset])
             position += comm.get_world_size()
 
@@ -194,7 +199,7 @@ class SkipCorruptImages(torch.utils.data.Dataset):
     ``max_corrupt_images`` such files raise an ImageError.
     """
 
-    def __init__(self, records: DatasetFromList | DatasetWithProposals, mapper: Callable, max_corrupt_images: int):
+    def __init__(self, records: Records, mapper: Callable, max_corrupt_images: int):
         self.records, self.mapper, self.max_corrupt_images = records, mapper, max_corrupt_images
         self.corrupt_files: set[str] = set()
 
@@ -215,12 +220,15 @@ class SkipCorruptImages(torch.utils.data.Dataset):
                 index = np.random.randint(len(self))
 
 
-def _load_records(
-    name: str, proposals: str | None, subsample: int | None = None
-) -> DatasetFromList | DatasetWithProposals:
+def _serialize(dicts: Sequence[DatasetDict]) -> DatasetFromList | ArrowRecords:
+    """Return dataset dicts in a form that worker processes share."""
+    return dicts if isinstance(dicts, ArrowRecords) else DatasetFromList(dicts, copy=False)
+
+
+def _load_records(name: str, proposals: str | None, subsample: int | None = None) -> Records:
     dicts = get_dataset_dicts(name, subsample)
     if proposals is None:
-        return DatasetFromList(dicts, copy=False)
+        return _serialize(dicts)
     store = ProposalStore(proposals, dataset_name=get_source_dataset(name))
     check_sample(store, dicts)
     return DatasetWithProposals(dicts, store)

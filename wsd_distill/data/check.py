@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from .build import get_dataset_dicts
-from .class_counts import describe_classes, label_matrix
+from .class_counts import ClassCounts, count_classes, describe_counts
+from .datasets.arrow_records import ArrowRecords
 from .datasets.image_paths import is_remote
 from .image import ImageError, ImageFile
 from .types import DatasetDict
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 5  # faults of one kind that are printed
 _IMAGES_PER_JOB = 64
+_HASHED = 4096  # dataset dicts in memory at once
 _LOOKED_FOR = 20  # images of a split that are looked for before a training
 
 
@@ -54,7 +57,7 @@ def check_datasets(names: list[str], num_workers: int, *, with_teacher: bool = F
     """
     faults: list[Fault] = []
     refused: list[tuple[str, list[str]]] = []  # datasets whose files are invalid, with their classes
-    first_seen: dict[bytes, tuple[str, str]] = {}  # hash of a file -> dataset and path where it was first seen
+    read: list[tuple[str, Sequence[DatasetDict], ImageHashes]] = []
     for name in names:
         try:
             records = get_dataset_dicts(name)
@@ -72,7 +75,8 @@ def check_datasets(names: list[str], num_workers: int, *, with_teacher: bool = F
         faults += check_records(name, records, with_teacher=with_teacher)
         hashes, image_faults = read_images(name, records, num_workers)
         faults += image_faults
-        faults += _find_duplicates(name, hashes, first_seen)
+        read.append((name, records, hashes))
+        faults += _find_duplicates(read)
     return faults
 
 
@@ -106,7 +110,7 @@ def check_splits(splits: dict[str, str], image_hint: str = "dataset.image_root")
         if name in list(splits.values())[: list(splits).index(split)]:
             continue
         records, classes = get_dataset_dicts(name), MetadataCatalog.get(name).thing_classes
-        positive = (label_matrix(records, len(classes), name) == 1).any(axis=0)
+        positive = count_classes(records, len(classes), name).positives > 0
         if not positive.any():
             text = f"the {split} split, {name}, has no positive label in its {len(records)} images"
             raise ValueError(f"{text}: add images with labels, or correct dataset.files.{split}")
@@ -120,7 +124,7 @@ def check_splits(splits: dict[str, str], image_hint: str = "dataset.image_root")
         raise ValueError(f"no training image has classes that other splits have ({found}): {text}")
 
 
-def _check_some_files(split: str, name: str, records: list[DatasetDict], hint: str) -> None:
+def _check_some_files(split: str, name: str, records: Sequence[DatasetDict], hint: str) -> None:
     """Look for some images, evenly spaced; FileNotFoundError if all are missing."""
     step = max(1, len(records) // _LOOKED_FOR)
     paths = [record["file_name"] for record in records[::step]]
@@ -130,26 +134,51 @@ def _check_some_files(split: str, name: str, records: list[DatasetDict], hint: s
         raise FileNotFoundError(f"{text}: correct {hint}")
 
 
-def describe(name: str, records: list[DatasetDict]) -> str:
+def describe(name: str, records: Sequence[DatasetDict]) -> str:
     """Format image counts, label counts and the split hash of a dataset."""
     classes = MetadataCatalog.get(name).thing_classes
-    counts = [len(record["labels"]) for record in records] or [0]
-    positive = Counter(k for record in records for k in record["labels"])
-    ignored = Counter(k for record in records for k in record.get("ignore_labels", []))
-    rows = [(k, label, positive[k], ignored[k]) for k, label in enumerate(classes)]
+    counts = _count_labels(name, records, len(classes))
+    rows = [(k, label, counts.positives[k], counts.ignored[k]) for k, label in enumerate(classes)]
     table = tabulate(rows, headers=["index", "class", "images", "ignored in"], tablefmt="pipe")
+    sizes = np.flatnonzero(counts.labels)
+    total = int(np.arange(len(counts.labels)) @ counts.labels)
     return (
-        f"{name}: {len(records)} images, {sum(counts)} labels\n"
-        f"labels per image: min {min(counts)}, mean {np.mean(counts):.2f}, max {max(counts)}; "
-        f"{counts.count(0)} images have none\n"
+        f"{name}: {len(records)} images, {total} labels\n"
+        f"labels per image: min {min(sizes, default=0)}, mean {total / max(1, len(records)):.2f}, "
+        f"max {max(sizes, default=0)}; {counts.labels[0]} images have none\n"
         f"hash of the split: {split_hash(records, classes)}\n{table}"
     )
 
 
-def split_hash(records: list[DatasetDict], classes: list[str]) -> str:
+def _count_labels(name: str, records: Sequence[DatasetDict], num_classes: int) -> ClassCounts:
+    """Count labels; those out of range, which ``check_records`` reports, are in the numbers of labels only."""
+    if isinstance(records, ArrowRecords):
+        return count_classes(records, num_classes, name)
+    positive = Counter(k for record in records for k in record["labels"])
+    ignored = Counter(k for record in records for k in record.get("ignore_labels", []))
+    columns = [np.array([found[k] for k in range(num_classes)], np.int64) for found in (positive, ignored)]
+    sizes = np.array([len(record["labels"]) for record in records], np.int64)
+    return ClassCounts(columns[0], columns[1], len(records), np.bincount(sizes, minlength=1))
+
+
+def split_hash(records: Sequence[DatasetDict], classes: Sequence[str]) -> str:
     """Hash image ids and labels (16 digits), independent of order and folder."""
-    rows = sorted([str(r["image_id"]), r["labels"], r.get("ignore_labels", [])] for r in records)
-    return hashlib.sha256(json.dumps([list(classes), rows]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"[{json.dumps(list(classes))}, [".encode())
+    rows: Iterator[list]
+    if isinstance(records, ArrowRecords):
+        rows = (_hashed(records[i]) for i in map(int, records.sorted_rows()))
+    else:
+        rows = iter(sorted(_hashed(record) for record in records))
+    separator = ""
+    while part := list(islice(rows, _HASHED)):
+        digest.update((separator + json.dumps(part)[1:-1]).encode())
+        separator = ", "
+    digest.update(b"]]")
+    return digest.hexdigest()[:16]
+
+
+def _hashed(record: DatasetDict) -> list:
+    return [str(record["image_id"]), record["labels"], record.get("ignore_labels", [])]
 
 
 def _with_file(name: str) -> str:
@@ -159,52 +188,79 @@ def _with_file(name: str) -> str:
     return name if file is None else f"{name} ({file})"
 
 
-def check_records(name: str, records: list[DatasetDict], *, with_teacher: bool = False) -> list[Fault]:
+def check_records(name: str, records: Sequence[DatasetDict], *, with_teacher: bool = False) -> list[Fault]:
     """Return the faults that can be found without reading any image."""
     metadata = MetadataCatalog.get(name)
     source = _with_file(name)
     faults, expected, classes = [], metadata.get("expected_images"), metadata.thing_classes
     if expected not in (None, len(records)):
         faults.append(Fault(f"{source}: {len(records)} images, expected {expected}"))
+    if not isinstance(records, ArrowRecords):  # whose reader has checked ids and labels
+        faults += _check_ids(source, records)
+        if invalid := _check_labels(source, records, len(classes)):
+            return faults + invalid
+    counts = count_classes(records, len(classes), name)
+    if not counts.positives.any():
+        return [*faults, Fault(f"{source}: no image has a label, so that nothing can be learned or measured")]
+    is_warning = len(classes) > 1 or not with_teacher
+    return faults + [Fault(f"{source}: {text}", is_warning=is_warning) for text in describe_counts(counts, classes)]
+
+
+def _check_ids(source: str, records: Sequence[DatasetDict]) -> list[Fault]:
+    """Return duplicate image ids, and the faults of annotations."""
     ids = Counter(str(record["image_id"]) for record in records)
     repeated = f"{source}: image ids are not unique"
-    faults += [Fault(repeated, f"{count} images have the id '{i}'") for i, count in ids.items() if count > 1]
+    faults = [Fault(repeated, f"{count} images have the id '{i}'") for i, count in ids.items() if count > 1]
     for record in records:
         faults += [Fault(f"{source}: {kind}", text, is_warning=True) for kind, text in record.get("faults", [])]
-    invalid = [
+    return faults
+
+
+def _check_labels(source: str, records: Sequence[DatasetDict], num_classes: int) -> list[Fault]:
+    return [
         Fault(f"{source}: labels are not class indices", f"{record['file_name']} has {key} {wrong}")
         for record in records
         for key, indices in (("labels", record["labels"]), ("ignore_labels", record.get("ignore_labels", [])))
-        if (wrong := [k for k in indices if k not in range(len(classes))])
+        if (wrong := [k for k in indices if k not in range(num_classes)])
     ]
-    if invalid:
-        return faults + invalid
-    if not any(record["labels"] for record in records):
-        return [*faults, Fault(f"{source}: no image has a label, so that nothing can be learned or measured")]
-    problems = describe_classes(label_matrix(records, len(classes), name), classes)
-    is_warning = len(classes) > 1 or not with_teacher
-    return faults + [Fault(f"{source}: {text}", is_warning=is_warning) for text in problems]
 
 
-def read_images(name: str, records: list[DatasetDict], num_workers: int) -> tuple[dict[str, bytes], list[Fault]]:
-    """Decode every image; return hashes of the valid files by path, and the errors of the others."""
-    hashes: dict[str, bytes] = {}
+class ImageHashes(NamedTuple):
+    """Hashes of the N image files of a dataset.
+
+    Attributes:
+        digest: (N,) 16 bytes each, blake2b of the file.
+        is_valid: (N,) bool; False for images that cannot be read or have another size.
+    """
+
+    digest: np.ndarray
+    is_valid: np.ndarray
+
+
+def read_images(name: str, records: Sequence[DatasetDict], num_workers: int) -> tuple[ImageHashes, list[Fault]]:
+    """Decode every image; return the hashes of the files, and the errors."""
+    hashes = ImageHashes(np.zeros(len(records), "V16"), np.zeros(len(records), bool))
     errors: list[Fault] = []
-    jobs = [(records[i : i + _IMAGES_PER_JOB],) for i in range(0, len(records), _IMAGES_PER_JOB)]
+    starts = range(0, len(records), _IMAGES_PER_JOB)
+    jobs = ((start, list(records[start : start + _IMAGES_PER_JOB])) for start in starts)
     finished = closing(run_jobs(_read_batch, jobs, num_workers))  # stops the workers on Ctrl-C
     with finished as batches, tqdm(total=len(records), unit="image", desc="reading") as progress:
-        for batch_hashes, batch_errors in batches:
-            hashes.update(batch_hashes)
-            errors += [Fault(f"{_with_file(name)}: {kind}", detail) for kind, detail in batch_errors]
-            progress.update(len(batch_hashes) + len(batch_errors))
+        for start, digests, found in batches:
+            rows = slice(start, start + len(digests))
+            hashes.is_valid[rows] = [digest is not None for digest in digests]
+            hashes.digest[rows] = [np.void(digest or bytes(16)) for digest in digests]
+            errors += [Fault(f"{_with_file(name)}: {kind}", detail) for kind, detail in found]
+            progress.update(len(digests))
     return hashes, sorted(errors)
 
 
-def _read_batch(records: list[DatasetDict]) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
-    hashes, errors = {}, []
+def _read_batch(start: int, records: list[DatasetDict]) -> tuple[int, list[bytes | None], list[tuple[str, str]]]:
+    """Return ``start``, a hash for each image, None if it cannot be used, and the errors."""
+    hashes: list[bytes | None] = []
+    errors = []
     for record in records:
         raise_if_cancelled()
-        name = record["file_name"]
+        name, digest = record["file_name"], None
         try:
             image = ImageFile(name)
             image.pixels(min_size=1)  # decodes a JPEG at 1/8 of its size: reads all bytes at a fraction of the cost
@@ -214,25 +270,46 @@ def _read_batch(records: list[DatasetDict]) -> tuple[dict[str, bytes], list[tupl
                 errors.append(("images are missing (see dataset.image_root)", name))
             else:
                 errors.append(("images are unreadable", f"{name}: {type(cause).__name__}: {cause}"))
-            continue
-        if "height" in record and image.shape != (record["height"], record["width"]):
-            height, width = image.shape
-            text = f"{name} is {width} x {height}, expected {record['width']} x {record['height']}"
-            errors.append(("images have another size", text))
         else:
-            hashes[name] = image.digest
-    return hashes, errors
+            if "height" in record and image.shape != (record["height"], record["width"]):
+                height, width = image.shape
+                text = f"{name} is {width} x {height}, expected {record['width']} x {record['height']}"
+                errors.append(("images have another size", text))
+            else:
+                digest = image.digest
+        hashes.append(digest)
+    return start, hashes, errors
 
 
-def _find_duplicates(name: str, hashes: dict[str, bytes], first_seen: dict[bytes, tuple[str, str]]) -> list[Fault]:
-    """Return an error per image of an earlier dataset, log copies, and extend ``first_seen``."""
-    errors, copies = [], 0
-    for path, digest in hashes.items():
-        first_dataset, first_path = first_seen.setdefault(digest, (name, path))
-        if first_dataset != name:
-            errors.append(Fault(f"{_with_file(name)}: images are also in {first_dataset}", f"{path} as {first_path}"))
-        elif first_path != path:
+def _find_duplicates(datasets: Sequence[tuple[str, Sequence[DatasetDict], ImageHashes]]) -> list[Fault]:
+    """Return an error per image of the last dataset that an earlier one has, and log copies in the last one."""
+    starts = np.cumsum([0, *(len(records) for _, records, _ in datasets)])
+    rows = np.flatnonzero(np.concatenate([hashes.is_valid for *_, hashes in datasets]))
+
+    def look_up(row: int) -> tuple[str, str]:
+        position = int(np.searchsorted(starts, row, side="right")) - 1
+        name, records, _ = datasets[position]
+        return name, records[row - int(starts[position])]["file_name"]
+
+    errors, copies, last = [], 0, datasets[-1][0]
+    for row, first in _find_equal(np.concatenate([hashes.digest for *_, hashes in datasets])[rows]):
+        (name, path), (first_name, first_path) = look_up(int(rows[row])), look_up(int(rows[first]))
+        if name == last and first_name != last:
+            errors.append(Fault(f"{_with_file(name)}: images are also in {first_name}", f"{path} as {first_path}"))
+        elif name == last and path != first_path:
             copies += 1
     if copies:
-        logger.info("%s: %d images are copies of others in it", name, copies)
+        logger.info("%s: %d images are copies of others in it", last, copies)
     return errors
+
+
+def _find_equal(digest: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield each row of (N,) 16 bytes that equals an earlier row, with the first such row."""
+    halves = digest.view(np.uint64)[::2]
+    order = np.argsort(halves, kind="stable")
+    equal = np.flatnonzero(np.diff(halves[order]) == 0)
+    first: dict[bytes, int] = {}
+    for row in np.unique(order[np.concatenate([equal, equal + 1])]).tolist():
+        earlier = first.setdefault(digest[row].tobytes(), row)
+        if earlier != row:
+            yield row, earlier

@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from .datasets.arrow_records import ArrowRecords
 from .types import DatasetDict
 
 FEW_POSITIVES = 5  # a class with fewer positive images is named: its AP depends on single images
+_CHUNK = 65_536  # images whose labels are in memory at once
+
+
+class ClassCounts(NamedTuple):
+    """Images of each class, and how many labels images have.
+
+    Attributes:
+        positives, ignored: (K,) images.
+        images: number of images.
+        labels: (K + 1,) images that have 0 to K labels.
+    """
+
+    positives: np.ndarray
+    ignored: np.ndarray
+    images: int
+    labels: np.ndarray
+
+    @property
+    def negatives(self) -> np.ndarray:
+        return self.images - self.positives - self.ignored
+
+
+def label_matrices(records: Sequence[DatasetDict], num_classes: int, dataset_name: str) -> Iterator[np.ndarray]:
+    """Yield (n, K) labels of some images after the other; see ``label_matrix``."""
+    if isinstance(records, ArrowRecords):
+        yield from records.label_matrices(num_classes)
+    else:
+        for start in range(0, len(records), _CHUNK):
+            yield label_matrix(records[start : start + _CHUNK], num_classes, dataset_name)
+
+
+def count_classes(records: Sequence[DatasetDict], num_classes: int, dataset_name: str) -> ClassCounts:
+    """Count labels; the memory does not grow with the number of images.
+
+    Raises:
+        ValueError: as in ``label_matrix``.
+    """
+    positives, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
+    labels = np.zeros(num_classes + 1, np.int64)
+    for matrix in label_matrices(records, num_classes, dataset_name):
+        positives += (matrix == 1).sum(axis=0)
+        ignored += (matrix == -1).sum(axis=0)
+        labels += np.bincount((matrix == 1).sum(axis=1), minlength=num_classes + 1)
+    return ClassCounts(positives, ignored, len(records), labels)
 
 
 def label_matrix(records: Sequence[DatasetDict], num_classes: int, dataset_name: str) -> np.ndarray:
@@ -17,6 +63,8 @@ def label_matrix(records: Sequence[DatasetDict], num_classes: int, dataset_name:
     Raises:
         ValueError: an image has no ``labels``, or labels that are not class indices; names it.
     """
+    if isinstance(records, ArrowRecords):
+        return np.concatenate([np.zeros((0, num_classes), np.int8), *records.label_matrices(num_classes)])
     labels = np.zeros((len(records), num_classes), dtype=np.int8)
     for row, record in zip(labels, records):
         if "labels" not in record:
@@ -39,11 +87,17 @@ def classes_everywhere(labels: np.ndarray) -> np.ndarray:
 
 def describe_classes(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
     """Return a sentence per kind of class that cannot be learned or measured with labels (N, K)."""
-    positives, sentences = (labels == 1).sum(axis=0), []
+    positives, ignored = (labels == 1).sum(axis=0), (labels == -1).sum(axis=0)
+    return describe_counts(ClassCounts(positives, ignored, len(labels), np.zeros(0)), class_names)
+
+
+def describe_counts(counts: ClassCounts, class_names: Sequence[str]) -> list[str]:
+    """Return the sentences of ``describe_classes`` from counts."""
+    positives, sentences = counts.positives, []
     if len(class_names) == 1:
         return [f"there is one class only, {class_names[0]}: T-WDet cannot learn it without a background class"]
     kinds = (
-        (classes_everywhere(labels), "every image has {}: AP is 100 whatever is predicted"),
+        ((positives > 0) & (counts.negatives == 0), "every image has {}: AP is 100 whatever is predicted"),
         (positives == 0, "no image has {}: AP is undefined"),
         ((positives > 0) & (positives < FEW_POSITIVES), f"fewer than {FEW_POSITIVES} images have {{}}"),
     )

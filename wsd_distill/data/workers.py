@@ -6,14 +6,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing.synchronize import Event
 from typing import Any
 
 import cv2
 
+_AHEAD = 4  # jobs per worker that wait, so that memory does not grow with their number
 _stop: Event | None = None  # in a worker: event that the parent sets to cancel the remaining work
 
 
@@ -30,7 +32,7 @@ def raise_if_cancelled() -> None:
         raise Cancelled
 
 
-def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Generator[Any, None, None]:
+def run_jobs(function: Callable, jobs: Iterable[tuple], num_workers: int) -> Generator[Any, None, None]:
     """Yield ``function(*job)`` for all jobs, in the order of completion.
 
     Workers come from a fork server, because threads of PyTorch and OpenCV do not survive a fork of this process.
@@ -41,16 +43,21 @@ def run_jobs(function: Callable, jobs: list[tuple], num_workers: int) -> Generat
     Raises:
         RuntimeError: a worker was killed.
     """
-    if num_workers == 0 or not jobs:
+    if num_workers == 0:
         yield from (function(*job) for job in jobs)
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", function.__module__])
     stop = context.Event()
-    with ProcessPoolExecutor(min(num_workers, len(jobs)), context, _start_worker, (stop,)) as pool:
+    waiting, running = iter(jobs), set[Future]()
+    with ProcessPoolExecutor(num_workers, context, _start_worker, (stop,)) as pool:
         try:
-            for finished in as_completed([pool.submit(function, *job) for job in jobs]):
-                yield finished.result()
+            while True:
+                running |= {pool.submit(function, *job) for job in islice(waiting, _AHEAD * num_workers - len(running))}
+                if not running:
+                    return
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (job.result() for job in finished)
         except BrokenProcessPool as error:
             message = "a worker process was killed (out of memory?): run again, if needed with fewer workers"
             raise RuntimeError(message) from error

@@ -16,7 +16,7 @@ from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
-from wsd_distill.data.datasets import get_fold
+from wsd_distill.data.datasets.catalog import drop_fold
 from wsd_distill.engine.run_folder import EARLIER, INPUTS, read_inputs
 from wsd_distill.modeling import WSDDN
 from wsd_distill.modeling.checkpoints.load import load_weights
@@ -85,7 +85,7 @@ def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
     """
     records, classes = get_dataset_dicts(dataset), MetadataCatalog.get(dataset).thing_classes
     for fold, checkpoint in enumerate(checkpoints):
-        kept = [record for record in records if get_fold(record["image_id"], len(checkpoints)) != fold]
+        kept = drop_fold(records, fold, len(checkpoints))
         training = f"a training with dataset.leave_out={fold}/{len(checkpoints)}"
         try:
             inputs = read_inputs(Path(checkpoint).with_name(INPUTS))

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
@@ -45,6 +48,7 @@ from .sources import find_root
 
 PLAIN = CANDIDATES[0].training
 PLANNED = ("student_size", "teacher_size", "student_epochs")  # keys of train that a plan sets
+LISTS = (*SPLITS, "unlabelled")
 _DRAWS = 1000
 
 
@@ -115,32 +119,36 @@ def write_lists(tags: TagTable, images: Path, folder: Path, unlabelled: Sequence
     Raises:
         ValueError: a split has no photo, or the lists in ``folder`` are of other tags.
     """
-    files = {}
-    texts = {folder / "classes.txt": "\n".join(tags.classes) + "\n"}
-    for split in SPLITS:
-        rows = [row for row in tags.table.to_pylist() if row["split"] == split]
-        if not rows:
-            raise ValueError(f"no photo is in the split {split!r}: give at least 10 photos, or a column 'split'")
-        entries = [
-            {"file": row["file"], **{key: [tags.classes[k] for k in row[old]] for key, old in _COLUMNS if row[old]}}
-            for row in rows
-        ]
-        files[split] = folder / f"{split}.json"
-        texts[files[split]] = json.dumps([{"labels": [], **entry} for entry in entries], indent=0, ensure_ascii=False)
-    files["unlabelled"] = folder / "unlabelled.json"
-    texts[files["unlabelled"]] = json.dumps([{"file": file} for file in unlabelled], indent=0, ensure_ascii=False)
-    texts[folder / "images.txt"] = f"{images}\n"
+    files = {name: folder / f"{name}.parquet" for name in LISTS}
+    texts = {folder / "classes.txt": "\n".join(tags.classes) + "\n", folder / "images.txt": f"{images}\n"}
+    tables = {files[split]: _list_photos(tags, split) for split in SPLITS}
+    tables[files["unlabelled"]] = pa.table({"file": pa.array(unlabelled, pa.string())})
     folder.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ValueError(f"{path} is of other tags or photos: give another --out, or delete {folder.parent}")
+    for path in (*texts, *tables):
         if not path.exists():
             with atomic_write(path) as part:
-                part.write_text(text, encoding="utf-8")
+                if path in texts:
+                    part.write_text(texts[path], encoding="utf-8")
+                else:
+                    pq.write_table(tables[path], part)
+        is_same = path.read_text("utf-8") == texts[path] if path in texts else pq.read_table(path).equals(tables[path])
+        if not is_same:
+            raise ValueError(f"{path} is of other tags or photos: give another --out, or delete {folder.parent}")
     return files
 
 
-_COLUMNS = (("labels", "positive"), ("unknown", "unknown"))
+def _list_photos(tags: TagTable, split: str) -> pa.Table:
+    """Return the photos of a split with the names of their labels: columns ``file``, ``labels`` and ``unknown``."""
+    table = tags.table.filter(pc.equal(tags.table["split"], split))
+    if not len(table):
+        raise ValueError(f"no photo is in the split {split!r}: give at least 10 photos, or a column 'split'")
+    names = pa.array(tags.classes, pa.string())
+    columns = {"file": table["file"]}
+    for name, column in (("labels", "positive"), ("unknown", "unknown")):
+        lists = table[column].combine_chunks()
+        offsets = pa.array(np.cumsum([0, *pc.list_value_length(lists).to_numpy()]), pa.int32())
+        columns[name] = pa.ListArray.from_arrays(offsets, names.take(pc.list_flatten(lists)))
+    return pa.table(columns)
 
 
 class TaggerTraining:
@@ -162,7 +170,7 @@ class TaggerTraining:
         files = [f'dataset.files.{split}="{lists[split]}"' for split in SPLITS]
         classes = f'dataset.classes="{lists["train"].with_name("classes.txt")}"'
         stores = [f'proposals.{split}="{out / "proposals" / split}.arrow"' for split in SPLITS]
-        self.counts = {split: len(json.loads(path.read_text(encoding="utf-8"))) for split, path in lists.items()}
+        self.counts = {name: pq.read_metadata(path).num_rows for name, path in lists.items()}
         self.unlabelled = [f'dataset.files.unlabelled="{lists["unlabelled"]}"'] if self.counts["unlabelled"] else []
         outside = f"dataset.allow_outside={bool(self.unlabelled)}"  # unlabelled photos may be in another folder
         self.opts = [f'dataset.image_root="{images}"', outside, classes, *files, *stores, *opts]
@@ -175,7 +183,7 @@ class TaggerTraining:
             FileNotFoundError: ``wsd train`` has not made a plan there.
             ValueError: an earlier version has.
         """
-        path, lists = out / "plan.json", {name: out / "lists" / f"{name}.json" for name in (*SPLITS, "unlabelled")}
+        path, lists = out / "plan.json", {name: out / "lists" / f"{name}.parquet" for name in LISTS}
         for file in (path, *lists.values()):
             if not file.exists():
                 raise FileNotFoundError(f"{out} has no {file.relative_to(out)}: give the --out folder of wsd train")

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.datasets.coco import load_coco, read_categories, read_image_names
+from ..data.datasets.label_rows import LabelRows
 from ..data.datasets.readers import read_class_names
 from ..data.datasets.voc import read_objects
-from .table import LabelRows
 
 
 def read_coco_labels(path: str, classes: Sequence[str] | None) -> LabelRows:

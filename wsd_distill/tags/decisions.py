@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.datasets.label_rows import build_lists
 from ..data.datasets.readers import class_indices
 from ..io import check_file
-from .table import TagTable, build_lists
+from .table import TagTable
 
 DECISIONS = ("keep", "remove", "add", "unknown")
 _COLUMNS = ("file", "label", "decision")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..data.datasets.coco import is_coco_file
 from ..data.datasets.label_names import SEPARATORS, check_class_names, check_listed_labels
+from ..data.datasets.label_rows import LabelRows, build_lists, first_true, read_labels
 from ..data.datasets.readers import class_indices, read_class_names
+from ..data.datasets.tabular import read_rows
 from .annotated import read_coco_labels, read_voc_labels
-from .labels import read_labels
 from .photo_files import check_found, normalize_names
-from .table import SPLITS, LabelRows, TagTable, build_lists
-from .tabular import read_rows
+from .table import SPLITS, TagTable
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 _REMEDY = f"Choose what separates labels ({', '.join(SEPARATORS)}), or list the classes if one is really named so"
 
 
@@ -76,7 +78,20 @@ def _read(path: str, separator: str | None, classes: list[str] | None) -> LabelR
         return read_voc_labels(folder)
     if os.path.exists(path) and is_coco_file(path):
         return read_coco_labels(path, classes)
-    return read_labels(read_rows(path), path, separator)
+    rows = read_labels(read_rows(path), path, separator)
+    rows.split = None if rows.split is None else _name_splits(rows.split, rows.where)
+    return rows
+
+
+def _name_splits(split: pa.Array, where: Callable[[int], str]) -> pa.Array | None:
+    """Return train, val or test of each row; None if all are blank."""
+    index = pc.index_in(split, pa.array(list(_SPLITS)))
+    if (row := first_true(pc.is_null(index))) is not None:
+        if split.null_count == len(split):
+            return None
+        text = f"{where(row)}: the split is {split[row].as_py() or ''!r}"
+        raise ValueError(f"{text}: write train, val or test in every row, or leave the column out")
+    return pc.take(pa.array(list(_SPLITS.values())), index)
 
 
 def _join(parts: list[LabelRows]) -> LabelRows:

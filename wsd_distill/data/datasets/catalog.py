@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..types import DatasetDict
+from .arrow_records import list_ids, select_records
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ _INFOS: dict[str, DatasetInfo] = {}
 
 def register(
     name: str,
-    load: Callable[..., list[DatasetDict]],
+    load: Callable[..., Sequence[DatasetDict]],
     arguments: dict,
     *,
     classes: Sequence[str],
@@ -113,7 +115,7 @@ def get_source_dataset(name: str) -> str:
     return MetadataCatalog.get(name).get("source", name)
 
 
-def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
+def load_holdout(source: str, images: int, holdout: bool) -> Sequence[DatasetDict]:
     """Load the ``images`` held-out images of a dataset or the others, in its order.
 
     The images with the smallest SHA-256 of their image id are held out: the same on every machine, in any order of the
@@ -122,9 +124,9 @@ def load_holdout(source: str, images: int, holdout: bool) -> list[DatasetDict]:
     records = DatasetCatalog.get(source)
     if len(records) <= images:
         raise ValueError(f"{source} has {len(records)} images, cannot hold out {images}: hold out fewer")
-    digests = [hashlib.sha256(str(record["image_id"]).encode()).digest() for record in records]
-    limit = sorted(digests)[images]
-    return [record for record, digest in zip(records, digests) if (digest < limit) == holdout]
+    digests = np.fromiter((_hash_id(image_id) >> 192 for image_id in list_ids(records)), np.uint64, len(records))
+    limit = np.partition(digests, images)[images]
+    return select_records(records, np.flatnonzero((digests < limit) == holdout))
 
 
 def register_holdout(source: str, images: int) -> tuple[str, str]:
@@ -152,13 +154,24 @@ def register_holdout(source: str, images: int) -> tuple[str, str]:
 
 def get_fold(image_id: int | str, folds: int) -> int:
     """Return the fold of an image: the SHA-256 of its id modulo the number of folds."""
-    return int.from_bytes(hashlib.sha256(str(image_id).encode()).digest(), "big") % folds
+    return _hash_id(image_id) % folds
 
 
-def load_without_fold(source: str, fold: int, folds: int) -> list[DatasetDict]:
+def _hash_id(image_id: int | str) -> int:
+    """Return the SHA-256 of an image id, as a number of 256 bits."""
+    return int.from_bytes(hashlib.sha256(str(image_id).encode()).digest(), "big")
+
+
+def drop_fold(records: Sequence[DatasetDict], fold: int, folds: int) -> Sequence[DatasetDict]:
+    """Return the images that are not in a fold."""
+    kept = np.fromiter((get_fold(image_id, folds) != fold for image_id in list_ids(records)), bool, len(records))
+    return select_records(records, np.flatnonzero(kept))
+
+
+def load_without_fold(source: str, fold: int, folds: int) -> Sequence[DatasetDict]:
     """Load the images of a dataset without a fold, in its order; ValueError if the fold or the rest is empty."""
     records = DatasetCatalog.get(source)
-    kept = [record for record in records if get_fold(record["image_id"], folds) != fold]
+    kept = drop_fold(records, fold, folds)
     if not 0 < len(kept) < len(records):
         raise ValueError(f"{source} has {len(records)} images, too few for {folds} folds: use fewer folds")
     return kept

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
 
 from ...io import IMAGE_SUFFIXES
 from ..types import DatasetDict
+from .arrow_records import ArrowRecords
 from .catalog import SPLITS, DatasetInfo, register, register_info
 from .coco import is_coco_file, read_categories, read_image_names, register_coco
-from .image_paths import image_path
-from .label_names import SEPARATORS, check_listed_labels
-from .readers import class_indices, read_class_names, read_csv, read_json
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeGuard
+from .image_paths import image_path, is_remote
+from .label_names import SEPARATORS, check_class_names, check_listed_labels
+from .label_rows import Locations, read_files
+from .list_table import ListInfo, open_list
+from .readers import class_indices, read_class_names
+from .tabular import iter_rows, locate_row
 
 logger = logging.getLogger(__name__)
 
+_LISTS = (".csv", ".tsv", ".parquet", ".jsonl", ".json")
 _REMEDY = (
     "Separate labels by ';' or set dataset.separator ({}); a class that is really named so is listed in "
     "dataset.classes (datasets/README.md)"
 )
-
-
-class Entry(NamedTuple):
-    """An image in a list."""
-
-    location: str  # file and line, for error messages
-    name: str
-    labels: list[str]
-    split: str | None
-    unknown: list[str]  # labels of which it is not known whether the image has them
 
 
 def register_files(
@@ -52,7 +46,7 @@ def register_files(
     """Register ``<name>_train``, ``<name>_val`` and ``<name>_test``, and ``name`` for ``dataset.name``.
 
     Args:
-        files: split -> file: a CSV or JSON list of images (``register_image_list``) or COCO's instances format.
+        files: split -> file: a list of images (``register_image_list``) or COCO's instances format.
         image_root: folder of the image files, ``{split}`` in it is replaced; None: the folder of the file.
         classes: class names, or a text file with one name per line; None: the classes of the training file.
         split_names: split -> its name in the column ``split`` of a file that lists several splits.
@@ -107,17 +101,18 @@ def register_image_list(
 ) -> None:
     """Register the images listed in a file, and read its classes.
 
-    ``file`` is a CSV with the columns ``file`` and ``labels`` (separated by ``;``), or a JSON list of
-    ``{"file": "a.jpg", "labels": ["cat", "dog"]}``, with ``unknown`` for labels that are neither positive nor negative.
-    Both may have ``split``. An image without labels is a negative example of every class. The image ids are the file
-    names as listed.
+    ``file`` is one of the files of ``read_tags`` (docs/tags.md): a CSV, Parquet or JSON-lines file with the columns
+    ``file`` and ``labels`` (separated by ``;``) or a column for each class, or a JSON list of
+    ``{"file": "a.jpg", "labels": ["cat", "dog"]}``. Labels that are neither positive nor negative are in ``unknown`` or
+    have a question mark (``?cat``). All may have ``split``. An image without labels is a negative example of every
+    class. The image ids are the file names as listed.
 
     Args:
         image_root: folder of the images; default: the folder of ``file``.
-        classes: class names; or a text file with one name per line; or a CSV or JSON list, whose sorted labels are the
+        classes: class names; or a text file with one name per line; or a list of images, whose sorted labels are the
             classes (for a validation list: the training list). Default: the labels of ``file``.
         split: use only the images of this ``split``.
-        separator: of labels in a CSV: a key of ``SEPARATORS`` or a character; default: ``;``.
+        separator: of labels in a text: a key of ``SEPARATORS`` or a character; default: ``;``.
         allow_remote: addresses are read from the network; otherwise an error.
         allow_outside: files may be outside of ``image_root``; otherwise an error.
 
@@ -210,8 +205,14 @@ def _read_unlabelled(file: str) -> Iterator[tuple[str, str, str | None]]:
     if is_coco_file(file):
         yield from ((location, name, None) for location, name in read_image_names(file))
     else:
-        entries = _read_entries(file, ";", needs_labels=False)
-        yield from ((entry.location, entry.name, entry.split) for entry in entries)
+        yield from _read_files(file)
+
+
+def _read_files(file: str) -> Iterator[tuple[str, str, str | None]]:
+    for rows in iter_rows(file, needs_labels=False):
+        _, names, splits = read_files(rows, file)
+        for row, name in enumerate(names.to_pylist()):
+            yield f"{file}, image {row + 1}", name, None if splits is None else splits[row].as_py()
 
 
 def load_image_list(
@@ -219,42 +220,58 @@ def load_image_list(
     image_root: str,
     classes: Sequence[str],
     split: str | None = None,
-    separator: str = ";",
+    separator: str | None = None,
     *,
     allow_remote: bool = False,
     allow_outside: bool = False,
-) -> list[DatasetDict]:
+) -> ArrowRecords:
     """Load the images listed in a file; see :func:`register_image_list`.
 
     Raises:
         ValueError: no images, a duplicate image, an unknown label, or an image that is not allowed.
     """
-    records: list[DatasetDict] = []
-    locations: dict[str, str] = {}
-    for location, name, labels, image_split, unknown in _read_entries(file, separator):
-        if split is not None and image_split != split:
-            continue
-        path = image_path(image_root, name, location, allow_remote=allow_remote, allow_outside=allow_outside)
-        if path in locations:
-            raise ValueError(f"{location}: {name!r} is already listed ({locations[path]})")
-        locations[path] = location
-        record: DatasetDict = {"file_name": path, "image_id": name, "labels": class_indices(labels, classes, location)}
-        if unknown:
-            record["ignore_labels"] = class_indices(unknown, classes, location)
-            both = sorted(set(labels) & set(unknown))
-            if both:
-                raise ValueError(f"{location}: {both[0]!r} is among the labels and among the unknown ones: remove one")
-        records.append(record)
-    if not records:
-        raise ValueError(f"{file} lists no images" + (f" of split '{split}'" if split is not None else ""))
-    if separator != ";":
+    source, info = open_list(file, separator)
+    if split is not None and split not in info.splits:
+        raise ValueError(f"{file} lists no images of split '{split}'")
+    if (split or "") in info.repeated:
+        raise ValueError(info.repeated[split or ""])
+    for label, row in info.first_rows(split).items():
+        if label not in classes:
+            class_indices([label], classes, locate_row(file, row))  # raises an error that names similar classes
+    index = {name: k for k, name in enumerate(classes)}
+    class_of = np.array([index.get(label, -1) for label in info.labels], np.int32)
+    records = ArrowRecords(source, info.key, class_of, image_root)
+    if split is not None and len(info.splits) > 1:
+        records = records.select("split", info.splits.index(split))
+    _check_names(records, file, image_root, info, {"allow_remote": allow_remote, "allow_outside": allow_outside})
+    if separator is not None:
         logger.info("%s: labels are separated by %r", file, separator)
     return records
 
 
-def _check_separator(separator: str | None) -> str:
+def _check_names(records: ArrowRecords, file: str, root: str, info: ListInfo, options: Mapping[str, bool]) -> None:
+    """Raise the ValueError of ``image_path`` for the first name that is not allowed."""
+    absolute = os.path.join(os.path.abspath(root), "")
+    start = 0
+    for table in records.tables():
+        names, checked = table["file"], table["is_unusual"]
+        if info.num_absolute and not options["allow_outside"]:
+            outside = pc.and_not(pc.starts_with(names, "/"), pc.starts_with(names, absolute))
+            checked = pc.or_(checked, outside)
+        for row in np.flatnonzero(checked.to_numpy()).tolist():
+            name, listed = names[row].as_py(), records.rows[start + row]
+            try:
+                image_path(root, name, "", **options)
+            except ValueError:
+                image_path(root, name, locate_row(file, int(listed)), **options)
+        if is_remote(root):
+            image_path(root, names[0].as_py(), locate_row(file, int(records.rows[0])), **options)
+        start += table.num_rows
+
+
+def _check_separator(separator: str | None) -> str | None:
     if separator is None:
-        return ";"
+        return None
     character = SEPARATORS.get(separator, separator)
     if not isinstance(character, str) or len(character) != 1 or character.isalnum():
         raise ValueError(f"dataset.separator={separator}: choose from {', '.join(SEPARATORS)}")
@@ -270,67 +287,19 @@ def _text(value: Any, key: str) -> str:
     return value
 
 
-def _class_names(source: Sequence[str] | str, separator: str) -> list[str]:
-    is_list = isinstance(source, str) and source.lower().endswith((".csv", ".json"))
+def _class_names(source: Sequence[str] | str, separator: str | None) -> list[str]:
+    is_list = isinstance(source, str) and source.lower().endswith(_LISTS)
     return _listed_labels(str(source), separator) if is_list else read_class_names(source)
 
 
-def _listed_labels(file: str, separator: str) -> list[str]:
-    """Return the sorted labels of a list of images, checked."""
-    labels: dict[str, str] = {}
-    for location, _, names, _, unknown in _read_entries(file, separator):
-        for label in (*names, *unknown):
-            labels.setdefault(label, location.removeprefix(f"{file}, "))
+def _listed_labels(file: str, separator: str | None) -> list[str]:
+    """Return the classes of a list of images, checked: its sorted labels, or its columns."""
+    _, info = open_list(file, separator)
+    if info.is_ordered:
+        check_class_names({name: f"column {name!r}" for name in info.labels}, file)
+        return info.labels
+    labels = Locations(info.first_rows(), lambda row: locate_row(file, row).removeprefix(f"{file}, "))
     check_listed_labels(labels, file, _REMEDY.format(", ".join(SEPARATORS)))
     if not labels:
         raise ValueError(f"{file}: the list of classes is empty, because no image has a label")
     return sorted(labels)
-
-
-def _read_entries(file: str, separator: str, needs_labels: bool = True) -> Iterator[Entry]:
-    is_json = file.lower().endswith(".json")
-    rows = read_json_entries(file, needs_labels) if is_json else _read_csv_entries(file, separator, needs_labels)
-    for entry in rows:
-        if not isinstance(entry.name, str) or not entry.name.strip():
-            raise ValueError(f"{entry.location}: no file name")
-        split = entry.split.strip() if entry.split else None
-        yield entry._replace(name=entry.name.strip(), split=split)
-
-
-def _read_csv_entries(file: str, separator: str, needs_labels: bool) -> Iterator[Entry]:
-    (location, header), *rows = read_csv(file)
-    header = [name.strip() for name in header]
-    if not {"file", *(["labels"] if needs_labels else [])} <= set(header):
-        columns = "columns 'file' and 'labels'" if needs_labels else "column 'file'"
-        raise ValueError(f"{location}: the header {header} has to include the {columns}")
-    for location, row in rows:
-        fields = dict(zip(header, row))
-        labels = [label.strip() for label in fields.get("labels", "").split(separator)]
-        yield Entry(location, fields["file"], [label for label in labels if label], fields.get("split"), [])
-
-
-def read_json_entries(file: str, needs_labels: bool = True) -> Iterator[Entry]:
-    """Yield the images of a JSON list, ``[{"file": "a.jpg", "labels": ["cat", "dog"]}, ...]``.
-
-    Raises:
-        ValueError: the file is not such a list; names the entry.
-    """
-    content = read_json(file)
-    if not isinstance(content, list):
-        raise ValueError(f'{file} is not a list of {{"file": ..., "labels": [...]}}')
-    for position, fields in enumerate(content):
-        location = f"{file}, entry {position}"
-        labels = fields.get("labels", None if needs_labels else []) if isinstance(fields, dict) else None
-        unknown = fields.get("unknown", []) if isinstance(fields, dict) else None
-        if not (is_text_list(labels) and is_text_list(unknown)):
-            raise ValueError(
-                f'{location} is not of the form {{"file": "a.jpg", "labels": ["cat", "dog"]}}: {reprlib.repr(fields)}'
-            )
-        split = fields.get("split")
-        split = None if split is None else _text(split, f"{location}: split")
-        yield Entry(location, fields.get("file"), labels, split, unknown)
-
-
-def is_text_list(value: object) -> TypeGuard[list[str]]:
-    """Whether a value of JSON is a list of texts."""
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)

@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..data.datasets.label_names import SEPARATORS
-from .table import LabelRows
+from .label_names import SEPARATORS
 from .tabular import FILE_COLUMNS, Rows
 
 _DETECTED = (";", ",", "|")
 _CELLS = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "-1": -1, "-1.0": -1, "": -1}  # in lower case
-_SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 _QUOTED = r"""^\s*('[^']*'|"[^"]*")\s*$"""
+
+
+@dataclass
+class LabelRows:
+    """Photos and labels of one file, before its labels become class indices.
+
+    Attributes:
+        file: (N,) strings.
+        names: the different labels.
+        rows, codes, unknown: (M,) each: row and index in ``names`` of each label, and whether it is unknown.
+        where: row -> file and line, for errors.
+        split: (N,) strings, null where blank; None: there is no such column.
+        is_ordered: ``names`` are the classes in order, as a file of this format has them.
+    """
+
+    file: pa.Array
+    names: list[str]
+    rows: np.ndarray
+    codes: np.ndarray
+    unknown: np.ndarray
+    where: Callable[[int], str]
+    split: pa.Array | None = None
+    is_ordered: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def locations(self) -> Mapping[str, str]:
+        """Return label -> where it is first used."""
+        codes, first = np.unique(self.codes, return_index=True)
+        return Locations({self.names[c]: int(self.rows[i]) for c, i in zip(codes.tolist(), first)}, self.where)
+
+
+class Locations(Mapping):
+    """label -> location of its row, looked up when an error needs it."""
+
+    def __init__(self, rows: dict[str, int], where: Callable[[int], str]):
+        self._rows, self._where = rows, where
+
+    def __getitem__(self, label: str) -> str:
+        return self._where(self._rows[label])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def read_labels(source: Rows, path: str, separator: str | None) -> LabelRows:
@@ -22,25 +68,37 @@ def read_labels(source: Rows, path: str, separator: str | None) -> LabelRows:
     Raises:
         ValueError: a column is missing, a value is invalid, or the separator is not clear; names the line.
     """
+    name, file, split = read_files(source, path)
     columns = source.table.column_names
-    found = [name for name in FILE_COLUMNS if name in columns]
-    if len(found) != 1:
-        problem = "both columns 'file' and 'file_name'" if found else "no column 'file' or 'file_name'"
-        raise ValueError(f"{path} has {problem} (its columns: {', '.join(columns[:20])}): name the column 'file'")
-    file = _strings(source.table[found[0]], path, found[0])
-    file = pc.utf8_trim_whitespace(file)
-    empty = pc.or_kleene(pc.is_null(file), pc.equal(file, "")).fill_null(True)
-    if (row := first_true(empty)) is not None:
-        raise ValueError(f"{source.where(row)}: no file name: write one, or remove the row")
-    split = _read_split(source, path) if "split" in columns else None
     if "labels" in columns:
         rows = _read_lists(source, path, separator)
     else:
         if separator is not None:
             raise ValueError(f"{path} has no column 'labels', which a separator is for: add it, or give no separator")
-        rows = _read_one_hot(source, path, [name for name in columns if name not in (found[0], "split")])
+        rows = _read_one_hot(source, path, [other for other in columns if other not in (name, "split")])
     rows.file, rows.split, rows.notes = file, split, source.notes + rows.notes
     return rows
+
+
+def read_files(source: Rows, path: str) -> tuple[str, pa.Array, pa.Array | None]:
+    """Return the name of the column with the files, the files (N,), and the column ``split`` (N,) if there is one.
+
+    Raises:
+        ValueError: a file name is missing; names the line.
+    """
+    columns = source.table.column_names
+    found = [name for name in FILE_COLUMNS if name in columns]
+    if len(found) != 1:
+        problem = "both columns 'file' and 'file_name'" if found else "no column 'file' or 'file_name'"
+        raise ValueError(f"{path} has {problem} (its columns: {', '.join(columns[:20])}): name the column 'file'")
+    file = pc.utf8_trim_whitespace(_strings(source.table[found[0]], path, found[0]))
+    empty = pc.or_kleene(pc.is_null(file), pc.equal(file, "")).fill_null(True)
+    if (row := first_true(empty)) is not None:
+        raise ValueError(f"{source.where(row)}: no file name: write one, or remove the row")
+    if "split" not in columns:
+        return found[0], file, None
+    split = pc.utf8_trim_whitespace(_strings(source.table["split"], path, "split"))
+    return found[0], file, pc.if_else(pc.equal(split, ""), pa.scalar(None, pa.string()), split)
 
 
 def first_true(mask: pa.Array) -> int | None:
@@ -58,19 +116,6 @@ def _strings(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
     if not pa.types.is_string(values.type):
         raise ValueError(f"{path}: the column {name!r} has the type {values.type}: write it as text")
     return values
-
-
-def _read_split(source: Rows, path: str) -> pa.Array | None:
-    """Return train, val or test of each row; None if all are blank."""
-    values = _strings(source.table["split"], path, "split").fill_null("")
-    values = pc.utf8_trim_whitespace(values)
-    index = pc.index_in(values, pa.array(list(_SPLITS)))
-    if (row := first_true(pc.is_null(index))) is not None:
-        if pc.all(pc.equal(values, "")).as_py():
-            return None
-        text = f"{source.where(row)}: the split is {values[row].as_py()!r}"
-        raise ValueError(f"{text}: write train, val or test in every row, or leave the column out")
-    return pc.take(pa.array(list(_SPLITS.values())), index)
 
 
 def _read_lists(source: Rows, path: str, separator: str | None) -> LabelRows:
@@ -207,3 +252,12 @@ def _cells(column: pa.ChunkedArray) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         texts = pa.array([f"a value of the type {values.type}"] * len(values))
     return pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+
+
+def build_lists(rows: np.ndarray, indices: np.ndarray, num_rows: int) -> pa.ListArray:
+    """Return ``num_rows`` sorted lists of int32 without duplicates from rows (M,) and class indices (M,)."""
+    width = int(indices.max()) + 1 if len(indices) else 1
+    pairs = np.sort(rows.astype(np.int64) * width + indices)  # np.unique hashes, which takes ten times as long
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs // width, minlength=num_rows))])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array((pairs % width).astype(np.int32)))
