@@ -94,13 +94,24 @@ def load_tagger(model: str, backend: str | None = None) -> TaggerLike:
 
 def get_settings(arguments: argparse.Namespace) -> dict:
     """What the results depend on, besides the photos."""
-    config = (Path(arguments.model) / "config.json").read_bytes()
     return {
-        "model": hashlib.sha256(config).hexdigest(),
+        "model": _hash_model(Path(arguments.model), arguments.backend),
         "sources": [arguments.column, *map(os.fspath, arguments.source)],
         "--threshold": arguments.threshold,
         "--all": arguments.all,
     }
+
+
+def _hash_model(folder: Path, backend: str | None) -> str:
+    """Hash ``config.json`` and the weights that the backend reads."""
+    from ..tagging.backends import FILES, choose_backend
+
+    digest = hashlib.sha256()
+    for name in ("config.json", FILES[backend or choose_backend(folder)]):
+        with open(folder / name, "rb") as file:
+            for block in iter(partial(file.read, 1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _print_records(records: Iterable[Record], form: str, classes: list[str], with_all: bool) -> Iterator[Record]:
