@@ -3,8 +3,9 @@
 
     python tools/predict.py --config-file output/pets/.../config.yaml --weights FILE --input a.jpg [key=value ...]
 
-A line has the file, the labels with a score p above --threshold in descending order, and T-WDet's best boxes of each
-label with their entries of S. T-WDet makes proposals for the images of --input as for its stores (image_proposals).
+A line has the file, the labels whose score p reaches --threshold in descending order, and T-WDet's best boxes of each
+label with their entries of S. The default threshold is the one that the run of --weights has tuned.
+T-WDet makes proposals for the images of --input as for its stores (image_proposals).
 The classes are those of the weights; --input needs neither the dataset nor its list of labels, and the one that a
 recipe presets counts only if an override names it.
 Without --input a whole split of the config is predicted, with the proposals that its loader reads.
@@ -37,9 +38,11 @@ from wsd_distill.engine.cli import (
     parse_with_config,
     report_user_errors,
 )
+from wsd_distill.engine.run_folder import RESULTS
 from wsd_distill.evidence import best_boxes, build_predictor, name_boxes
 from wsd_distill.modeling.checkpoints.load import get_class_names, read_state
 from wsd_distill.proposals.image_proposals import ImageProposals
+from wsd_distill.tagging.from_run import WEIGHTS, read_threshold
 
 
 def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, DictConfig, torch.nn.Module]:
@@ -51,7 +54,7 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, Dict
     parser.add_argument("--split", default="test", help="entry of dataloader.test whose mapper is used (default test)")
     parser.add_argument("--output", help="file for the JSON lines; default: standard output")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the predictions on each image")
-    parser.add_argument("--threshold", type=float, default=0.5, help="minimal score of a label (default 0.5)")
+    parser.add_argument("--threshold", type=float, help="lowest score of a label (default: tuned on val by the run)")
     parser.add_argument("--boxes-per-label", type=int, default=1, metavar="N", help="(default 1)")
     state: dict[str, torch.Tensor] = {}
 
@@ -78,7 +81,17 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace, Dict
         proposer = getattr(model, "proposer", None)
         if isinstance(proposer, ImageProposals):
             check_method(parser, cfg, proposer.proposer)
+        if arguments.threshold is None:
+            arguments.threshold = find_threshold(Path(arguments.weights))
     return parser, arguments, cfg, model
+
+
+def find_threshold(weights: Path) -> float:
+    """Return the threshold tuned by the run that has written ``weights``; ValueError if it is not a run's last file."""
+    if weights.name != WEIGHTS or not (weights.parent / RESULTS).exists():
+        text = f"{weights} is not {WEIGHTS} beside the {RESULTS} of a complete run, whose tuned threshold would be used"
+        raise ValueError(f"{text}: give --threshold")
+    return read_threshold(weights.parent)
 
 
 def read_batches(test: DictConfig, files: list[str]) -> Iterable[list[dict]]:
@@ -120,7 +133,7 @@ def main() -> None:
     with report_user_errors(parser), output_file as lines:
         for number, (x, output) in enumerate(images):
             file, p = x["file_name"], output["image_scores"].cpu()
-            found = [k for k in p.argsort(descending=True).tolist() if p[k] > arguments.threshold]
+            found = [k for k in p.argsort(descending=True).tolist() if p[k] >= arguments.threshold]
             boxes = None  # of a model without boxes
             if "instances" in output:
                 boxes = best_boxes(output["instances"].to("cpu"), found, arguments.boxes_per_label)

@@ -16,6 +16,8 @@ def command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
+    for name in ("model.onnx", "model_int8.onnx"):
+        (tmp_path / "model" / name).write_bytes(name.encode())
     (tmp_path / "photos").mkdir()
     for i, color in enumerate([(255, 0, 0), (0, 51, 255), (0, 0, 0)]):
         (tmp_path / "photos" / f"{i}.png").write_bytes(png(*color))
@@ -68,9 +70,13 @@ def test_a_run_that_goes_on_needs_the_same_model_and_options(command, tmp_path):
         command("photos", "--out", "tags.csv")
     with pytest.raises(ValueError, match=r"tags.csv.parts has results of a run with another --threshold, sources: "):
         command("photos", "photos", "--out", "tags.csv", "--threshold", "0.1")
-    (tmp_path / "model" / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"tags.csv.parts has results of a run with another model: "):
-        command("photos", "--out", "tags.csv", "--on-error", "skip")
+    for options in (["--backend", "int8"], ["--backend", "onnx"]):
+        if "onnx" in options:
+            (tmp_path / "model" / "model.onnx").write_bytes(b"trained again")
+        with pytest.raises(ValueError, match=r"tags.csv.parts has results of a run with another model: "):
+            command("photos", "--out", "tags.csv", "--on-error", "skip", *options)
+    (tmp_path / "model" / "model.onnx").write_bytes(b"model.onnx")
+    assert command("photos", "--out", "tags.csv", "--on-error", "skip", "--backend", "onnx") == 1
 
 
 def test_ray_writes_a_folder(command):

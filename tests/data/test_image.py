@@ -124,7 +124,7 @@ def write_corrupt(kind, path):
 )
 def test_corrupt_file_raises(tmp_path, kind, name, message):
     write_corrupt(kind, tmp_path / name)
-    with pytest.raises(ImageError, match=rf"{name} cannot be read .*{message}.*check_dataset.py lists all") as caught:
+    with pytest.raises(ImageError, match=rf"{name} cannot be read .*{message}.*wsd check .* lists all") as caught:
         read_rgb(str(tmp_path / name))
     assert caught.value.file_name == str(tmp_path / name)
 

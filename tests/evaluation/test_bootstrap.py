@@ -59,9 +59,9 @@ def test_weighted_f1_equals_the_metric_of_resampled_arrays(make_scores, metric):
     expected = []
     for column in weights.T:
         scores, labels = repeat(found, column)
-        predictions = top_k_predictions(scores) if mode == "top3" else scores > (0.5 if mode else 0.3)
+        predictions = top_k_predictions(scores) if mode == "top3" else scores >= (0.5 if mode else 0.375)
         expected.append(100 * f1_scores(predictions, labels)[name])
-    np.testing.assert_allclose(weighted_metric(metric, found, weights, threshold=0.3), expected, atol=1e-12)
+    np.testing.assert_allclose(weighted_metric(metric, found, weights, threshold=0.375), expected, atol=1e-12)
 
 
 def test_draws_have_as_many_images_and_follow_the_seed():

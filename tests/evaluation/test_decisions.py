@@ -55,7 +55,7 @@ def test_thresholds_per_class_where_classes_differ():
     own = [tune_threshold(scores[:, [k]], labels[:, [k]]) for k in range(3)]
     assert all(min(t, found.common) <= v <= max(t, found.common) for t, v in zip(own, found.values))
     test_scores, test_labels = draw(2000, [-2.0, 0.0, 2.0], seed=1)
-    f1 = [f1_scores(test_scores > t, test_labels)["CF1"] for t in (found.values, found.common)]
+    f1 = [f1_scores(test_scores >= t, test_labels)["CF1"] for t in (found.values, found.common)]
     assert f1[0] > f1[1] + 0.02
 
 
@@ -81,7 +81,7 @@ def test_intervals():
     value, low, high = intervals["mAP"]
     assert value == pytest.approx(100 * np.nanmean(average_precisions(scores, labels)))
     assert low < value < high and high - low < 12
-    f1 = f1_scores(scores > [0.4, 0.5, 0.5], labels)
+    f1 = f1_scores(scores >= [0.4, 0.5, 0.5], labels)
     assert intervals["CF1"][0] == pytest.approx(100 * f1["CF1"]) and intervals["OF1"][0] == pytest.approx(
         100 * f1["OF1"]
     )

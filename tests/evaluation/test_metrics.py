@@ -118,20 +118,18 @@ def test_top_3_of_two_classes_is_both():
     assert top_k_predictions(np.array([[0.1, 0.0]]), k=3).tolist() == [[True, True]]
 
 
-def test_threshold_is_the_largest_score_left_out():
-    assert tune_threshold(column(0.75, 0.5, 0.25, 0.125), column(1, 1, 0, 0)) == 0.25
+def test_threshold_is_halfway_between_what_is_predicted_and_what_is_left_out():
+    assert tune_threshold(column(0.75, 0.5, 0.25, 0.125), column(1, 1, 0, 0)) == 0.375
 
 
-def test_threshold_under_all_scores_when_all_are_positive():
-    scores = column(0.5, 0.5)
-    threshold = tune_threshold(scores, column(1, 1))
-    assert threshold == np.nextafter(np.float32(0.5), np.float32(0))
-    assert (scores > threshold).all()
+def test_threshold_is_the_lowest_score_when_all_are_positive():
+    assert tune_threshold(column(0.75, 0.5), column(1, 1)) == 0.5
 
 
-def test_threshold_separates_neighbouring_floats():
-    scores = column(np.nextafter(np.float32(0.3), np.float32(1)), 0.3)
-    assert (scores > tune_threshold(scores, column(1, 0))).tolist() == [[True], [False]]
+@pytest.mark.parametrize("low", [0.3, 0.30000004, 0.5, 1 - 2**-24])
+def test_threshold_separates_neighbouring_floats(low):
+    scores = column(np.nextafter(np.float32(low), np.float32(2)), low)
+    assert tune_threshold(scores, column(1, 0)) == scores[0, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -143,10 +141,10 @@ def test_threshold_by_brute_force(seed, levels, dtype):
     labels[:, 1] = False
 
     def objective(threshold):
-        metrics = f1_scores(scores > threshold, labels)
+        metrics = f1_scores(scores >= threshold, labels)
         return metrics["CF1"] + metrics["OF1"]
 
-    best = max(objective(threshold) for threshold in [-1.0, *np.unique(scores)])
+    best = max(objective(threshold) for threshold in np.unique(scores))
     assert objective(tune_threshold(scores, labels)) == pytest.approx(best, abs=1e-12)
 
 
@@ -183,10 +181,10 @@ def test_a_class_with_ignored_images_only_is_nan():
 
 
 def test_threshold_without_the_ignored_images():
-    # Were the ignored 0.5 positive, the threshold would be 0.25; were it negative, 0.5 as well as any below.
-    assert tune_threshold(column(0.75, 0.5, 0.25), column(1, -1, 0, dtype=np.int8)) == 0.25
-    assert tune_threshold(column(0.75, 0.5, 0.25), column(1, 0, -1, dtype=np.int8)) == 0.5
-    assert tune_threshold(column(0.75, 0.5, 0.25), column(-1, 1, 0, dtype=np.int8)) == 0.25
+    # Were the ignored 0.5 positive, the threshold would be 0.375; were it negative, 0.625.
+    assert tune_threshold(column(0.75, 0.5, 0.25), column(1, -1, 0, dtype=np.int8)) == 0.5
+    assert tune_threshold(column(0.75, 0.5, 0.25), column(1, 0, -1, dtype=np.int8)) == 0.625
+    assert tune_threshold(column(0.75, 0.5, 0.25), column(-1, 1, 0, dtype=np.int8)) == 0.375
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -195,10 +193,10 @@ def test_threshold_without_the_ignored_images_by_brute_force(seed):
     labels = ignore_some(labels, seed, np.linspace(0, 0.8, 4))
 
     def objective(threshold):
-        metrics = f1_scores(scores > threshold, labels)
+        metrics = f1_scores(scores >= threshold, labels)
         return metrics["CF1"] + metrics["OF1"]
 
-    best = max(objective(threshold) for threshold in [-1.0, *np.unique(scores)])
+    best = max(objective(threshold) for threshold in np.unique(scores))
     assert objective(tune_threshold(scores, labels)) == pytest.approx(best, abs=1e-12)
 
 

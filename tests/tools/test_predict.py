@@ -85,6 +85,23 @@ def test_a_classifier_outputs_labels_only(weights, predict, tmp_path):
     assert line["labels"] == {}
 
 
+def test_the_threshold_of_a_run_is_the_one_that_it_has_tuned(weights, predict, tmp_path, capsys):
+    Image.fromarray(np.zeros((60, 90, 3), np.uint8)).save(tmp_path / "black.png")
+    photo = ["--input", tmp_path / "black.png"]
+    path = weights("student")
+    (line,) = predict("student", path, *photo, "--threshold", "0")
+    middle = sorted(line["labels"].values())[4]
+    path = path.rename(tmp_path / "model_final.pth")
+    with pytest.raises(SystemExit):
+        predict("student", path, *photo)
+    text = "the results.json of a complete run, whose tuned threshold would be used: give --threshold"
+    assert f"{path} is not model_final.pth beside {text}" in capsys.readouterr().err
+    results = {"val": {"multilabel": {"threshold": middle}}, "test": {"multilabel": {"threshold": 1.0}}}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (found,) = predict("student", path, *photo)
+    assert found["labels"] == {name: p for name, p in line["labels"].items() if p >= middle}
+
+
 def test_wrong_weights_and_images_are_errors_of_one_line(weights, predict, tmp_path, capsys):
     for file, message in (
         (
@@ -95,7 +112,7 @@ def test_wrong_weights_and_images_are_errors_of_one_line(weights, predict, tmp_p
         (weights("teacher"), f"error: {tmp_path}/a.png cannot be read as an image"),
     ):
         with pytest.raises(SystemExit) as caught:
-            predict("teacher", file, "--input", tmp_path / "a.png")
+            predict("teacher", file, "--input", tmp_path / "a.png", "--threshold", "0.5")
         assert caught.value.code == 2 and re.search(message, capsys.readouterr().err.splitlines()[-1])
 
 

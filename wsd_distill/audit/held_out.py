@@ -78,7 +78,7 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
             of_fold = [split != "train" or get_fold(x["image_id"], len(runs)) == fold for x in records[split]]
             rows = np.flatnonzero(of_fold)
             photos = _photos(cfg, datasets[split], split)
-            ids = [records[split][row]["image_id"] for row in rows]
+            ids = [records[split][int(row)]["image_id"] for row in rows]
             bar = tqdm(total=len(rows), desc=f"scores of {split}, {fold + 1} of {len(runs)}", unit=" photos")
             parts = []
             with bar:

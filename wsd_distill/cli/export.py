@@ -5,8 +5,8 @@
     wsd export pets/model --format web --out site/
 
 A run is the folder that tools/train_net.py has written; the folder gets the thresholds and metrics of its results.
---int8 needs labelled photos, on which the ranges are set and the loss of mAP is measured: a CSV with the columns
-file and labels (separated by ;), or --calibration val for the split of the run.
+--int8 needs labelled photos, to set the ranges and to measure the loss of mAP: in any format of docs/tags.md,
+or --calibration val for the split of the run.
 --format web writes a static folder; npm downloads onnxruntime-web for it, once, or --runtime gives it.
 """
 
@@ -27,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime", type=Path, metavar="FILE_OR_FOLDER", help="npm package onnxruntime-web, or unpacked"
     )
     parser.add_argument("--int8", action="store_true", help=f"write {INT8} too, or into a model folder")
-    parser.add_argument("--calibration", metavar="CSV", help="labelled photos for --int8 (from a run default: val)")
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the CSV's files (default: its own)")
+    parser.add_argument("--calibration", metavar="TAGS", help="labelled photos for --int8 (from a run default: val)")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the photos (default: that of TAGS)")
+    parser.add_argument("--separator", metavar="MARK", help="what separates labels in one text (default: detected)")
     parser.add_argument(
         "--max-map-drop", type=float, default=0.3, metavar="PERCENT", help="largest loss of mAP by int8 (default 0.3)"
     )
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_model and arguments.out is None:
         raise ValueError("--out is missing: give the model folder to write")
     if arguments.int8 and is_model and not arguments.calibration:
-        raise ValueError("--int8 needs --calibration: a CSV of labelled photos with the columns file and labels")
+        raise ValueError("--int8 needs --calibration: labelled photos in a format of docs/tags.md")
     val = None if is_model else _export_run(source, arguments.out)
     if arguments.int8:
         _quantize(source if is_model else arguments.out, arguments, val)
@@ -85,16 +86,16 @@ def _export_run(run: Path, folder: Path) -> str:
 
 
 def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> None:
-    from ..data.datasets import register_image_list
     from ..tagging.from_run import labelled_photos
     from ..tagging.quantize import quantize
+    from ..tags import read_tags
 
-    config = ModelConfig.read(folder)
-    dataset = val
-    if arguments.calibration and not (val and arguments.calibration == "val"):
-        dataset = f"calibration {arguments.calibration}"
-        images = str(arguments.images or Path(arguments.calibration).parent)
-        register_image_list(dataset, arguments.calibration, images, config.classes)
-    photos, labels = labelled_photos(str(dataset), len(config.classes))
+    classes, source = ModelConfig.read(folder).classes, arguments.calibration
+    if val is not None and source in (None, "val"):
+        photos, labels = labelled_photos(val, len(classes))
+    else:
+        images = arguments.images or (Path(source) if Path(source).is_dir() else Path(source).parent)
+        table = read_tags(source, images, arguments.separator, classes)
+        photos, labels = [str(images / file) for file in table.files], table.label_matrix()
     for name, found in quantize(folder, photos, labels, max_map_drop=arguments.max_map_drop).items():
         print(f"{name}: {found}")

@@ -136,22 +136,29 @@ def load_evidence(run: str | os.PathLike, classes: list[str]) -> EvidenceLike:
 
 def get_settings(arguments: argparse.Namespace, teacher: Path | None = None) -> dict:
     """What the results depend on, besides the photos."""
-    config = (Path(arguments.model) / "config.json").read_bytes()
-    boxes = {} if teacher is None else {"--boxes": [_hash(teacher / name) for name in TEACHER_FILES]}
+    boxes = {} if teacher is None else {"--boxes": _hash(*(teacher / name for name in TEACHER_FILES))}
     return {
         **boxes,
-        "model": hashlib.sha256(config).hexdigest(),
+        "model": _hash_model(Path(arguments.model), arguments.backend),
         "sources": [arguments.column, *map(os.fspath, arguments.source)],
         "--threshold": arguments.threshold,
         "--all": arguments.all,
     }
 
 
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
+def _hash_model(folder: Path, backend: str | None) -> str:
+    """Hash ``config.json`` and the weights that the backend reads."""
+    from ..tagging.backends import FILES, choose_backend
+
+    return _hash(folder / "config.json", folder / FILES[backend or choose_backend(folder)])
+
+
+def _hash(*files: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            for block in iter(partial(file.read, 1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()
 
 

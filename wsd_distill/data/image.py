@@ -53,7 +53,7 @@ class ImageError(ValueError):
         self.file_name = file_name
         super().__init__(
             f"{file_name} cannot be read as an image ({type(error).__name__}: {error}): fix it or remove it from the "
-            "dataset; tools/check_dataset.py lists all such files"
+            "dataset; wsd check or tools/check_dataset.py lists all such files"
         )
 
 

@@ -97,7 +97,7 @@ def weighted_metric(
     if metric.endswith(TOP_3):
         predictions = top_k_predictions(found.scores, k=3)
     else:
-        predictions = found.scores > (0.5 if metric.endswith(FIXED) else threshold)
+        predictions = found.scores >= (0.5 if metric.endswith(FIXED) else threshold)
     predictions &= found.labels >= 0
     positive = found.labels == 1
     masks = (predictions & positive, predictions, positive)

@@ -25,7 +25,7 @@ class Thresholds:
     """Thresholds of K classes.
 
     Attributes:
-        values: (K,); a label is predicted if its score is above.
+        values: (K,); a label is predicted from its threshold on, as in ``Tagger``.
         common: the one threshold that is best for all classes.
         strength: positives that the common one counts for; None: ``values`` is the common one for every class.
         gain, error: of CF1 + OF1 over the common threshold on held-out halves of the validation images, in points:
@@ -133,7 +133,7 @@ def _held_out_gains(scores: np.ndarray, labels: np.ndarray, strength: float, see
 
 
 def _total_f1(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray, threshold: np.ndarray | float) -> float:
-    found = f1_scores(scores[rows] > threshold, labels[rows])
+    found = f1_scores(scores[rows] >= threshold, labels[rows])
     return 100 * (found["CF1"] + found["OF1"])
 
 

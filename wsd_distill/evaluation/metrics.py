@@ -142,12 +142,13 @@ def top_k_predictions(scores: np.ndarray, k: int = 3) -> np.ndarray:
 
 
 def tune_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Find the threshold, the same for all classes, that maximizes CF1 + OF1; scores above it are predicted.
+    """Find the threshold, the same for all classes, that maximizes CF1 + OF1; scores from it on are predicted.
 
     The paper tunes "a class-independent confidence threshold" without giving the criterion; CF1 and OF1 are the
-    metrics it reports. The search is exact: it tries every cut between two distinct scores. The threshold is the
-    largest score below the cut (just below the lowest score if all are predicted), in the dtype of the scores. Of
-    equally good cuts the highest is used.
+    metrics it reports. The search is exact: it tries every cut between two distinct scores. The threshold is halfway
+    between both, so that scores which an exported model rounds in another way stay on their side, in the dtype of the
+    scores; where nothing lies between them, or all are predicted, it is the lowest score that is predicted. Of equally
+    good cuts the highest is used.
 
     Raises:
         ValueError: There is no positive label.
@@ -166,7 +167,9 @@ def tune_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     of1 = 2 * hits[sweep].cumsum() / (np.arange(1, sweep.size + 1) + positives.sum())
     swept = ranked[sweep]
     left_out = np.append(swept[1:], np.nextafter(swept[-1], swept.dtype.type(-np.inf)))
-    return float(left_out[np.argmax(np.where(left_out < swept, cf1 + of1, -1.0))])
+    best = np.argmax(np.where(left_out < swept, cf1 + of1, -1.0))
+    halfway = (swept[best] + left_out[best]) / 2
+    return float(halfway if halfway > left_out[best] else swept[best])
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, zero_division: float = 0.0) -> np.ndarray:

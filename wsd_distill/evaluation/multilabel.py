@@ -35,7 +35,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
     - ``mAP``, ``AP-<class>`` (nan for a class without positives);
     - ``mAP-chance``, the mAP of random scores, and ``mAP-with-negatives``, without the classes that every image has
       (:func:`.map_levels`);
-    - ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR`` for scores above ``threshold``, the same for
+    - ``CF1``, ``CF1-of-means``, ``OF1``, ``CP``, ``CR``, ``OP``, ``OR`` for scores from ``threshold`` on, the same for
       all classes;
     - the same at threshold 0.5 (``CF1@0.5``, ...) and for the top 3 classes of each image (``CF1-top3``, ...);
     - ``score-std``, as in :func:`.score_std`: below ``MIN_SCORE_STD`` the scores hardly depend on the image.
@@ -47,7 +47,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
             contiguous class indices.
         output_dir: folder for ``scores.npz``, with ``image_ids`` (N,), ``scores`` (N, K) float32, ``labels`` (N, K)
             int8, ``class_names`` (K,) and ``weights_digest``; None writes nothing.
-        threshold: scores above it are predicted; None: the one that maximizes CF1 + OF1 on the dataset itself.
+        threshold: scores from it on are predicted; None: the one that maximizes CF1 + OF1 on the dataset itself.
         threshold_source: what ``threshold`` was tuned on, for the log.
         weights_digest: identifies the weights that are evaluated.
         distributed: gather the predictions of all ranks.
@@ -101,8 +101,8 @@ class MultiLabelEvaluator(PerImageEvaluator):
         precisions = average_precisions(scores, self._labels)
         threshold = self._choose_threshold(scores)
         results = {"mAP": 100 * mean_of_classes(precisions), **map_levels(precisions, self._labels)}
-        results.update(self._f1(scores > threshold, ""), threshold=threshold)
-        results.update(self._f1(scores > 0.5, "@0.5"))
+        results.update(self._f1(scores >= threshold, ""), threshold=threshold)
+        results.update(self._f1(scores >= 0.5, "@0.5"))
         results.update(self._f1(top_k_predictions(scores, k=3), "-top3"))
         results["score-std"] = score_std(scores)
         self._log(results)
@@ -114,7 +114,7 @@ class MultiLabelEvaluator(PerImageEvaluator):
 
     def _log(self, results: dict[str, float]) -> None:
         names = ["CF1", "CF1-of-means", "OF1", "CP", "CR", "OP", "OR"]
-        modes = {f"score > {results['threshold']:.4f}": "", "score > 0.5": "@0.5", "top-3": "-top3"}
+        modes = {f"score \u2265 {results['threshold']:.4f}": "", "score \u2265 0.5": "@0.5", "top-3": "-top3"}
         rows = [[mode, *(results[name + suffix] for name in names)] for mode, suffix in modes.items()]
         table = tabulate(rows, headers=["predicted", *names], tablefmt="pipe", floatfmt=".2f")
         logger.info(f"{self.dataset_name}: {describe_map(results)}\n{table}")

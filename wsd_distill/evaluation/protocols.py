@@ -38,7 +38,8 @@ class Protocol:
         average_precisions: (scores, labels) -> (K,), nan for a class without positives; labels of -1 are ignored.
         cf1: key of :func:`.f1_scores` that the project calls CF1: ``"CF1"`` or ``"CF1-of-means"``.
         threshold: scores above it are predicted; None: tuned.
-        at_threshold: scores equal to the threshold are predicted too.
+        at_threshold: scores equal to the threshold are predicted too: in ``paper``, as in all of this
+            project, and where the code of the project has it so.
         top_3: further modes of prediction: ``TOP_3``, the top 3 classes of an image (ties go to the lower class
             index); ``TOP_3_ABOVE``, those of the top 3 above the threshold.
         empty_class_ap: AP of a class without positives in mAP; None excludes the class.
@@ -89,7 +90,7 @@ _ASL = Protocol("asl", _ranked, "CF1", 0.8, empty_class_ap=0.0)
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("paper", average_precisions, "CF1", None, top_3=(TOP_3,)),
+        Protocol("paper", average_precisions, "CF1", None, at_threshold=True, top_3=(TOP_3,)),
         Protocol("srn", _voc_2010, "CF1", 0.5, top_3=(TOP_3, TOP_3_ABOVE), zero_division=1.0, ignored_is_negative=True),
         Protocol(
             "ml-gcn", _ranked, "CF1-of-means", 0.5, at_threshold=True, top_3=(TOP_3_ABOVE,), ignored_is_negative=True

@@ -52,7 +52,7 @@ class Example(NamedTuple):
 def write_tagger_page(path: Path, name: str, result: Result, plan: Plan, images: Path) -> Path:
     """Write the page, in one file that loads nothing from the network; ``images`` is the folder of the photos."""
     test, thresholds = result.test, result.thresholds.values
-    predicted, positive = test.scores > thresholds, test.labels == 1
+    predicted, positive = test.scores >= thresholds, test.labels == 1
     examples = {  # title -> photos, with a label each
         "Right": _pick(test, predicted & positive, test.scores, images),
         "Wrong, or a missing tag": _pick(test, predicted & (test.labels == 0), test.scores, images),
@@ -78,7 +78,7 @@ def write_tagger_page(path: Path, name: str, result: Result, plan: Plan, images:
 def class_rows(result: Result) -> list[ClassRow]:
     """Rows of all classes, the most frequent in test first."""
     test, values = result.test, result.thresholds.values
-    predicted, known = test.scores > values, test.labels >= 0
+    predicted, known = test.scores >= values, test.labels >= 0
     positive = test.labels == 1
     hits = (predicted & positive).sum(0)
     plain, best = (average_precisions(x.val.scores, x.val.labels) for x in (result.outcomes[0], result.best))
@@ -92,7 +92,7 @@ def class_rows(result: Result) -> list[ClassRow]:
 def threshold_chart(val: Scores, scale: float, offset: float) -> Chart:
     """Draw precision, recall and F1 over all labels on val against the common threshold."""
     scores, steps = calibrate(val.scores, scale, offset), np.linspace(0.02, 0.98, 49)
-    found = [f1_scores(scores > step, val.labels) for step in steps]
+    found = [f1_scores(scores >= step, val.labels) for step in steps]
     names = {"right among the predicted (precision)": "OP", "found among the present (recall)": "OR", "F1": "OF1"}
     lines = []
     for label, metric in names.items():

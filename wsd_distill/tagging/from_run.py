@@ -44,11 +44,7 @@ def read_run(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, Mult
     if not isinstance(model, MultiLabelClassifier):
         raise ValueError(f"{run} trained {type(model).__name__}, and only S-Cls can be exported: give its run")
     load_state(model, state, str(run / WEIGHTS))
-    results = _read_results(run / RESULTS)
-    splits = {name: result["multilabel"] for name, result in results.items() if "multilabel" in result}
-    threshold = splits.get("val", splits.get("test", {})).get("threshold")
-    if threshold is None:
-        raise ValueError(f"{run / RESULTS} has no threshold of val: evaluate the run on val")
+    splits = _read_results(run / RESULTS)
     hashes = read_inputs(run / INPUTS) if (run / INPUTS).exists() else {}
     return (
         cfg,
@@ -56,7 +52,7 @@ def read_run(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, Mult
         make_config(
             cfg,
             model,
-            thresholds=float(threshold),
+            thresholds=read_threshold(run),
             metrics={name: _metrics(values, run, name, model.class_names) for name, values in splits.items()},
             data_hash=hashes.get("dataset.train", ""),
         ),
@@ -79,11 +75,27 @@ def open_run(
     return load_config(str(run / CONFIG), overrides, get_class_names(state, weights)), state
 
 
-def _read_results(path: Path) -> dict[str, Any]:
+def read_threshold(run: Path) -> float:
+    """Read the threshold that a run has tuned on val, or on test where it has no val split.
+
+    Raises:
+        FileNotFoundError: the run has no results.
+        ValueError: they are damaged, or have no threshold.
+    """
+    splits = _read_results(run / RESULTS)
+    threshold = splits.get("val", splits.get("test", {})).get("threshold")
+    if threshold is None:
+        raise ValueError(f"{run / RESULTS} has no threshold of val: evaluate the run on val")
+    return float(threshold)
+
+
+def _read_results(path: Path) -> dict[str, dict[str, float]]:
+    """Read the classification metrics of each split."""
     check_file(path)
     try:
         content = json.loads(path.read_text())
-        return {name: value for name, value in content.items() if isinstance(value, dict)}
+        found = {name: value for name, value in content.items() if isinstance(value, dict)}
+        return {name: value["multilabel"] for name, value in found.items() if "multilabel" in value}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}): evaluate the run again with --eval-only") from error
 

@@ -1,0 +1,54 @@
+"""Labelled photos of ``wsd export --calibration``."""
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.model_folder import write_model_folder
+
+import wsd_distill.tagging.quantize
+from wsd_distill.cli import main
+
+SEPARATED = "file,labels\na.png,dog|cat\nb.png,?bird\n"
+ONE_HOT = "file,cat,dog,bird\na.png,1,1,0\nb.png,0,0,-1\n"
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """A function: options after --calibration -> photos and labels that are given to ``quantize``."""
+    write_model_folder(tmp_path / "model")
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "photos" / name), np.zeros((4, 4, 3), np.uint8))
+    given = []
+    monkeypatch.setattr(wsd_distill.tagging.quantize, "quantize", lambda *found, **_: given.append(found) or {})
+
+    def run(source, *options):
+        assert main(["export", str(tmp_path / "model"), "--int8", "--calibration", str(source), *options]) == 0
+        _, photos, labels = given.pop()
+        return photos, labels.tolist()
+
+    return run
+
+
+@pytest.mark.parametrize("form", ["separated", "one-hot", "parquet"])
+def test_labelled_photos_in_formats_of_tags(form, export, tmp_path):
+    photos = tmp_path / "photos"
+    if form == "parquet":
+        source = photos / "metadata.parquet"
+        pq.write_table(pa.table({"file_name": ["a.png", "b.png"], "labels": [["dog", "cat"], ["?bird"]]}), source)
+        found = export(photos)  # a folder has its photos in it
+    else:
+        (tmp_path / "tags.csv").write_text(SEPARATED if form == "separated" else ONE_HOT)
+        found = export(tmp_path / "tags.csv", "--images", str(photos))
+    assert found == ([str(photos / "a.png"), str(photos / "b.png")], [[1, 1, 0], [0, 0, -1]])
+
+
+def test_a_given_separator_and_another_class(export, tmp_path, capsys):
+    source = tmp_path / "photos" / "tags.csv"
+    source.write_text("file,labels\na.png,dog cat\nb.png,bird\n")
+    assert export(source, "--separator", "space")[1] == [[1, 1, 0], [0, 0, 1]]
+    source.write_text("file,labels\na.png,dog\nb.png,fox\n")
+    assert main(["export", str(tmp_path / "model"), "--int8", "--calibration", str(source)]) == 2
+    assert "tags.csv, line 3: label 'fox'" in capsys.readouterr().err
