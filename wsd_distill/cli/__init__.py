@@ -16,6 +16,7 @@ COMMANDS = {  # name -> help; module <name>.py has add_arguments(parser) and run
     "predict": "write the labels of photos, in parts, from folders, tar shards and Parquet",
     "serve": "serve a web page that runs a tagger in the browser, with boxes where a teacher is at hand",
 }
+EXTRAS = {"onnx": "export", "onnxscript": "export", "safetensors": "export", "onnxruntime": "onnx", "ray": "cluster"}
 USER_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ArithmeticError, ImportError)
 
 
@@ -58,6 +59,10 @@ def _parse(words: list[str], name: str | None):
 
 
 def _report(command: str | None, error: Exception) -> int:
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) adds quotes
+    text: object = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) adds quotes
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        extra = EXTRAS.get(package, "train")
+        text = f"{package} is not installed: install the extra '{extra}', pip install wsd_distill[{extra}] (INSTALL.md)"
     print(f"wsd {command}: error: {' '.join(str(text).split()) or type(error).__name__}", file=sys.stderr)
     return 2

@@ -257,10 +257,10 @@ class TaggerTraining:
         if missing:
             text = f"--recipe {self.recipe} has no train.{missing[0]}"
             raise ValueError(f"{text}, which wsd train sets: use efficientnet_lite0, or tools/train_net.py")
-        chosen = [opt for opt in self.opts if opt.startswith(tuple(f"train.{key}=" for key in PLANNED))]
+        chosen = [opt for opt in self.opts if opt.startswith(tuple(f"train.{key}=" for key in (*PLANNED, "epochs")))]
         if budget is not None and chosen:
             raise ValueError(f"--set {chosen[0]}: --budget chooses this; leave one of them out")
-        return train.student_size, train.teacher_size, train.student_epochs
+        return train.student_size, train.teacher_size, train.epochs
 
     def _measure(self, size: int, teacher_size: int) -> Costs:
         runs = self._run_plan(f"train.student_size={size}", f"train.teacher_size={teacher_size}")
