@@ -36,6 +36,7 @@ setup(
     package_dir={name: folder for name, folder in shared.items()},
     package_data={
         "wsd_distill": ["py.typed"],
+        "wsd_distill.audit": ["page.html"],
         "wsd_distill.pipeline": ["paper_tables.csv"],
         "wsd_distill.report": ["base.html", "page.html", "tagger_page.html", "style.css"],
         "wsd_distill.tags": ["page.html"],
@@ -73,6 +74,7 @@ setup(
         "cluster": ["ray[data]>=2.60,<3"],
         "dev": [
             "pytest>=8",
+            "cleanlab>=2.7,<3",
             "hypothesis>=6.100",
             "ruff>=0.12",
             "mypy>=1.13",

@@ -11,6 +11,7 @@ from .. import __version__
 
 COMMANDS = {  # name -> help; module <name>.py has add_arguments(parser) and run(arguments) -> exit code
     "train": "train a tagger on photos with tags, and write a model folder and a report",
+    "audit": "list labels that look wrong or missing, on a page to decide about them",
     "check": "check photos and their tags before training",
     "export": "write a model folder from a run, an int8 model beside one, or a web page",
     "predict": "write the labels of photos, in parts, from folders, tar shards and Parquet",

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="FOLDER", help="folder of the photos (default: the folder of SOURCE)")
     parser.add_argument("--separator", metavar="MARK", help="what separates labels in one text (default: detected)")
     parser.add_argument("--classes", metavar="FILE", help="text file with one class per line (default: all labels)")
+    parser.add_argument("--decisions", metavar="FILE", help="CSV of wsd audit, applied to the tags first")
     parser.add_argument("--out", metavar="PAGE", help="HTML file to write, with photos and what to correct")
 
 
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print notes, counts, warnings and errors; return 1 if there are errors, otherwise 0."""
     import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
 
-    from ..tags import read_tags
+    from ..tags import apply_decisions, read_tags
     from ..tags.findings import check_tags
     from ..tags.page import write_page
 
@@ -31,6 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(f"--images {images} is not a folder: give the folder of the photos")
     try:
         table = read_tags(source, images, arguments.separator, arguments.classes, check_files=False)
+        if arguments.decisions:
+            table, note = apply_decisions(table, arguments.decisions)
+            print(note)
     except ValueError as error:
         print(f"ERROR {error}")
         if arguments.out:

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--separator", help="of tags in one field (default: detected)")
     add("--classes", help="text file with one class per line (default: the tags that occur)")
     add("--unlabelled", metavar="PHOTOS", help="folder or list of photos without tags, for the distilled students")
+    add("--decisions", metavar="FILE", help="CSV of wsd audit: which tags to keep, remove, add or make unknown")
     add("--seed", type=int, default=0, help="of the split (default %(default)s)")
     add("--resume", action="store_true", help="go on in --out")
     add("--set", nargs="+", default=[], metavar="key=value", dest="overrides", help="what to change in the configs")
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wsd_distill.pipeline.budget import parse_time
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
     from wsd_distill.report.tagger_page import write_tagger_page
-    from wsd_distill.tags import read_tags, split_tags
+    from wsd_distill.tags import apply_decisions, read_tags, split_tags
     from wsd_distill.tags.hashes import hash_photos
     from wsd_distill.tags.unlabelled import find_unlabelled
 
@@ -48,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         if override.startswith(PHOTO_OPTIONS):
             raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
     tags = read_tags(_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
+    if arguments.decisions is not None:
+        tags, note = apply_decisions(tags, arguments.decisions)
+        print(note)
     images = arguments.images.resolve()
     hashes = hash_photos([str(images / file) for file in tags.files])
     tags = split_tags(tags, images, seed=arguments.seed, hashes=hashes)

@@ -39,11 +39,11 @@ _BOTH, _SECOND = ("stage1", "stage2"), ("stage2",)
 _TRUNK = "region_consistent_trunk"
 _CLASS_AWARE = "distiller.objectives.loss_class_aware"
 
-_FOLDS = {f"teacher_fold{i}": f"{i}/3" for i in range(3)}
+FOLDS = {f"teacher_fold{i}": f"{i}/3" for i in range(3)}
 
 TRAININGS = {
     "teacher": Training("teacher", teacher=""),
-    **{name: Training("teacher", teacher="", overrides=(f"dataset.leave_out={x}",)) for name, x in _FOLDS.items()},
+    **{name: Training("teacher", teacher="", overrides=(f"dataset.leave_out={x}",)) for name, x in FOLDS.items()},
     "student": Training("student", teacher="", length_of=_SECOND, proposals=False),
     "student_long": Training("student", teacher="", length_of=_BOTH, proposals=False),
     "stage1": Training("stage1"),
@@ -63,7 +63,7 @@ TRAININGS = {
     "region_consistent": Training("region_consistent", length_of=_SECOND),
     "region_consistent_crossfit": Training(
         "region_consistent",
-        teacher=tuple(_FOLDS),
+        teacher=tuple(FOLDS),
         length_of=_SECOND,
         overrides=("distiller.use_cache=True",),
     ),

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig
@@ -37,6 +38,7 @@ from wsd_distill.tagging.save import save_model_folder
 from wsd_distill.tags import TagTable
 
 from .budget import CANDIDATES, Candidate, Costs, Plan, Work, choose_plan, describe_time, time_student, time_teacher
+from .experiments import FOLDS
 from .plan import RunPlan
 from .scheduler import Run, run_missing
 from .sources import find_root
@@ -156,7 +158,7 @@ class TaggerTraining:
     def __init__(
         self, name: str, out: Path, lists: dict[str, Path], images: Path, recipe: str, opts: Sequence[str] = ()
     ):
-        self.name, self.out, self.recipe = name, out, recipe
+        self.name, self.out, self.images, self.recipe, self.overrides = name, out, images, recipe, list(opts)
         files = [f'dataset.files.{split}="{lists[split]}"' for split in SPLITS]
         classes = f'dataset.classes="{lists["train"].with_name("classes.txt")}"'
         stores = [f'proposals.{split}="{out / "proposals" / split}.arrow"' for split in SPLITS]
@@ -164,6 +166,25 @@ class TaggerTraining:
         self.unlabelled = [f'dataset.files.unlabelled="{lists["unlabelled"]}"'] if self.counts["unlabelled"] else []
         outside = f"dataset.allow_outside={bool(self.unlabelled)}"  # unlabelled photos may be in another folder
         self.opts = [f'dataset.image_root="{images}"', outside, classes, *files, *stores, *opts]
+
+    @classmethod
+    def load(cls, out: Path, opts: Sequence[str] = ()) -> tuple[TaggerTraining, Plan]:
+        """Return the training of an output folder with further overrides, and its plan.
+
+        Raises:
+            FileNotFoundError: ``wsd train`` has not made a plan there.
+            ValueError: an earlier version has.
+        """
+        path, lists = out / "plan.json", {name: out / "lists" / f"{name}.json" for name in (*SPLITS, "unlabelled")}
+        for file in (path, *lists.values()):
+            if not file.exists():
+                raise FileNotFoundError(f"{out} has no {file.relative_to(out)}: give the --out folder of wsd train")
+        saved = json.loads(path.read_text())
+        if "recipe" not in saved:
+            raise ValueError(f"{path} has no 'recipe': it is of an earlier version; train in another --out folder")
+        images = Path((out / "lists" / "images.txt").read_text(encoding="utf-8").removesuffix("\n"))
+        overrides = [*saved["overrides"], *opts]
+        return cls(out.name, out, lists, images, saved["recipe"], overrides), _read_plan(saved)
 
     def make_plan(self, budget: float | None) -> Plan:
         """Measure and choose; a second start reads what the first one has chosen.
@@ -174,13 +195,13 @@ class TaggerTraining:
         path = self.out / "plan.json"
         if path.exists():
             saved = json.loads(path.read_text())
-            if saved.pop("budget") != budget:
+            if saved["budget"] != budget:
                 raise ValueError(f"{path} is of another --budget: give the same, or another --out")
-            saved["candidates"] = tuple(Candidate(**candidate) for candidate in saved["candidates"])
-            return Plan(**saved)
+            return _read_plan(saved)
         plan = choose_plan(budget, self._work(), self._measure, CANDIDATES, self._default(budget))
         with atomic_write(path) as part:
-            part.write_text(json.dumps({**asdict(plan), "budget": budget}, indent=1))
+            settings = {"budget": budget, "recipe": self.recipe, "overrides": self.overrides}
+            part.write_text(json.dumps({**asdict(plan), **settings}, indent=1))
         return plan
 
     def train(self, plan: Plan, budget: float | None, say: Callable[[str], None]) -> Result:
@@ -214,6 +235,19 @@ class TaggerTraining:
                 continue
             say(f"{candidate.title}: mAP {outcomes[-1].val_map:.1f} on val, {describe_time(outcomes[-1].seconds)}")
         return decide(outcomes, skipped)
+
+    def train_folds(self, plan: Plan) -> list[Path]:
+        """Train T-WDet once without each fold of the training photos; return the folders. Complete ones are kept.
+
+        Raises:
+            RuntimeError: a training failed; names its log.
+        """
+        runs = self._run_plan(f"train.teacher_size={plan.teacher_size}", *self.overrides)
+        targets = [runs.training(name, seed=0) for name in FOLDS]
+        failed, _ = run_missing(targets, jobs=max(1, torch.cuda.device_count()))
+        if failed:
+            raise RuntimeError(f"{failed[0].name} failed: its log is {failed[0].log}; start again to go on")
+        return [run.folder for run in targets]
 
     def save_model(self, result: Result) -> Path:
         """Write the model folder of the student that was kept; return it."""
@@ -268,6 +302,11 @@ class TaggerTraining:
         step, trunk = time_student(student, teacher_size)
         teacher_step, teacher_pass = time_teacher(teacher)
         return Costs(_time_reading(student), step, trunk, teacher_step, teacher_pass, _time_proposals(teacher))
+
+
+def _read_plan(saved: dict[str, Any]) -> Plan:
+    values = {item.name: saved[item.name] for item in fields(Plan)}
+    return Plan(**{**values, "candidates": tuple(Candidate(**candidate) for candidate in values["candidates"])})
 
 
 def decide(outcomes: list[Outcome], skipped: list[Candidate]) -> Result:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import wsd_distill
+from wsd_distill.audit.ranking import rank_suspects
+from wsd_distill.evaluation.decisions import calibrate
 from wsd_distill.evaluation.metrics import average_precisions, f1_scores
 from wsd_distill.evaluation.scores import Scores
 from wsd_distill.pipeline.budget import describe_time
@@ -22,6 +24,7 @@ if TYPE_CHECKING:  # the pipeline assembles, the report only shows
     from wsd_distill.pipeline.tagger_training import Result
 
 EXAMPLES = 8  # photos of each kind
+SUSPECTS = 12
 
 
 class ClassRow(NamedTuple):
@@ -66,6 +69,7 @@ def write_tagger_page(path: Path, name: str, result: Result, plan: Plan, images:
         describe_time=describe_time,
         chart=threshold_chart(result.best.val, result.scale, result.offset),
         examples=examples,
+        suspects=suspects(result, images),
     )
     path.write_text(html, encoding="utf-8")
     return path
@@ -87,8 +91,6 @@ def class_rows(result: Result) -> list[ClassRow]:
 
 def threshold_chart(val: Scores, scale: float, offset: float) -> Chart:
     """Draw precision, recall and F1 over all labels on val against the common threshold."""
-    from wsd_distill.evaluation.decisions import calibrate
-
     scores, steps = calibrate(val.scores, scale, offset), np.linspace(0.02, 0.98, 49)
     found = [f1_scores(scores > step, val.labels) for step in steps]
     names = {"right among the predicted (precision)": "OP", "found among the present (recall)": "OR", "F1": "OF1"}
@@ -98,6 +100,16 @@ def threshold_chart(val: Scores, scale: float, offset: float) -> Chart:
         points = ([x for x, _ in used], [y for _, y in used])  # without steps at which nothing right is predicted
         lines.append(Line(label, [points], points))
     return curves("threshold", "What the threshold does (validation photos)", lines, "percent", "threshold")
+
+
+def suspects(result: Result, images: Path) -> list[tuple[Example, bool]]:
+    """The most suspicious labels of the validation photos by the tagger, and whether each is among the tags."""
+    val = result.best.val
+    scores, found = calibrate(val.scores, result.scale, result.offset), []
+    ranking = rank_suspects(val.scores, val.labels, SUSPECTS)
+    for i, k in zip(ranking.rows.tolist(), ranking.classes.tolist()):
+        found.append((_example(val, i, k, scores[i, k], images), bool(val.labels[i, k] == 1)))
+    return found
 
 
 def _pick(test: Scores, chosen: np.ndarray, rank: np.ndarray, images: Path) -> list[Example]:
@@ -113,8 +125,12 @@ def _pick(test: Scores, chosen: np.ndarray, rank: np.ndarray, images: Path) -> l
             continue
         photos.add(int(i))
         per_class[k] += 1
-        tags = ", ".join(test.class_names[j] for j in np.flatnonzero(test.labels[i] == 1)) or "no tag"
-        file = str(test.image_ids[i])
-        data = make_thumbnail(str(images / file)) or ""
-        examples.append(Example(data, file, test.class_names[k], float(test.scores[i, k]), tags))
+        examples.append(_example(test, i, k, test.scores[i, k], images))
     return examples
+
+
+def _example(found: Scores, i: int, k: int, probability: float, images: Path) -> Example:
+    tags = ", ".join(found.class_names[j] for j in np.flatnonzero(found.labels[i] == 1)) or "no tag"
+    file = "" if found.image_ids is None else str(found.image_ids[i])
+    data = make_thumbnail(str(images / file)) or ""
+    return Example(data, file, found.class_names[k], float(probability), tags)
