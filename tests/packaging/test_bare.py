@@ -91,6 +91,7 @@ def test_serve_without_the_boxes_of_a_teacher(bare, work, runtime):
         ("predict pets/model photos --boxes pets/runs", "train"),
         ("predict pets/model photos --ray --out tags", "cluster"),
         ("export pets --out new", "train"),
+        ("audit pets --out suspects.html", "train"),
         ("serve pets/model --teacher pets/runs", "train"),
     ],
 )

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in words if not word.startswith("-")), None)
     try:
-        arguments, module = _parse(words, name if name in COMMANDS else None)
+        arguments, module = parse_arguments(words, name if name in COMMANDS else None)
     except SystemExit as error:  # argparse has printed help, version or an error
         return int(error.code or 0)
     except USER_ERRORS as error:
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(words: list[str], name: str | None):
-    """Return the arguments and the module of the command."""
+def parse_arguments(words: list[str], name: str | None):
+    """Return the arguments and the module of the command ``name``; SystemExit if an argument is wrong."""
     parser = argparse.ArgumentParser("wsd", description="Train, use and ship taggers of photos.")
     parser.add_argument("--version", action="version", version=f"wsd_distill {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -50,8 +50,9 @@ def _choose_boxes(model: Path, teacher: Path | None) -> BoxFinder | None:
     if teacher is None and not has_detectron2():
         print(f"no boxes: the teacher {found} needs Detectron2 and the extra 'train' (INSTALL.md)")
         return None
+    find_boxes = load_boxes(found)
     print(f"boxes: {found}")
-    return load_boxes(found)
+    return find_boxes
 
 
 def load_boxes(run: Path) -> BoxFinder:

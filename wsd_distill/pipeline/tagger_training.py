@@ -231,7 +231,7 @@ class TaggerTraining:
                 if not outcomes:
                     raise
                 skipped.append(candidate)
-                say(f"left out, because {error}: {candidate.title}")
+                say(f"left out: {candidate.title}: {error}")
                 continue
             say(f"{candidate.title}: mAP {outcomes[-1].val_map:.1f} on val, {describe_time(outcomes[-1].seconds)}")
         return decide(outcomes, skipped)
@@ -244,9 +244,9 @@ class TaggerTraining:
         """
         runs = self._run_plan(f"train.teacher_size={plan.teacher_size}", *self.overrides)
         targets = [runs.training(name, seed=0) for name in FOLDS]
-        failed, _ = run_missing(targets, jobs=max(1, torch.cuda.device_count()))
+        failed, _ = run_missing(targets, jobs=max(1, torch.cuda.device_count()), quiet=True)
         if failed:
-            raise RuntimeError(f"{failed[0].name} failed: its log is {failed[0].log}; start again to go on")
+            raise RuntimeError(f"{failed[0].describe_failure()} (log: {failed[0].log}; start again to go on)")
         return [run.folder for run in targets]
 
     def save_model(self, result: Result) -> Path:
@@ -267,9 +267,9 @@ class TaggerTraining:
     def _train(self, candidate: Candidate, target: Run) -> Outcome:
         clock = target.folder / "seconds.txt"
         started = time.monotonic()
-        failed, _ = run_missing([target], jobs=1)
+        failed, _ = run_missing([target], jobs=1, quiet=True)
         if failed:
-            raise RuntimeError(f"{failed[0].name} failed: its log is {failed[0].log}; start again to go on")
+            raise RuntimeError(f"{failed[0].describe_failure()} (log: {failed[0].log}; start again to go on)")
         before = float(clock.read_text()) if clock.exists() else 0.0
         seconds = before + (time.monotonic() - started if not before else 0.0)
         clock.write_text(f"{seconds:.1f}")
