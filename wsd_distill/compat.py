@@ -23,7 +23,10 @@ class MissingExtensionError(NotImplementedError):
     """A function of Detectron2's C++ extension was called, and Detectron2 is installed without it."""
 
 
-MISSING = "Detectron2 is not installed, and this part of wsd_distill needs it: see INSTALL.md."
+MISSING = (
+    "Detectron2 is not installed, and this part of wsd_distill needs it, with the extra 'train' "
+    "(pip install wsd_distill[train]): see INSTALL.md."
+)
 
 
 def install() -> None:
@@ -75,14 +78,19 @@ class _MissingLoader(importlib.abc.Loader):
         raise NotImplementedError  # no module is created
 
 
+def has_detectron2() -> bool:
+    """Whether Detectron2 is installed; it is not imported."""
+    spec = importlib.util.find_spec("detectron2")
+    return spec is not None and not isinstance(spec.loader, _MissingLoader)
+
+
 def apply() -> None:
     """Apply all patches; calling it again has no effect.
 
     Raises:
         ImportError: Detectron2 is not installed.
     """
-    spec = importlib.util.find_spec("detectron2")
-    if spec is None or isinstance(spec.loader, _MissingLoader):
+    if not has_detectron2():
         raise ImportError(MISSING, name="detectron2")
     _silence_foreign_warnings()
     _patch_extension()

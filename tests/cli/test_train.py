@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers.tagged_photos import SMALL, write_photos
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -13,27 +14,6 @@ from wsd_distill.cli import main
 from wsd_distill.data.datasets import SPLITS
 from wsd_distill.data.proposal_store import ProposalStore
 from wsd_distill.pipeline import tagger_training
-
-COLOURS = {"cat": (200, 60, 40), "dog": (40, 70, 210)}
-SMALL = ["train.student_size=64", "train.teacher_size=64", "train.max_iter=1", "train.device=cpu", "trainer.amp=False"]
-SMALL += ["dataloader.train.num_workers=0", "dataloader.train.total_batch_size=4", "proposals.num_proposals=4"]
-SMALL += ["train.init_checkpoint=", "trainer.teacher_check.warn_only=True"]
-
-
-def write_photos(folder):
-    """24 photos of squares on noise, with cats, dogs, both or neither, and one whose dog is unknown."""
-    rng = np.random.default_rng(0)
-    (folder / "photos").mkdir()
-    lines = ["file,labels"]
-    for i in range(24):
-        labels = [["cat"], ["dog"], ["cat", "dog"]][i % 3]
-        photo = Image.fromarray(rng.integers(90, 130, (60, 80, 3), np.uint8))
-        for label in labels:
-            x, y = rng.integers(0, 30, 2).tolist()
-            photo.paste(COLOURS[label], (x, y, x + 30, y + 25))
-        photo.save(folder / "photos" / f"{i}.png")
-        lines.append(f"{i}.png,{'|'.join(labels) if i else 'cat|?dog'}")
-    (folder / "tags.csv").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
@@ -106,6 +86,7 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
         (["--set", "dataset.name=pets"], "wsd train sets this itself"),
         (["--budget", "soon"], "write a time like 2h"),
         (["--budget", "2h", "--set", "train.student_size=64"], "--budget chooses this"),
+        (["--budget", "2h", "--set", "train.epochs=3"], "--budget chooses this"),
         (["--recipe", "vgg16"], "--recipe vgg16 has no train.student_size"),
         (["--set", "train.student_sizes=64"], "no config of these runs has this key"),
     ],

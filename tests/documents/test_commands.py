@@ -72,6 +72,7 @@ def test_a_block_is_parsed_like_in_a_shell():
         ("tools/train_net.py --config-file configs/small/techer.py", AssertionError, "techer.py is missing"),
         ("tools/trainnet.py", AssertionError, "trainnet.py is missing"),
         ("tools/predict.py --pictures out", AssertionError, "has no option --pictures"),
+        ("wsd train tags.csv --image photos --outs pets", SystemExit, "2"),
     ],
 )
 def test_a_mistake_in_a_document_fails(command, error, message):

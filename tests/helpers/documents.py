@@ -11,6 +11,7 @@ from pathlib import Path
 
 from detectron2.engine import default_argument_parser
 
+from wsd_distill.cli import parse_arguments
 from wsd_distill.engine import cli, load_config
 
 ROOT = Path(__file__).parents[2]
@@ -22,13 +23,19 @@ PRELUDE = """
 set -u
 python() { printf '%s\\0' "$@"; printf '\\n\\0'; }
 python3() { python "$@"; }
+wsd() { python wsd "$@"; }
+srun() { while [[ $1 == -* ]]; do shift; done; "$@"; }
+SLURM_JOB_NODELIST=node1
 cd() { :; }
 command_not_found_handle() { :; }
 """
 
 
 def read_commands(block):
-    """Arguments of each ``python`` in a block; the shell expands variables, loops and continued lines."""
+    """Arguments of each ``python`` in a block, and "wsd" with those of each ``wsd``.
+
+    The shell expands variables, loops and continued lines.
+    """
     block = re.sub(r"\S+/bin/(?=python)", "", block)  # of a virtual environment
     shell = ["/bin/bash", "--norc", "--noprofile", "-r", "-c", PRELUDE + block]
     done = subprocess.run(shell, env={"PATH": "/nowhere"}, cwd="/", capture_output=True, text=True, timeout=20)
@@ -42,7 +49,8 @@ def read_blocks(document):
 
 
 def read_command_blocks(document):
-    return [text for language, text in read_blocks(document) if not language and "python " in text]
+    blocks = [text for language, text in read_blocks(document) if not language]
+    return [text for text in blocks if re.search("python |^wsd ", text, flags=re.M)]
 
 
 def get_overrides(words):
@@ -61,6 +69,8 @@ def load_config_of(words, root):
 
 def check_command(words, root=ROOT):
     """Check that the files of the project exist, that the tool has the options and the config the overrides."""
+    if words[0] == "wsd":
+        parse_arguments(words[1:], words[1])
     for word in words:
         if word.startswith(("configs/", "tools/", "benchmarks/", "docs/")):
             assert (Path(root) / word).is_file() or (ROOT / word).is_file(), f"{word} is missing"

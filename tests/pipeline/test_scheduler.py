@@ -96,6 +96,22 @@ def test_a_failure_stops_only_what_depends_on_it(make, tmp_path, capsys):
     assert (failed, not_started) == ([teacher], [stage1])
     assert [name for word, name in journal(tmp_path) if word == "end"] == ["teacher", "student", "later"]
     assert "no memory" in capsys.readouterr().out and later.done
+    assert "no memory" in teacher.describe_failure()
+    assert run_missing([teacher], 1, quiet=True)[0] == [teacher] and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "log, expected",
+    [
+        ("usage: x\ntrain_net.py: error: no photo.\n\n", "no photo."),
+        ("one\nMemoryError\n", "MemoryError"),
+        ("", "it printed nothing"),
+    ],
+)
+def test_the_cause_of_a_failure_is_the_last_line(tmp_path, log, expected):
+    run = Run("idle", [], tmp_path, [])
+    run.log.write_text(log)
+    assert run.describe_failure() == expected
 
 
 def test_a_command_without_results_has_failed(tmp_path):

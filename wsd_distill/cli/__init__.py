@@ -17,6 +17,7 @@ COMMANDS = {  # name -> help; module <name>.py has add_arguments(parser) and run
     "predict": "write the labels of photos, in parts, from folders, tar shards and Parquet",
     "serve": "serve a web page that runs a tagger in the browser, with boxes where a teacher is at hand",
 }
+EXTRAS = {"onnx": "export", "onnxscript": "export", "safetensors": "export", "onnxruntime": "onnx", "ray": "cluster"}
 USER_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ArithmeticError, ImportError)
 
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in words if not word.startswith("-")), None)
     try:
-        arguments, module = _parse(words, name if name in COMMANDS else None)
+        arguments, module = parse_arguments(words, name if name in COMMANDS else None)
     except SystemExit as error:  # argparse has printed help, version or an error
         return int(error.code or 0)
     except USER_ERRORS as error:
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(words: list[str], name: str | None):
-    """Return the arguments and the module of the command."""
+def parse_arguments(words: list[str], name: str | None):
+    """Return the arguments and the module of the command ``name``; SystemExit if an argument is wrong."""
     parser = argparse.ArgumentParser("wsd", description="Train, use and ship taggers of photos.")
     parser.add_argument("--version", action="version", version=f"wsd_distill {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -59,6 +60,10 @@ def _parse(words: list[str], name: str | None):
 
 
 def _report(command: str | None, error: Exception) -> int:
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) adds quotes
+    text: object = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) adds quotes
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        extra = EXTRAS.get(package, "train")
+        text = f"{package} is not installed: install the extra '{extra}', pip install wsd_distill[{extra}] (INSTALL.md)"
     print(f"wsd {command}: error: {' '.join(str(text).split()) or type(error).__name__}", file=sys.stderr)
     return 2

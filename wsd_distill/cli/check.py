@@ -52,5 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
         write_page(arguments.out, table, check, images, f"{Path(source).name}: photos and tags")
         print(f"The page is {arguments.out}")
     errors = sum(not finding.is_warning for finding in check.findings)
-    print(f"{errors} errors, {len(check.findings) - errors} warnings")
+    warnings = len(check.findings) - errors
+    print(f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}")
     return 1 if check.has_errors else 0

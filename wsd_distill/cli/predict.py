@@ -1,4 +1,10 @@
-"""``wsd predict``: labels of photos, by a model folder."""
+"""Write the labels of photos, by a model folder.
+
+    wsd predict pets/model photos/new.jpg
+    wsd predict pets/model photos/ 'shards/{000..099}.tar' more.parquet --out tags.parquet --on-error skip
+
+Without --out, labels are printed. Started again after an interruption, it goes on.
+"""
 
 from __future__ import annotations
 

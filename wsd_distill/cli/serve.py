@@ -9,10 +9,10 @@ The page computes the labels in the browser. With a teacher, photos are sent to 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tempfile
 from pathlib import Path
 
+from ..compat import has_detectron2
 from ..web import BoxFinder, make_server, write_site
 from ..web.server import find_teacher
 
@@ -47,11 +47,12 @@ def _choose_boxes(model: Path, teacher: Path | None) -> BoxFinder | None:
     found = teacher or find_teacher(model)
     if found is None:
         return None
-    if teacher is None and importlib.util.find_spec("detectron2") is None:
-        print(f"no boxes: the teacher {found} needs Detectron2 (INSTALL.md)")
+    if teacher is None and not has_detectron2():
+        print(f"no boxes: the teacher {found} needs Detectron2 and the extra 'train' (INSTALL.md)")
         return None
+    find_boxes = load_boxes(found)
     print(f"boxes: {found}")
-    return load_boxes(found)
+    return find_boxes
 
 
 def load_boxes(run: Path) -> BoxFinder:

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(result.summary())
     model = training.save_model(result)
     page = write_tagger_page(out / "report.html", out.name, result, plan, images)
-    print(f"tagger: {model}\nreport: {page}")
+    print(f"tagger: {arguments.out / model.name}\nreport: {arguments.out / page.name}")
     return 1 if result.skipped else 0
 
 

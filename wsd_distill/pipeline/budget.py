@@ -97,7 +97,8 @@ class Plan:
 
     def describe(self) -> str:
         """A table in plain text."""
-        lines = [f"{self.size} pixels, {self.epochs} epochs (teacher: {self.teacher_size} pixels, about)"]
+        count = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+        lines = [f"plan: photos of {self.size} pixels, {count}; teacher: {self.teacher_size} pixels; estimated times:"]
         lines += [f"  {describe_time(seconds):>8}  {name}" for name, seconds in self.seconds.items()]
         return "\n".join([*lines, f"  {describe_time(sum(self.seconds.values())):>8}  in all"])
 

@@ -33,6 +33,12 @@ class Run:
     def log(self) -> Path:
         return self.folder / "stdout.txt"
 
+    def describe_failure(self) -> str:
+        """Return the last line of the log, without the name of the tool that printed an error."""
+        lines = self.log.read_text().split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+        return last.split(".py: error: ")[-1]
+
     @property
     def weights(self) -> Path:
         """The final checkpoint of a training."""
@@ -59,11 +65,16 @@ def default_jobs() -> int:
     return torch.cuda.device_count() or min(4, os.cpu_count() or 1)
 
 
-def run_missing(targets: Iterable[Run], jobs: int) -> tuple[list[Run], list[Run]]:
+def run_missing(targets: Iterable[Run], jobs: int, *, quiet: bool = False) -> tuple[list[Run], list[Run]]:
     """Start every missing run as soon as its dependencies are done, ``jobs`` at once.
 
     A failed run stops only the runs that depend on it. No child process is left when this function returns or raises,
     which it does as SystemExit on SIGTERM.
+
+    Args:
+        targets: what is to be complete.
+        jobs: runs at once.
+        quiet: do not print the end of the log of a failed run.
 
     Returns:
         Failed runs, and runs not started because a dependency failed.
@@ -91,6 +102,8 @@ def run_missing(targets: Iterable[Run], jobs: int) -> tuple[list[Run], list[Run]
                     unfinished.remove(run)
                     continue
                 failed.append(run)
+                if quiet:
+                    continue
                 end = "".join(run.log.read_text().splitlines(keepends=True)[-15:])
                 tqdm.write(f"\n{run.name} failed. Full log: {run.log}, last lines:\n{end}")
 

@@ -239,7 +239,7 @@ class TaggerTraining:
                 if not outcomes:
                     raise
                 skipped.append(candidate)
-                say(f"left out, because {error}: {candidate.title}")
+                say(f"left out: {candidate.title}: {error}")
                 continue
             say(f"{candidate.title}: mAP {outcomes[-1].val_map:.1f} on val, {describe_time(outcomes[-1].seconds)}")
         return decide(outcomes, skipped)
@@ -252,9 +252,9 @@ class TaggerTraining:
         """
         runs = self._run_plan(f"train.teacher_size={plan.teacher_size}", *self.overrides)
         targets = [runs.training(name, seed=0) for name in FOLDS]
-        failed, _ = run_missing(targets, jobs=max(1, torch.cuda.device_count()))
+        failed, _ = run_missing(targets, jobs=max(1, torch.cuda.device_count()), quiet=True)
         if failed:
-            raise RuntimeError(f"{failed[0].name} failed: its log is {failed[0].log}; start again to go on")
+            raise RuntimeError(f"{failed[0].describe_failure()} (log: {failed[0].log}; start again to go on)")
         return [run.folder for run in targets]
 
     def save_model(self, result: Result) -> Path:
@@ -275,9 +275,9 @@ class TaggerTraining:
     def _train(self, candidate: Candidate, target: Run) -> Outcome:
         clock = target.folder / "seconds.txt"
         started = time.monotonic()
-        failed, _ = run_missing([target], jobs=1)
+        failed, _ = run_missing([target], jobs=1, quiet=True)
         if failed:
-            raise RuntimeError(f"{failed[0].name} failed: its log is {failed[0].log}; start again to go on")
+            raise RuntimeError(f"{failed[0].describe_failure()} (log: {failed[0].log}; start again to go on)")
         before = float(clock.read_text()) if clock.exists() else 0.0
         seconds = before + (time.monotonic() - started if not before else 0.0)
         clock.write_text(f"{seconds:.1f}")
@@ -299,10 +299,10 @@ class TaggerTraining:
         if missing:
             text = f"--recipe {self.recipe} has no train.{missing[0]}"
             raise ValueError(f"{text}, which wsd train sets: use efficientnet_lite0, or tools/train_net.py")
-        chosen = [opt for opt in self.opts if opt.startswith(tuple(f"train.{key}=" for key in PLANNED))]
+        chosen = [opt for opt in self.opts if opt.startswith(tuple(f"train.{key}=" for key in (*PLANNED, "epochs")))]
         if budget is not None and chosen:
             raise ValueError(f"--set {chosen[0]}: --budget chooses this; leave one of them out")
-        return train.student_size, train.teacher_size, train.student_epochs
+        return train.student_size, train.teacher_size, train.epochs
 
     def _measure(self, size: int, teacher_size: int) -> Costs:
         runs = self._run_plan(f"train.student_size={size}", f"train.teacher_size={teacher_size}")
