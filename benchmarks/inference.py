@@ -92,7 +92,7 @@ def make_tagger(tagger: Tagger) -> tuple[Callable, Callable]:
 
 
 def set_threads(threads: int) -> None:
-    """Limit PyTorch and OpenCV; ONNX Runtime takes its number from the affinity of the process."""
+    """Limit PyTorch and OpenCV; a Tagger on ONNX Runtime uses the cores that the process may use."""
     import cv2
     import torch
 

@@ -63,6 +63,7 @@ def load(name: str, options: argparse.Namespace, folder: Path):
         cfg.dataloader.train.proposals = str(folder / "proposals.arrow")
     if "distiller" in cfg:
         cfg.distiller.cache.folder = str(folder / f"{name}_cache")
+        cfg.distiller.objectives.loss_regions.fit_images = 1  # once in a training, so that it is not counted
     return cfg
 
 
