@@ -6,8 +6,8 @@
 
 Every stage runs on --photos training photos, with random weights, by the code that a training uses: proposals, steps of
 T-WDet, the teacher's pass that fills the cache, and steps of both students; reading the photos is included. The steps
-of all trainings take turns. Seconds per photo are multiplied by the photos and epochs of the recipe: the minutes are a
-calculation. Evaluations are left out; they are the same for all students.
+of all trainings take turns, two at a time, of which the second counts. Seconds per photo are multiplied by the photos
+and epochs of the recipe: the minutes are a calculation. Evaluations are left out; all students have the same.
 
 --full adds up the steps that the trainings in a folder of tools/reproduce.py have logged: their log/metrics.json.
 """
@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, np.ndarray], dict[st
             for run in (TEACHER, PLAIN, REGIONS, TRUNK):
                 counts[run] *= load(run, options, folder).train.epochs
                 steps[run], batches[run], seconds[f"{run}, cache"] = prepare_training(run, options, folder)
-            for run, found in measure_in_turns(steps, options.rounds).items():
+            for run, found in measure_in_turns(steps, options.rounds, twice=True).items():
                 seconds[run] = np.median(found, axis=0) / batches[run]
     finally:
         DatasetCatalog.remove(SUBSET)

@@ -27,8 +27,14 @@ def write_photos(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def measure_in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+def measure_in_turns(
+    calls: dict[str, Callable[[], object]], rounds: int, *, twice: bool = False
+) -> dict[str, np.ndarray]:
     """Call A B A B ..., so that other programs disturb all alike.
+
+    Args:
+        twice: call each twice in its turn and time the second call, as in a loop of its own: after a call with much
+            more memory, the next call is slower.
 
     Returns:
         Name -> (rounds, 2) seconds of this process on the CPU and on the clock; a round before is not counted.
@@ -36,6 +42,8 @@ def measure_in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dic
     found = {name: np.zeros((rounds + 1, 2)) for name in calls}
     for i in range(rounds + 1):
         for name, call in calls.items():
+            if twice:
+                call()
             cpu, wall = time.process_time(), time.perf_counter()
             call()
             found[name][i] = time.process_time() - cpu, time.perf_counter() - wall

@@ -31,6 +31,17 @@ def test_calls_take_turns_and_the_first_round_does_not_count(turns, monkeypatch)
     assert found["a"].tolist() == [[2.0, 2.0]] * 2 and found["b"].tolist() == [[0.5, 0.5]] * 2
 
 
+def test_the_second_call_of_a_turn_counts(turns, monkeypatch):
+    now, seconds = [0.0], iter([9.0, 1.0, 8.0, 2.0])
+    for clock in ("process_time", "perf_counter"):
+        monkeypatch.setattr(time, clock, lambda: now[0])
+
+    def call():
+        now[0] += next(seconds)
+
+    assert turns.measure_in_turns({"a": call}, 1, twice=True)["a"].tolist() == [[2.0, 2.0]]
+
+
 def test_the_ratio_is_the_median_of_ratios_per_round(turns):
     first, second = np.array([[1.0, 8], [6, 8], [4, 8]]), np.array([[1.0, 2], [2, 4], [4, 1]])
     assert turns.median_ratio(first, second).tolist() == [1.0, 4.0]  # of 1, 3, 1 and of 4, 2, 8
