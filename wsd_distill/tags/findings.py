@@ -82,7 +82,7 @@ def check_tags(table: TagTable, images: str | os.PathLike) -> TagCheck:
     found = [
         *_find_unreadable(files, missing, rows, hashes, str(images)),
         *_find_shared(table, rows, hashes),
-        *_find_class_problems(table, labels),
+        *find_class_problems(table, labels),
         *_find_copies(table, labels, rows, hashes),
         *_find_untagged(table, labels),
     ]
@@ -130,7 +130,21 @@ def _find_shared(table: TagTable, rows: np.ndarray, hashes: PhotoHashes) -> Iter
         yield Finding(f"{NEAR_SHARED}: {len(near)}", NEAR_REMEDY, describe_pairs(table, near), near.tolist(), True)
 
 
-def _find_class_problems(table: TagTable, labels: np.ndarray) -> Iterator[Finding]:
+def check_classes(table: TagTable) -> list[str]:
+    """Check that the tags can be learned; return warnings.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    found = list(find_class_problems(table, table.label_matrix()))
+    for finding in found:
+        if not finding.is_warning:
+            raise ValueError(f"{finding.text}. {finding.remedy}")
+    return [f"WARNING {finding}" for finding in found]
+
+
+def find_class_problems(table: TagTable, labels: np.ndarray) -> Iterator[Finding]:
+    """Find tags that cannot be learned, and classes that are hard to learn or to measure; ``labels`` are (N, K)."""
     if not (labels == 1).any():
         yield Finding("No photo has a tag", "Add tags, without which nothing can be learned", [], [], False)
         return
