@@ -12,8 +12,9 @@ demo: $(READY)
 results: $(READY)
 	$(BIN)/python tools/reproduce.py --dataset digit_scenes --seeds 3
 
+# One thread each: processes that share cores wait for each other's OpenMP threads.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 fuzz: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m fuzz

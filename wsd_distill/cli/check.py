@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print notes, counts, warnings and errors; return 1 if there are errors, otherwise 0."""
     import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
 
+    from ..data.datasets.faults import RowFaults
     from ..tags import apply_decisions, read_tags
     from ..tags.findings import check_tags
     from ..tags.page import write_page
@@ -30,19 +31,24 @@ def run(arguments: argparse.Namespace) -> int:
     images = arguments.images or (source if os.path.isdir(source) else os.path.dirname(source) or ".")
     if not os.path.isdir(images):
         raise FileNotFoundError(f"--images {images} is not a folder: give the folder of the photos")
+    faults = RowFaults(collect=True)
     try:
-        table = read_tags(source, images, arguments.separator, arguments.classes, check_files=False)
-        if arguments.decisions:
+        table = read_tags(source, images, arguments.separator, arguments.classes, check_files=False, faults=faults)
+        if arguments.decisions and any(not finding.is_warning for finding in faults.found):
+            print(f"{arguments.decisions} is not applied: correct the rows first")
+        elif arguments.decisions:
             table, note = apply_decisions(table, arguments.decisions)
             print(note)
     except ValueError as error:
+        for finding in faults.found:
+            print(f"{'WARNING' if finding.is_warning else 'ERROR'} {finding}")
         print(f"ERROR {error}")
         if arguments.out:
             print(f"{arguments.out} is not written: correct this first")
         return 1
     for note in table.notes:
         print(note)
-    check = check_tags(table, images)
+    check = check_tags(table, images, faults.found)
     print(f"{len(table)} photos, {len(table.classes)} classes, {check.num_labels} tags")
     for name, count in zip(table.classes, check.positive.tolist()):
         print(f"  {count:7d} {name}")

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from .build import get_dataset_dicts
 from .class_counts import ClassCounts, count_classes, describe_counts
 from .datasets.arrow_records import ArrowRecords
+from .datasets.faults import SHOWN
 from .datasets.image_paths import is_remote
 from .image import ImageError, ImageFile
 from .types import DatasetDict
@@ -27,7 +28,6 @@ from .workers import raise_if_cancelled, run_jobs
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 5  # faults of one kind that are printed
 _IMAGES_PER_JOB = 64
 _HASHED = 4096  # dataset dicts in memory at once
 _LOOKED_FOR = 20  # images of a split that are looked for before a training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def load_onnx(path: Path, config: ModelConfig) -> Backend:
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors, which are raised
+    options.intra_op_num_threads = count_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are left to decoding threads
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         (image,), (logits,) = session.get_inputs(), session.get_outputs()
@@ -64,6 +67,14 @@ def load_onnx(path: Path, config: ModelConfig) -> Backend:
         text = f"{path} maps {image.shape[1:]} to {logits.shape[1:]}, and config.json says {[size, size, 3]} and {[k]}"
         raise ValueError(f"{text}: export the model again")
     return lambda pixels: session.run([logits.name], {image.name: pixels})[0]
+
+
+def count_cores() -> int:
+    """Return the cores that this process may use; 0, ONNX Runtime's default, where the system does not limit them.
+
+    ONNX Runtime itself counts all cores of the machine: in a container or a job with fewer, its threads would compete.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
 def _load_torch(path: Path, config: ModelConfig) -> Backend:

@@ -9,21 +9,26 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.datasets.coco import load_coco, read_categories, read_image_names
+from ..data.datasets.faults import RowFaults
 from ..data.datasets.label_rows import LabelRows
 from ..data.datasets.readers import read_class_names
 from ..data.datasets.voc import read_objects
+from ..data.types import DatasetDict
 
 
-def read_coco_labels(path: str, classes: Sequence[str] | None) -> LabelRows:
+def read_coco_labels(path: str, classes: Sequence[str] | None, faults: RowFaults) -> LabelRows:
     """Read a file in COCO's instances format; the labels of a photo are its annotated categories.
 
-    Photos without annotations are left out, as in :func:`.load_coco`, and counted in the notes.
+    Photos without annotations are left out, as in :func:`.load_coco`, and counted in the notes. Impossible boxes are
+    warnings if ``faults`` are collected.
 
     Raises:
         ValueError: as in :func:`.load_coco` and :func:`.read_categories`.
     """
     names = read_categories(path) if classes is None else read_class_names(classes)
     records = load_coco(path, "", names, allow_outside=True)
+    if faults.collect:
+        _add_box_faults(path, records, faults)
     pairs = [(row, k) for row, record in enumerate(records) for k in record["labels"]]
     rows, codes = np.array(pairs, np.int64).reshape(-1, 2).T
     files = [record["file_name"] for record in records]
@@ -37,7 +42,16 @@ def read_coco_labels(path: str, classes: Sequence[str] | None) -> LabelRows:
     )
 
 
-def read_voc_labels(folder: Path) -> LabelRows:
+def _add_box_faults(path: str, records: list[DatasetDict], faults: RowFaults) -> None:
+    kinds: dict[str, list[str]] = {}
+    for kind, detail in (fault for record in records for fault in record.get("faults", [])):
+        kinds.setdefault(kind, []).append(detail)
+    for kind, details in kinds.items():
+        remedy = "correct the annotations where boxes are used; labels are read all the same"
+        faults.add_details(f"{path}: {kind}", remedy, details, is_warning=True)
+
+
+def read_voc_labels(folder: Path, faults: RowFaults) -> LabelRows:
     """Read the XML files of a folder; classes with difficult objects only are unknown.
 
     Raises:
@@ -45,11 +59,19 @@ def read_voc_labels(folder: Path) -> LabelRows:
     """
     paths = sorted(folder.glob("*.xml"))
     files, labels = [], []
+    errors: dict[int, str] = {}
     for row, path in enumerate(paths):
-        name, objects = read_objects(path)
+        try:
+            name, objects = read_objects(path)
+        except ValueError as error:
+            if not faults.collect:
+                raise
+            errors[row], name, objects = str(error), "", []
         files.append(name or f"{path.stem}.jpg")
         known = {label for label, difficult in objects if not difficult}
         labels += [(row, label, label not in known) for label in sorted({label for label, _ in objects})]
+    text, remedy = "Annotations that cannot be read", "correct them, or remove the files"
+    faults.add(text, remedy, list(errors), errors.__getitem__)
     names = sorted({label for _, label, _ in labels})
     index = {name: k for k, name in enumerate(names)}
     return LabelRows(

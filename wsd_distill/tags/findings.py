@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
-from ..data.check import SHOWN
 from ..data.class_counts import FEW_POSITIVES, describe_classes
+from ..data.datasets.faults import SHOWN, Finding
 from .hashes import PhotoHashes, group_photos, hash_photos
 from .photo_files import find_missing
 from .split import NEAR_REMEDY, NEAR_SHARED, SPLITS, describe_pairs, find_near_shared, find_shared
 from .table import TagTable
-
-
-class Finding(NamedTuple):
-    """One kind of problem.
-
-    Attributes:
-        text: a sentence.
-        remedy: what to do about it.
-        details: photos that have it, as text.
-        groups: rows of photos, to be shown side by side.
-        is_warning: a training is possible.
-    """
-
-    text: str
-    remedy: str
-    details: list[str]
-    groups: list[list[int]]
-    is_warning: bool
-
-    def __str__(self) -> str:
-        rest = f"; and {len(self.details) - SHOWN} more" if len(self.details) > SHOWN else ""
-        shown = f" ({'; '.join(self.details[:SHOWN])}{rest})" if self.details else ""
-        return f"{self.text}{shown}. {self.remedy}."
 
 
 @dataclass
@@ -63,13 +39,17 @@ class TagCheck:
         return any(not finding.is_warning for finding in self.findings)
 
 
-def check_tags(table: TagTable, images: str | os.PathLike) -> TagCheck:
+def check_tags(table: TagTable, images: str | os.PathLike, row_faults: Sequence[Finding] = ()) -> TagCheck:
     """Read all photos, and look for problems in them and in their tags.
 
     Args:
         table: photos with tags.
         images: folder of the photos.
+        row_faults: of the rows that were left out when the tags were read.
     """
+    if not len(table):
+        zeros = np.zeros(len(table.classes), int)
+        return TagCheck(zeros, zeros, 0, np.zeros(0, bool), list(row_faults))
     missing = find_missing(table.table["file"].combine_chunks(), images)
     there = np.ones(len(table), bool)
     there[missing] = False
@@ -80,6 +60,7 @@ def check_tags(table: TagTable, images: str | os.PathLike) -> TagCheck:
     labels = table.label_matrix()
     check = TagCheck((labels == 1).sum(axis=0), (labels == -1).sum(axis=0), int((labels == 1).sum()), there)
     found = [
+        *row_faults,
         *_find_unreadable(files, missing, rows, hashes, str(images)),
         *_find_shared(table, rows, hashes),
         *find_class_problems(table, labels),

@@ -9,49 +9,81 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..data.datasets.faults import RowFaults
 from ..data.datasets.image_paths import is_remote
 
 _UNUSUAL = r"^/|^~|//|(^|/)\.\.?(/|$)|/$|\x00|://"  # names that normalizing or checking may change
 
 
-def normalize_names(file: pa.Array, images: str | None, where: Callable[[int], str]) -> pa.Array:
-    """Return file names in their shortest form, relative to the folder ``images``.
+def normalize_names(file: pa.Array, images: str | None, where: Callable[[int], str], faults: RowFaults) -> pa.Array:
+    """Return file names in their shortest form, relative to the folder ``images``; null for names with faults.
+
+    Faults are names that are an address or leave the folder, and photos that are listed twice.
 
     Raises:
-        ValueError: a name is an address or leaves the folder, or a photo is listed twice; names the lines.
+        ValueError: there is a fault, and faults are not collected; names the lines.
     """
     unusual = np.flatnonzero(pc.match_substring_regex(file, _UNUSUAL).to_numpy(zero_copy_only=False))
     if len(unusual):
-        names = [_normalize(file[row].as_py(), images, where(row)) for row in unusual.tolist()]
+        given = file.take(pa.array(unusual)).to_pylist()
+        names = [_normalize(name, images) for name in given]
+        _add_name_faults(given, names, unusual, images, where, faults)
         mask = np.zeros(len(file), bool)
         mask[unusual] = True
         file = pc.replace_with_mask(file, pa.array(mask), pa.array(names, pa.string()))
     codes = file.dictionary_encode()
-    if len(codes.dictionary) < len(file):
-        _raise_duplicate(codes.indices.to_numpy(), file, where)
+    if len(codes.dictionary) + file.null_count < len(file):
+        _add_duplicates(codes.indices.fill_null(-1).to_numpy(), file, where, faults)
     return file
 
 
-def _normalize(name: str, images: str | None, location: str) -> str:
-    if is_remote(name):
-        raise ValueError(f"{location}: {name!r} is an address: download the photo, and write its file name")
-    if "\0" in name:
-        raise ValueError(f"{location}: the file name {name!r} has a zero byte: correct it")
+def _normalize(name: str, images: str | None) -> str | None:
+    if is_remote(name) or "\0" in name:
+        return None
     path = os.path.normpath(name)
     if os.path.isabs(path) and images is not None:
         path = os.path.relpath(path, os.path.abspath(images))
     if os.path.isabs(path) or path.split(os.sep)[0] in ("..", "."):
-        folder = "of the photos" if images is None else images
-        raise ValueError(f"{location}: {name!r} is outside of the folder {folder}: write names relative to --images")
+        return None
     return path
 
 
-def _raise_duplicate(codes: np.ndarray, file: pa.Array, where: Callable[[int], str]) -> None:
+def _add_name_faults(
+    given: list[str],
+    names: list[str | None],
+    rows: np.ndarray,
+    images: str | None,
+    where: Callable[[int], str],
+    faults: RowFaults,
+) -> None:
+    wrong = {row: name for row, name, path in zip(rows.tolist(), given, names) if path is None}
+    remote = [row for row, name in wrong.items() if is_remote(name)]
+    zero = [row for row, name in wrong.items() if "\0" in name and not is_remote(name)]
+    outside = sorted(set(wrong) - {*remote, *zero})
+    folder = "of the photos" if images is None else images
+    for text, chosen, what, remedy in (
+        ("Names that are addresses", remote, "is an address", "download the photo, and write its file name"),
+        ("Names with a zero byte", zero, "has a zero byte", "correct it"),
+        (
+            "Names that are outside of the folder of the photos",
+            outside,
+            f"is outside of the folder {folder}",
+            "write names relative to --images",
+        ),
+    ):
+        faults.add(text, remedy, chosen, lambda row, what=what: f"{where(row)}: {wrong[row]!r} {what}")  # type: ignore[misc]
+
+
+def _add_duplicates(codes: np.ndarray, file: pa.Array, where: Callable[[int], str], faults: RowFaults) -> None:
     order = np.argsort(codes, kind="stable")
-    second = np.min(order[1:][codes[order][1:] == codes[order][:-1]])
-    first = int(np.argmax(codes == codes[second]))
-    text = f"{where(int(second))}: {file[int(second)].as_py()!r} is already listed ({where(first)})"
-    raise ValueError(f"{text}: remove one of the rows")
+    equal = (codes[order][1:] == codes[order][:-1]) & (codes[order][1:] >= 0)
+    seconds = np.sort(order[1:][equal])
+
+    def describe(row: int) -> str:
+        first = int(np.argmax(codes == codes[row]))
+        return f"{where(row)}: {file[row].as_py()!r} is already listed ({where(first)})"
+
+    faults.add("Photos that are listed again", "remove one of the rows", seconds, describe)
 
 
 def find_missing(file: pa.Array, images: str | os.PathLike) -> np.ndarray:

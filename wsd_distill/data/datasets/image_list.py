@@ -17,8 +17,9 @@ from .arrow_records import ArrowRecords
 from .catalog import SPLITS, DatasetInfo, register, register_info
 from .coco import is_coco_file, read_categories, read_image_names, register_coco
 from .image_paths import image_path, is_remote
+from .label_columns import read_files
 from .label_names import SEPARATORS, check_class_names, check_listed_labels
-from .label_rows import Locations, read_files
+from .label_rows import Locations
 from .list_table import ListInfo, open_list
 from .readers import class_indices, read_class_names
 from .tabular import iter_rows, locate_row

@@ -35,15 +35,20 @@ def check_listed_labels(locations: Mapping[str, str], file: str, remedy: str) ->
         ValueError: a label has a separator, is written like a list or as an empty word, is a join of other labels, is
             another label in other letters or white space, or has invisible characters; names lines and labels.
     """
-    faults = [(label, fault) for label in locations if (fault := _listed_fault(label, locations))]
-    named = {label for label, _ in faults}
-    faults += [(label, fault) for label, fault in _spelling_faults(locations, "NFKC") if label not in named]
+    faults = find_label_faults(locations)
     if faults:
         if all(fault.startswith(_LIST_FAULT) for _, fault in faults):
             remedy = "Write the labels of an image without brackets and quotes, as a;b"
         shown = "; ".join(f"{locations[label]}: label {label!r} {fault}" for label, fault in faults[:_FIRST])
         rest = f"; and {len(faults) - _FIRST} more" if len(faults) > _FIRST else ""
         raise ValueError(f"{file}: {len(faults)} of {len(locations)} labels look wrong: {shown}{rest}. {remedy}")
+
+
+def find_label_faults(locations: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return labels that look wrong (see :func:`check_listed_labels`), and what is wrong with each."""
+    faults = [(label, fault) for label in locations if (fault := _listed_fault(label, locations))]
+    named = {label for label, _ in faults}
+    return faults + [(label, fault) for label, fault in _spelling_faults(locations, "NFKC") if label not in named]
 
 
 def check_class_names(locations: Mapping[str, str], source: str) -> None:

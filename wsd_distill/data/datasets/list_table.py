@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...io import atomic_write, file_lock
-from .label_rows import LabelRows, build_lists, read_files, read_labels
+from .label_columns import read_files, read_labels
+from .label_rows import LabelRows, build_lists
 from .tabular import PART_ROWS, Rows, iter_rows, locate_row
 
 MIN_BYTES = 16_000_000  # of a list that is kept as a file; a smaller one is read anew into memory
