@@ -63,7 +63,7 @@ def check_tags(table: TagTable, images: str | os.PathLike, row_faults: Sequence[
         *row_faults,
         *_find_unreadable(files, missing, rows, hashes, str(images)),
         *_find_shared(table, rows, hashes),
-        *find_class_problems(table, labels),
+        *_find_class_problems(table, labels),
         *_find_copies(table, labels, rows, hashes),
         *_find_untagged(table, labels),
     ]
@@ -117,15 +117,14 @@ def check_classes(table: TagTable) -> list[str]:
     Raises:
         ValueError: they cannot.
     """
-    found = list(find_class_problems(table, table.label_matrix()))
+    found = list(_find_class_problems(table, table.label_matrix()))
     for finding in found:
         if not finding.is_warning:
             raise ValueError(f"{finding.text}. {finding.remedy}")
     return [f"WARNING {finding}" for finding in found]
 
 
-def find_class_problems(table: TagTable, labels: np.ndarray) -> Iterator[Finding]:
-    """Find tags that cannot be learned, and classes that are hard to learn or to measure; ``labels`` are (N, K)."""
+def _find_class_problems(table: TagTable, labels: np.ndarray) -> Iterator[Finding]:
     if not (labels == 1).any():
         yield Finding("No photo has a tag", "Add tags, without which nothing can be learned", [], [], False)
         return
