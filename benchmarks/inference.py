@@ -105,11 +105,11 @@ def compare(runs: dict[str, tuple[Callable, Callable]], photos: list[bytes], bat
     calls = {}
     for name, (read, compute) in runs.items():
         batches = [photos[i : i + batch] for i in range(0, len(photos) - len(photos) % batch, batch)]
-        inputs = [[read(data) for data in datas] for datas in batches]
+        inputs = [[read(data) for data in chunk] for chunk in batches]
 
         def whole(read=read, compute=compute, batches=batches) -> None:
-            for datas in batches:
-                compute([read(data) for data in datas])
+            for chunk in batches:
+                compute([read(data) for data in chunk])
 
         def network(compute=compute, inputs=inputs) -> None:
             for read_inputs in inputs:

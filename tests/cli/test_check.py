@@ -131,7 +131,7 @@ def test_no_row_that_can_be_read(tmp_path, capsys):
     make_folder(tmp_path, [",sun", ",sea"])
     assert run(tmp_path, "--out", str(tmp_path / "page.html")) == 1
     out = capsys.readouterr().out
-    assert "0 photos, 0 classes, 0 tags\nERROR Rows without a file name: 2 (" in out and "1 errors, 0 warnings" in out
+    assert "0 photos, 0 classes, 0 tags\nERROR Rows without a file name: 2 (" in out and "1 error, 0 warnings" in out
     page = (tmp_path / "page.html").read_text()
     check_html(page)
     assert "Error: Rows without a file name: 2." in page
@@ -173,7 +173,7 @@ def test_impossible_boxes_of_coco_are_warnings(tmp_path, capsys):
     assert main(["check", str(tmp_path / "coco.json"), "--images", str(tmp_path / "photos")]) == 0
     out = capsys.readouterr().out
     assert re.search(r"WARNING .*boxes.*: 7 \(annotations\[0\] \(0.png\): .*; and 2 more\)\. Correct the ann", out)
-    assert "12 photos, 2 classes, 12 tags" in out and "0 errors, 1 warnings" in out
+    assert "12 photos, 2 classes, 12 tags" in out and "0 errors, 1 warning" in out
 
 
 def test_annotations_of_voc_that_cannot_be_read(tmp_path, capsys):

@@ -24,8 +24,9 @@ def export(tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(wsd_distill.tagging.quantize, "quantize", lambda *found, **_: given.append(found) or {})
 
-    def run(source, *options):
-        assert main(["export", str(tmp_path / "model"), "--int8", "--calibration", str(source), *options]) == 0
+    def run(source=None, *options):
+        given_photos = [] if source is None else ["--calibration", str(source)]
+        assert main(["export", str(tmp_path / "model"), "--int8", *given_photos, *options]) == 0
         _, photos, labels = given.pop()
         return photos, labels.tolist()
 
@@ -52,3 +53,17 @@ def test_a_given_separator_and_another_class(export, tmp_path, capsys):
     source.write_text("file,labels\na.png,dog\nb.png,fox\n")
     assert main(["export", str(tmp_path / "model"), "--int8", "--calibration", str(source)]) == 2
     assert "tags.csv, line 3: label 'fox'" in capsys.readouterr().err
+
+
+def test_the_validation_photos_of_wsd_train_are_the_default(export, tmp_path, capsys):
+    command = ["export", str(tmp_path / "model"), "--int8"]
+    assert main(command) == 2
+    assert "model has no validation photos of wsd train beside it: give labelled" in capsys.readouterr().err
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "images.txt").write_text(f"{tmp_path / 'photos'}\n")
+    table = pa.table({"file": ["a.png", "b.png"], "labels": [["cat"], []], "unknown": [[], ["bird"]]})
+    pq.write_table(
+        table.cast(pa.schema({"file": pa.string(), **dict.fromkeys(("labels", "unknown"), pa.list_(pa.string()))})),
+        tmp_path / "lists" / "val.parquet",
+    )
+    assert export() == ([str(tmp_path / "photos" / name) for name in ("a.png", "b.png")], [[1, 0, 0], [0, 0, -1]])

@@ -96,6 +96,7 @@ def test_boxes_of_the_teacher_beside_the_model(command, tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("")
         (folder / "model_final.pth").write_text("")
+        (folder / "results.json").write_text("{}")
     assert command("photos/0.png", "--out", "a.parquet", "--boxes") == 0
     (row,) = pq.read_table("a.parquet").to_pylist()
     assert (row["boxes"][0]["label"], row["boxes"][0]["y1"], row["boxes"][0]["score"]) == ("red", 4, 0.25)
@@ -108,13 +109,3 @@ def test_boxes_of_the_teacher_beside_the_model(command, tmp_path, monkeypatch):
         command("photos", "--out", "b.jsonl", "--boxes", "other")
     with pytest.raises(ValueError, match=r"b.jsonl.parts has results of a run with another --boxes: "):
         command("photos", "--out", "b.jsonl")
-
-
-def test_a_teacher_of_other_classes_is_an_error_with_both_lists(monkeypatch):
-    import wsd_distill.evidence
-
-    monkeypatch.setattr(wsd_distill.evidence.Evidence, "load", lambda run: FakeEvidence())
-    assert predict.load_evidence("run", ["red", "green", "blue"]).class_names == ["red", "green", "blue"]
-    message = r"--boxes run: other classes: it has 3 classes \(red, green, blue\), the model has 2 \(red, pink\)"
-    with pytest.raises(ValueError, match=message):
-        predict.load_evidence("run", ["red", "pink"])

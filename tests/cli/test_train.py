@@ -50,6 +50,7 @@ def test_from_tags_to_a_tagger(photos, capsys, restore_catalogs):
     np.testing.assert_allclose(found, expected, atol=1e-3)  # of the evaluation, by another runtime
     assert main(command) == 2 and "go on with --resume" in capsys.readouterr().err
     assert main([*command, "--resume", "--budget", "2h"]) == 2 and "another --budget" in capsys.readouterr().err
+    assert main([*command, "--resume", "--set", "train.max_iter=2"]) == 2 and "another --set" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0  # nothing is trained again
     assert "model.onnx" in {path.name for path in (photos / "pets/model").iterdir()}
     assert (photos / "pets/report.html").read_text().count("data:image/jpeg;base64,") > 0
@@ -94,3 +95,11 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
 def test_wrong_arguments(photos, capsys, restore_catalogs, arguments, message):
     assert main(["train", "tags.csv", "--images", "photos", "--out", "pets", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_tags_that_cannot_be_learned_end_it_before_the_training(photos, capsys):
+    lines = (photos / "tags.csv").read_text().splitlines()
+    (photos / "tags.csv").write_text("\n".join([lines[0], *(f"{line.partition(',')[0]},cat" for line in lines[1:])]))
+    assert main(["train", "tags.csv", "--images", "photos", "--out", "pets"]) == 2
+    assert "error: There is one class only, cat. Add a second class" in capsys.readouterr().err
+    assert not (photos / "pets").exists()

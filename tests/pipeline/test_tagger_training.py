@@ -10,7 +10,8 @@ from scipy.special import expit
 from wsd_distill.evaluation.decisions import calibrate
 from wsd_distill.evaluation.scores import Scores
 from wsd_distill.pipeline.budget import CANDIDATES, Plan
-from wsd_distill.pipeline.tagger_training import Outcome, decide
+from wsd_distill.pipeline.scheduler import Run
+from wsd_distill.pipeline.tagger_training import Outcome, decide, estimate_seconds
 from wsd_distill.report.tagger_page import class_rows, write_tagger_page
 
 CLASSES = ["cat", "dog", "<b>"]
@@ -89,3 +90,19 @@ def test_page(tmp_path):
         assert row.found == pytest.approx(100 * predicted[labels == 1].mean())
         assert row.right == pytest.approx(100 * (labels[predicted & (labels >= 0)] == 1).mean())
         assert row.precision[1] < row.precision[0] < row.precision[2]
+
+
+def test_what_a_candidate_still_takes_includes_its_teacher_until_that_is_trained(tmp_path):
+    done = tmp_path / "results.json"
+    done.touch()
+    teacher = Run("seed0/teacher", [], tmp_path, [tmp_path / "missing.json"])
+    stage1 = Run("seed0/stage1", [], tmp_path, [tmp_path / "missing.json"])
+    target = Run("seed0/stage2", [], tmp_path, [tmp_path / "missing.json"], [teacher, stage1])
+    candidate = CANDIDATES[4]
+    plan = Plan(128, 384, 20, CANDIDATES, {"teacher": 100.0, candidate.title: 7.0, CANDIDATES[0].title: 5.0})
+    assert estimate_seconds(plan, candidate, target) == 107
+    teacher.results = [done]
+    assert estimate_seconds(plan, candidate, target) == 7
+    assert estimate_seconds(plan, CANDIDATES[0], Run("seed0/student", [], tmp_path, target.results)) == 5
+    target.results = [done]
+    assert estimate_seconds(plan, candidate, target) == 0

@@ -127,6 +127,11 @@ def test_a_column_that_is_missing_or_ambiguous_is_an_error():
     write("broken.parquet")
     with pytest.raises(ValueError, match=r"broken.parquet is not a Parquet file"):
         open_sources(["broken.parquet"])
+    os.mkdir("many")
+    pq.write_table(pa.table({"file": ["x.jpg"]}), "many/0.parquet")
+    pq.write_table(pa.table({"n": [1]}), "many/1.parquet")
+    with pytest.raises(ValueError, match=r"many/1.parquet has no column of photos"):  # before the photo of the first
+        open_sources(["many/*.parquet"])
 
 
 def test_a_source_that_is_missing_or_empty_is_an_error_before_the_first_photo():

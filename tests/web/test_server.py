@@ -6,7 +6,7 @@ import pytest
 from helpers.fake_tagger import png
 
 from wsd_distill.web import make_server
-from wsd_distill.web.server import MAX_MEGABYTES, find_teacher
+from wsd_distill.web.server import MAX_MEGABYTES
 
 BOXES = {"cat": [{"box": [1.0, 2.0, 3.0, 4.0], "score": 0.5}]}
 
@@ -87,13 +87,3 @@ def test_a_port_in_use(tmp_path):
         port = server.server_address[1]
         with pytest.raises(OSError, match=rf"^127.0.0.1:{port} cannot be opened \(.* in use\): give another --port"):
             make_server(tmp_path, port=port)
-
-
-def test_the_teacher_of_wsd_train_is_found(tmp_path):
-    run = tmp_path / "pets" / "runs" / "seed0" / "teacher"
-    run.mkdir(parents=True)
-    (tmp_path / "pets" / "model").mkdir()
-    assert find_teacher(tmp_path / "pets" / "model") is None
-    (run / "results.json").write_text("{}")
-    assert find_teacher(tmp_path / "pets" / "model") == run.resolve()
-    assert find_teacher(tmp_path / "pets") is None

@@ -133,7 +133,7 @@ def test_serve(tmp_path, package, monkeypatch, capsys, teacher):
         raise OSError(f"{host}:{port} cannot be opened")
 
     monkeypatch.setattr(serve, "make_server", make_server)
-    monkeypatch.setattr(serve, "load_boxes", lambda run: json.dumps({"run": str(run)}))
+    monkeypatch.setattr(serve, "load_evidence", lambda run, *_: json.dumps({"run": str(run)}))
     options = ["--teacher", teacher] if teacher else []
     assert main(["serve", str(model), "--runtime", str(package), *options]) == 2
     assert capsys.readouterr().err == "wsd serve: error: 127.0.0.1:8000 cannot be opened\n"

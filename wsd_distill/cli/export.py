@@ -1,12 +1,13 @@
 """Write a model folder from a run, an int8 model beside one, or a web page that runs a model folder.
 
     wsd export output/pets/.../student --out pets/model
-    wsd export pets/model --int8 --calibration val.csv --images photos/ --max-map-drop 0.3
+    wsd export pets/model --int8 --max-map-drop 0.3
+    wsd export pets/model --int8 --calibration val.csv --images photos/
     wsd export pets/model --format web --out site/
 
 A run is the folder that tools/train_net.py has written; the folder gets the thresholds and metrics of its results.
 --int8 needs labelled photos, to set the ranges and to measure the loss of mAP: in any format of docs/tags.md,
-or --calibration val for the split of the run.
+by default the validation photos of the run, or of the wsd train that has written the model folder.
 --format web writes a static folder; npm downloads onnxruntime-web for it, once, or --runtime gives it.
 """
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime", type=Path, metavar="FILE_OR_FOLDER", help="npm package onnxruntime-web, or unpacked"
     )
     parser.add_argument("--int8", action="store_true", help=f"write {INT8} too, or into a model folder")
-    parser.add_argument("--calibration", metavar="TAGS", help="labelled photos for --int8 (from a run default: val)")
+    parser.add_argument("--calibration", metavar="TAGS", help="labelled photos for --int8 (default: val)")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the photos (default: that of TAGS)")
     parser.add_argument("--separator", metavar="MARK", help="what separates labels in one text (default: detected)")
     parser.add_argument(
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_model and arguments.out is None:
         raise ValueError("--out is missing: give the model folder to write")
     if arguments.int8 and is_model and not arguments.calibration:
-        raise ValueError("--int8 needs --calibration: labelled photos in a format of docs/tags.md")
+        arguments.calibration, arguments.images = _find_validation(source)
     val = None if is_model else _export_run(source, arguments.out)
     if arguments.int8:
         _quantize(source if is_model else arguments.out, arguments, val)
@@ -83,6 +84,16 @@ def _export_run(run: Path, folder: Path) -> str:
         f"{folder}: {len(config.classes)} classes, probabilities of ONNX Runtime and PyTorch equal to {difference:.1g}"
     )
     return cfg.dataset.val
+
+
+def _find_validation(model: Path) -> tuple[str, Path]:
+    """Return the list of validation photos that wsd train has written beside a model folder, and their folder."""
+    lists = model.resolve().parent / "lists"
+    val, images = lists / "val.parquet", lists / "images.txt"
+    if not (val.exists() and images.exists()):
+        text = f"{model} has no validation photos of wsd train beside it"
+        raise ValueError(f"--int8 needs --calibration, because {text}: give labelled photos (docs/tags.md)")
+    return str(val), Path(images.read_text(encoding="utf-8").removesuffix("\n"))
 
 
 def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> None:

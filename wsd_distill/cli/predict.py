@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ..predicting.run import EvidenceLike, Options, Summary, TaggerLike, predict, predict_to_file
+from ..predicting.run import Options, Summary, TaggerLike, predict, predict_to_file
 from ..predicting.sources import open_sources
 from ..predicting.writers import FORMATS, Record, find_format, text_writer
+from .teacher import find_teacher, load_evidence
 
 DEFAULT_WORKERS = 2
-TEACHER = Path("runs", "seed0", "teacher")  # of wsd train, beside its model folder
 TEACHER_FILES = ("config.yaml", "model_final.pth")
 
 
@@ -76,7 +76,7 @@ def run_on_ray(arguments: argparse.Namespace, options: Options) -> Summary:
     model = os.path.abspath(arguments.model)
     load = partial(load_tagger, model, arguments.backend)
     tagger = load()  # an error of the model is one of this machine
-    teacher = find_teacher(arguments)
+    teacher = choose_teacher(arguments)
     load_boxes = None if teacher is None else partial(load_evidence, os.path.abspath(teacher), tagger.classes)
     if load_boxes is not None:
         load_boxes()
@@ -88,7 +88,7 @@ def run_here(arguments: argparse.Namespace, options: Options) -> Summary:
     """Predict in this process and write a file, or print."""
     photos = open_sources(arguments.source, arguments.column)
     tagger = load_tagger(arguments.model, arguments.backend)
-    teacher = find_teacher(arguments)
+    teacher = choose_teacher(arguments)
     columns = (tagger.classes, options.with_all, teacher is not None)
     form = find_format(arguments.out, arguments.format, *columns)
     evidence = None if teacher is None else load_evidence(teacher, tagger.classes)
@@ -113,31 +113,17 @@ def load_tagger(model: str, backend: str | None = None) -> TaggerLike:
     return Tagger.load(model, backend)
 
 
-def find_teacher(arguments: argparse.Namespace) -> Path | None:
+def choose_teacher(arguments: argparse.Namespace) -> Path | None:
     """Return the run of T-WDet that ``--boxes`` names, or the teacher beside the model; None without ``--boxes``."""
     if arguments.boxes is None:
         return None
     if arguments.boxes:
         return Path(arguments.boxes)
-    teacher = Path(arguments.model).absolute().parent / TEACHER
-    if not (teacher / "config.yaml").exists():
-        text = f"--boxes: {arguments.model} has no teacher beside it ({teacher} is not the folder of a run)"
+    teacher = find_teacher(arguments.model)
+    if teacher is None:
+        text = f"--boxes: {arguments.model} has no teacher beside it (runs/seed0/teacher of wsd train)"
         raise FileNotFoundError(f"{text}: give the run of T-WDet, --boxes RUN")
     return teacher
-
-
-def load_evidence(run: str | os.PathLike, classes: list[str]) -> EvidenceLike:
-    """Load the T-WDet of a run; ValueError if its classes are not those of the model."""
-    import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
-
-    from ..class_names import describe_difference
-    from ..evidence import Evidence
-
-    evidence = Evidence.load(run)
-    if evidence.class_names != classes:
-        difference = describe_difference(classes, evidence.class_names, "the model has", "it has")
-        raise ValueError(f"--boxes {run}: other classes: {difference}: give the T-WDet of the same photos")
-    return evidence
 
 
 def get_settings(arguments: argparse.Namespace, teacher: Path | None = None) -> dict:

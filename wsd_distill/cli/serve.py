@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 from ..compat import has_detectron2
+from ..tagging.model_config import ModelConfig
 from ..web import BoxFinder, make_server, write_site
-from ..web.server import find_teacher
+from .teacher import find_teacher, load_evidence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,13 +51,6 @@ def _choose_boxes(model: Path, teacher: Path | None) -> BoxFinder | None:
     if teacher is None and not has_detectron2():
         print(f"no boxes: the teacher {found} needs Detectron2 and the extra 'train' (INSTALL.md)")
         return None
-    find_boxes = load_boxes(found)
+    find_boxes = load_evidence(found, ModelConfig.read(model).classes, "--teacher")
     print(f"boxes: {found}")
     return find_boxes
-
-
-def load_boxes(run: Path) -> BoxFinder:
-    """Load T-WDet of a run."""
-    from ..evidence import Evidence
-
-    return Evidence.load(run)

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
     from wsd_distill.report.tagger_page import write_tagger_page
     from wsd_distill.tags import apply_decisions, read_tags, split_tags
+    from wsd_distill.tags.findings import check_classes
     from wsd_distill.tags.hashes import hash_photos
     from wsd_distill.tags.unlabelled import find_unlabelled
 
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.decisions is not None:
         tags, note = apply_decisions(tags, arguments.decisions)
         print(note)
+    tags.notes.extend(check_classes(tags))
     images = arguments.images.resolve()
     hashes = hash_photos([str(images / file) for file in tags.files])
     tags = split_tags(tags, images, seed=arguments.seed, hashes=hashes)

@@ -1,7 +1,7 @@
 """The work of ``wsd train``: from tagged photos to a model folder and a report. A second start goes on.
 
 The output folder has ``lists`` (the photos of each split), ``plan.json``, ``runs`` (one folder per training of
-``tools/train_net.py``), ``result.json``, ``report.html`` and ``model``.
+``tools/train_net.py``), ``report.html`` and ``model``.
 """
 
 from __future__ import annotations
@@ -198,17 +198,17 @@ class TaggerTraining:
         """Measure and choose; a second start reads what the first one has chosen.
 
         Raises:
-            ValueError: the budget is too short, or another one than at the first start.
+            ValueError: the budget is too short, or an option is another one than at the first start.
         """
-        path = self.out / "plan.json"
+        path, settings = self.out / "plan.json", {"budget": budget, "recipe": self.recipe, "overrides": self.overrides}
         if path.exists():
             saved = json.loads(path.read_text())
-            if saved["budget"] != budget:
-                raise ValueError(f"{path} is of another --budget: give the same, or another --out")
+            for key, option in (("budget", "--budget"), ("recipe", "--recipe"), ("overrides", "--set")):
+                if saved.get(key) != settings[key]:
+                    raise ValueError(f"{path} is of another {option}: give the same, or another --out")
             return _read_plan(saved)
         plan = choose_plan(budget, self._work(), self._measure, CANDIDATES, self._default(budget))
         with atomic_write(path) as part:
-            settings = {"budget": budget, "recipe": self.recipe, "overrides": self.overrides}
             part.write_text(json.dumps({**asdict(plan), **settings}, indent=1))
         return plan
 
@@ -229,7 +229,7 @@ class TaggerTraining:
         skipped = []
         for candidate, target in zip(plan.candidates, targets):
             used = sum(outcome.seconds for outcome in outcomes)
-            if outcomes and budget is not None and not target.done and used + plan.seconds[candidate.title] > budget:
+            if outcomes and budget is not None and used + estimate_seconds(plan, candidate, target) > budget:
                 skipped.append(candidate)
                 say(f"left out for lack of time: {candidate.title}")
                 continue
@@ -310,6 +310,16 @@ class TaggerTraining:
         step, trunk = time_student(student, teacher_size)
         teacher_step, teacher_pass = time_teacher(teacher)
         return Costs(_time_reading(student), step, trunk, teacher_step, teacher_pass, _time_proposals(teacher))
+
+
+def estimate_seconds(plan: Plan, candidate: Candidate, target: Run) -> float:
+    """Estimate the seconds that a candidate still takes, with its teacher unless that is trained."""
+    if target.done:
+        return 0.0
+    lacks_teacher = candidate.teacher == "detector" and any(
+        run.name.endswith("/teacher") and not run.done for run in target.dependencies
+    )
+    return plan.seconds[candidate.title] + (plan.seconds["teacher"] if lacks_teacher else 0.0)
 
 
 def _read_plan(saved: dict[str, Any]) -> Plan:

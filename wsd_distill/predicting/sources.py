@@ -48,6 +48,8 @@ def open_sources(sources: list[str], column: str | None = None) -> Iterator[Phot
     paths = []
     for source in sources:
         found = expand_source(source)
+        for path in found:
+            open_source(path, column)  # finds the column of a Parquet file
         if not any(True for path in found for _ in open_source(path, column)):
             raise ValueError(f"{source} has no photos ({', '.join(IMAGE_SUFFIXES)}): {_hint(source)}")
         paths += found

@@ -111,6 +111,19 @@ def _find_shared(table: TagTable, rows: np.ndarray, hashes: PhotoHashes) -> Iter
         yield Finding(f"{NEAR_SHARED}: {len(near)}", NEAR_REMEDY, describe_pairs(table, near), near.tolist(), True)
 
 
+def check_classes(table: TagTable) -> list[str]:
+    """Check that the tags can be learned; return warnings.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    found = list(_find_class_problems(table, table.label_matrix()))
+    for finding in found:
+        if not finding.is_warning:
+            raise ValueError(f"{finding.text}. {finding.remedy}")
+    return [f"WARNING {finding}" for finding in found]
+
+
 def _find_class_problems(table: TagTable, labels: np.ndarray) -> Iterator[Finding]:
     if not (labels == 1).any():
         yield Finding("No photo has a tag", "Add tags, without which nothing can be learned", [], [], False)

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Protocol
 
 from ..data.image import ImageFile
@@ -127,10 +126,3 @@ class PageHandler(SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-
-def find_teacher(model: str | os.PathLike) -> Path | None:
-    """Return the complete T-WDet run beside ``<out>/model`` that wsd train has used, or None."""
-    path = Path(model).resolve()
-    results = sorted((path.parent / "runs").glob("seed*/teacher/results.json")) if path.name == "model" else []
-    return results[0].parent if results else None
