@@ -62,7 +62,7 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
 
     Raises:
         FileNotFoundError: a run is not complete.
-        ValueError: a run was trained on other photos than those of its place.
+        ValueError: a run was trained on other photos than those of its place, or a fold has no photo.
     """
     found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {split: [] for split in splits}
     records: dict[str, Sequence[DatasetDict]] = {}
@@ -77,6 +77,8 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
         for split in splits:
             of_fold = [split != "train" or get_fold(x["image_id"], len(runs)) == fold for x in records[split]]
             rows = np.flatnonzero(of_fold)
+            if not len(rows):
+                raise ValueError(f"no photo of {split} is in fold {fold} of {len(runs)}: an audit needs more photos")
             photos = _photos(cfg, datasets[split], split)
             ids = [records[split][int(row)]["image_id"] for row in rows]
             bar = tqdm(total=len(rows), desc=f"scores of {split}, {fold + 1} of {len(runs)}", unit=" photos")

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     budget = None if arguments.budget is None else parse_time(arguments.budget)
     out = arguments.out.resolve()
-    if (out / "lists").exists() and not arguments.resume:
+    if (out / "plan.json").exists() and not arguments.resume:
         raise ValueError(f"{arguments.out} has a training already: go on with --resume, or give another --out")
     for override in arguments.overrides:
         if override.startswith(PHOTO_OPTIONS):

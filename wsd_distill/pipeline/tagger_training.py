@@ -198,7 +198,8 @@ class TaggerTraining:
         """Measure and choose; a second start reads what the first one has chosen.
 
         Raises:
-            ValueError: the budget is too short, or an option is another one than at the first start.
+            ValueError: the budget is too short, no config has the key of an override, or an option is another one than
+                at the first start.
         """
         path, settings = self.out / "plan.json", {"budget": budget, "recipe": self.recipe, "overrides": self.overrides}
         if path.exists():
@@ -207,7 +208,9 @@ class TaggerTraining:
                 if saved.get(key) != settings[key]:
                     raise ValueError(f"{path} is of another {option}: give the same, or another --out")
             return _read_plan(saved)
-        plan = choose_plan(budget, self._work(), self._measure, CANDIDATES, self._default(budget))
+        default = self._default(budget)
+        self._run_plan().targets([candidate.training for candidate in CANDIDATES], seeds=1)  # checks the keys of --set
+        plan = choose_plan(budget, self._work(), self._measure, CANDIDATES, default)
         with atomic_write(path) as part:
             part.write_text(json.dumps({**asdict(plan), **settings}, indent=1))
         return plan

@@ -44,7 +44,7 @@ def predict_with_ray(
     if os.path.exists(output):
         raise FileExistsError(f"{output} exists: delete it, or give another --out")
     open_sources(sources, column)  # checks them
-    unfinished = f"{os.path.abspath(output)}.parts"
+    unfinished = f"{os.path.abspath(output)}.ray_parts"  # not the .parts of a run without Ray
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with connect(address):

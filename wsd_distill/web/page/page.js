@@ -42,7 +42,7 @@ class Card {
     const { classes } = tagger.config;
     const order = [...(this.probabilities ?? []).keys()].sort((a, b) => this.probabilities[b] - this.probabilities[a]);
     const labels = order.filter((k) => this.probabilities[k] >= thresholdOf(k));
-    const located = labels.filter((k) => this.boxes?.[classes[k]]?.length);
+    const located = labels.filter((k) => this.boxes?.get(classes[k])?.length);
     const colors = new Map(located.map((k, i) => [k, COLORS[i % COLORS.length]]));
     const [chosen, all] = this.element.querySelectorAll(".labels");
     chosen.replaceChildren(...labels.map((k) => makeRow(k, this.probabilities[k], colors.get(k))));
@@ -57,7 +57,7 @@ class Card {
     const svg = this.element.querySelector("svg");
     if (this.size) svg.setAttribute("viewBox", `0 0 ${this.size.join(" ")}`);
     const draw = ([k, color]) => {
-      const [x0, y0, x1, y1] = this.boxes[tagger.config.classes[k]][0].box;
+      const [x0, y0, x1, y1] = this.boxes.get(tagger.config.classes[k])[0].box;
       const rect = document.createElementNS(svg.namespaceURI, "rect");
       Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 }).forEach((pair) => rect.setAttribute(...pair));
       rect.style.setProperty("--color", color);
@@ -106,7 +106,7 @@ async function requestBoxes(file) {
   });
   const content = await answer.json();
   if (!answer.ok) throw new Error(`no boxes, because ${content.error}`);
-  return content;
+  return new Map(Object.entries(content)); // a class may be named like a property of objects
 }
 
 function addPhotos(files) {
