@@ -65,6 +65,12 @@ def check_file(path: str | os.PathLike, variable: str = "WSD_MAX_FILE_GB", limit
         raise ValueError(f"{text}: set the environment variable {variable} if it is right")
 
 
+def check_not_folder(path: str | Path) -> None:
+    """Raise ValueError if ``path``, a file to write, is a folder."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder, and a file is to be written there: give another path, or move it away")
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty temporary file that replaces ``path`` when the block succeeds.
@@ -82,8 +88,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         OSError: the file cannot be written, for example because the disk is full; names ``path``.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, and a file is to be written there: give another path, or move it away")
+    check_not_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, path.name)
     tmp_path, lock = _create_locked(path)

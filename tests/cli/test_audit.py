@@ -54,6 +54,8 @@ def test_from_a_tagger_to_decisions(folder, capsys, restore_catalogs):
     logs = {path: path.stat().st_mtime_ns for path in (folder / "pets/runs/seed0").glob("*/stdout.txt")}
     assert main(audit) == 0  # nothing is trained or scored again
     assert all(path.stat().st_mtime_ns == before for path, before in {**parts, **logs}.items())
+    assert main([*audit, "--set", "train.tecaher_size=64"]) == 2
+    assert "train.tecaher_size=64: no config of these runs has this key; did you mean" in capsys.readouterr().err
     present = next(row for row in rows if row["tag"] == "present" and row["split"] == "train")
     present["decision"] = "remove"
     with open("decisions.csv", "w", newline="") as file:

@@ -141,7 +141,7 @@ def test_an_error_of_the_file_follows_the_faults_of_its_rows(tmp_path, capsys):
     make_folder(tmp_path, [",sun", '1.png,"sun,sea"', "2.png,sun;sea"])
     assert run(tmp_path, "--out", str(tmp_path / "page.html")) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("ERROR Rows without a file name: 1 (") and "choose what separates" in lines[1]
+    assert lines[0].startswith("ERROR Rows without a file name: 1 (") and "correct these lines" in lines[1]
     assert lines[2].endswith("page.html is not written: correct this first")
 
 
@@ -196,6 +196,9 @@ def test_wrong_arguments(tmp_path, capsys):
     make_folder(tmp_path, GOOD)
     assert main(["check", str(tmp_path / "tags.csv"), "--images", "nowhere"]) == 2
     assert "--images nowhere is not a folder: give the folder of the photos" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "tags.csv"), "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "is a folder, and a file is to be written there" in printed.err and not printed.out  # before any photo
 
 
 HINT = "give the path of a file of photos and tags (docs/tags.md)"

@@ -66,6 +66,7 @@ def test_a_broken_photo_is_an_error_of_one_line_or_skipped(photos, capsys):
     assert main(["predict", "model", "photos", "--out", "tags.csv"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("wsd predict: error: photos/3.png cannot be read as an image (")
+    assert line.endswith(". --on-error skip goes on without it")
     assert main(["predict", "model", "photos", "--out", "tags.csv", "--on-error", "skip"]) == 1
     assert capsys.readouterr().err.startswith("5 photos, 1 could not be read\n  photos/3.png cannot be read")
     for arguments, message in (

@@ -50,8 +50,8 @@ def test_from_tags_to_a_tagger(photos, capsys, restore_catalogs):
     np.testing.assert_allclose(found, expected, atol=1e-3)  # of the evaluation, by another runtime
     assert main(command) == 2 and "go on with --resume" in capsys.readouterr().err
     assert main([*command, "--resume", "--budget", "2h"]) == 2 and "another --budget" in capsys.readouterr().err
-    assert main([*command, "--resume", "--set", "train.max_iter=2"]) == 2 and "another --set" in capsys.readouterr().err
-    assert main([*command, "--resume"]) == 0  # nothing is trained again
+    assert main([*command[:-2], "--resume"]) == 2 and "plan.json is of --set" in capsys.readouterr().err
+    assert main([*command[:-1], "--resume"]) == 0  # nothing is trained again; the last key does not change results
     assert "model.onnx" in {path.name for path in (photos / "pets/model").iterdir()}
     assert (photos / "pets/report.html").read_text().count("data:image/jpeg;base64,") > 0
 
@@ -89,7 +89,9 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
         (["--budget", "2h", "--set", "train.student_size=64"], "--budget chooses this"),
         (["--budget", "2h", "--set", "train.epochs=3"], "--budget chooses this"),
         (["--recipe", "vgg16"], "--recipe vgg16 has no train.student_size"),
-        (["--set", "train.student_sizes=64"], "no config of these runs has this key"),
+        (["--set", "train.student_sizes=64"], "no config of these runs has this key; did you mean train.student_size"),
+        (["--out", "photos"], "photos is not empty and not of wsd train"),
+        (["--out", "tags.csv"], "tags.csv is a file: give a new folder"),
     ],
 )
 def test_wrong_arguments(photos, capsys, restore_catalogs, arguments, message):
@@ -97,6 +99,7 @@ def test_wrong_arguments(photos, capsys, restore_catalogs, arguments, message):
     for _ in range(2):
         assert main(["train", "tags.csv", "--images", "photos", "--out", "pets", *arguments]) == 2
         assert message in capsys.readouterr().err
+    assert not (photos / "pets/plan.json").exists()
 
 
 def test_tags_that_cannot_be_learned_end_it_before_the_training(photos, capsys):

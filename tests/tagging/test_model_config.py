@@ -60,3 +60,9 @@ def test_missing_and_unknown_keys_are_errors(folder):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="has no config.json: give a model folder"):
         ModelConfig.read(folder)
+
+
+def test_the_model_folder_inside_a_training_is_named(folder):
+    folder.rename(folder.with_name("model"))
+    with pytest.raises(FileNotFoundError, match=f"give {folder.parent}/model, its model folder"):
+        ModelConfig.read(folder.parent)

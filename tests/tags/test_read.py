@@ -150,7 +150,7 @@ def test_dataset_dicts(tmp_path):
         ("file,labels\n/etc/b.jpg,cat\n", r"line 2: '/etc/b\.jpg' is outside of the folder"),
         ("file,labels\nhttp://x/b.jpg,cat\n", r"line 2: 'http://x/b\.jpg' is an address: download the photo"),
         ("file,labels\na.jpg,cat;?cat\n", r"line 2: 'cat' is both a label and unknown"),
-        ('file,labels\na.jpg,cat;dog\nb.jpg,"cat,dog"\n', r"labels contain ';' \(.*line 2\) and ',' \(.*line 3\)"),
+        ('file,labels\na.jpg,cat;dog\nb.jpg,"cat,dog"\n', r"';' \(.*line 2\) and ',' \(.*line 3\): correct these"),
         ("file,labels\na.jpg,cat\nb.jpg,Cat\n", r"line 3: label 'Cat' differs from 'cat' \(.*line 2\) in case"),
         ("file,labels\na.jpg,cat\nb.jpg,nan\n", r"line 3: label 'nan' is a word for an empty field"),
         ("file,labels\na.jpg,\n", r"line 2: neither this photo nor another has a label"),

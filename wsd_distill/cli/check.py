@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
 
     from ..data.datasets.faults import RowFaults
+    from ..io import check_not_folder
     from ..tags import apply_decisions, read_tags
     from ..tags.findings import check_tags
     from ..tags.page import write_page
@@ -32,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not os.path.isdir(images):
         raise FileNotFoundError(f"--images {images} is not a folder: give the folder of the photos")
     faults = RowFaults(collect=True)
+    if arguments.out:
+        check_not_folder(arguments.out)
     try:
         table = read_tags(source, images, arguments.separator, arguments.classes, check_files=False, faults=faults)
         if arguments.decisions and any(not finding.is_warning for finding in faults.found):

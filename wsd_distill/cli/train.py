@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--unlabelled", metavar="PHOTOS", help="folder or list of photos without tags, for the distilled students")
     add("--decisions", metavar="FILE", help="CSV of wsd audit: which tags to keep, remove, add or make unknown")
     add("--seed", type=int, default=0, help="of the split (default %(default)s)")
-    add("--resume", action="store_true", help="go on in --out")
+    add("--resume", action="store_true", help="go on in --out, with the same options")
     add("--set", nargs="+", default=[], metavar="key=value", dest="overrides", help="what to change in the configs")
 
 
@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     budget = None if arguments.budget is None else parse_time(arguments.budget)
     out = arguments.out.resolve()
-    if (out / "plan.json").exists() and not arguments.resume:
-        raise ValueError(f"{arguments.out} has a training already: go on with --resume, or give another --out")
+    _check_out(arguments.out, arguments.resume)
     for override in arguments.overrides:
         if override.startswith(PHOTO_OPTIONS):
             raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
@@ -73,6 +72,19 @@ def run(arguments: argparse.Namespace) -> int:
     page = write_tagger_page(out / "report.html", out.name, result, plan, images)
     print(f"tagger: {arguments.out / model.name}\nreport: {arguments.out / page.name}")
     return 1 if result.skipped else 0
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    """Raise ValueError if ``out`` is a file or a folder of something else, or has a training and not ``resume``."""
+    if (out / "plan.json").exists():
+        if not resume:
+            raise ValueError(f"{out} has a training already: go on with --resume, or give another --out")
+        return
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give a new folder")
+    names = [path.name for path in out.iterdir()] if out.exists() else []
+    if any(name != "lists" and not name.startswith((".", "plan.json.")) for name in names):  # of an early interruption
+        raise ValueError(f"--out {out} is not empty and not of wsd train: give a new folder")
 
 
 def _sources(words: list[str]) -> str | dict[str, str]:

@@ -42,6 +42,11 @@ _HARMLESS = re.compile(
 )
 
 
+def changes_results(key: str) -> bool:
+    """Return whether a key of a config changes what is learned, other than by rounding on another device."""
+    return not _HARMLESS.fullmatch(key)
+
+
 class RunExistsError(ValueError):
     """A training was started in the folder of another run."""
 
@@ -146,7 +151,7 @@ def describe_changes(old: dict, new: dict) -> list[str]:
     """
     before, now = (dict(_leaves(OmegaConf.to_container(OmegaConf.create(x), resolve=True))) for x in (old, new))
     texts = [dict(_leaves(x)) for x in (old, new)]
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not _HARMLESS.fullmatch(key)]
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and changes_results(key)]
     direct = [key for key in changed if not all("${" in str(text.get(key)) for text in texts)]
     return [f"{key}: {_show(before, key)} -> {_show(now, key)}" for key in direct or changed]
 

@@ -54,6 +54,7 @@ class RunPlan:
         self.output = (output or Path("output") / dataset).resolve()
         self._runs: dict[str, Run] = {}
         self._used_opts: set[str] = set()
+        self._hints: dict[str, str] = {}  # override -> "; did you mean ...?" or ""
         self._configs: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
         self.train_split = self.load("teacher")[1].dataset.train
 
@@ -68,10 +69,14 @@ class RunPlan:
         needed = {name: TRAININGS[name].only_with for name in names}
         names = [name for name in names if not needed[name] or (folder / f"{needed[name]}.py").exists()]
         targets = [self.training(name, seed) for seed in range(seeds) for name in names]
-        unused = [opt for opt in self.opts if opt not in self._used_opts]
-        if unused:
-            raise ValueError(f"{unused[0]}: no config of these runs has this key")
+        self.check_used(self.opts)
         return targets
+
+    def check_used(self, opts: Sequence[str]) -> None:
+        """Raise ValueError if no config that was loaded so far has the key of one of the overrides ``opts``."""
+        for opt in opts:
+            if opt not in self._used_opts:
+                raise ValueError(f"{opt}: no config of these runs has this key{self._hints.get(opt, '')}")
 
     def training(self, name: str, seed: int) -> Run:
         """Plan a training of ``TRAININGS`` and its dependencies."""
@@ -149,9 +154,12 @@ class RunPlan:
             for opt in method_first(self.opts):
                 no_teacher = "distiller" not in recipe and opt.startswith(_UNLABELLED)
                 if not no_teacher and not (detector and _OTHER_PROPOSALS.match(opt)):
-                    with suppress(KeyError):  # the config does not have the key
+                    try:
                         apply_overrides(recipe, [opt])
                         opts.append(opt)
+                    except KeyError as error:  # the config does not have the key
+                        _, found, hint = str(error.args[0]).partition("; ")
+                        self._hints.setdefault(opt, found + hint)
             self._used_opts.update(opts)
             self._configs[name, detector] = file, load_config(str(file), opts), opts
         return self._configs[name, detector]

@@ -7,6 +7,7 @@ The output folder has ``lists`` (the photos of each split), ``plan.json``, ``run
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,6 +25,7 @@ from omegaconf import DictConfig
 
 from wsd_distill.data.datasets import SPLITS
 from wsd_distill.data.image import read_rgb
+from wsd_distill.engine.run_folder import changes_results
 from wsd_distill.evaluation.bootstrap import compare, draw_weights
 from wsd_distill.evaluation.decisions import (
     Thresholds,
@@ -105,7 +107,7 @@ class Result:
         value, low, high = self.metrics["mAP"]
         text = f"kept: {self.best.candidate.title}, mAP {value:.1f} on test (95 % interval {low:.1f} to {high:.1f})"
         if self.best.gain is None and len(self.outcomes) > 1:
-            return f"{text}; plain fine-tuning is best on val: distillation does not help on these photos"
+            return f"{text}; plain fine-tuning is best on val: no distilled student that was trained is better"
         if self.best.gain is not None:
             gain, low, high = self.best.gain
             text += f"; {gain:+.1f} mAP over plain fine-tuning on val ({low:+.1f} to {high:+.1f})"
@@ -174,6 +176,7 @@ class TaggerTraining:
         self.unlabelled = [f'dataset.files.unlabelled="{lists["unlabelled"]}"'] if self.counts["unlabelled"] else []
         outside = f"dataset.allow_outside={bool(self.unlabelled)}"  # unlabelled photos may be in another folder
         self.opts = [f'dataset.image_root="{images}"', outside, classes, *files, *stores, *opts]
+        self.fold_opts: list[str] = []  # overrides for the teachers of train_folds, which have to have their keys
 
     @classmethod
     def load(cls, out: Path, opts: Sequence[str] = ()) -> tuple[TaggerTraining, Plan]:
@@ -192,28 +195,41 @@ class TaggerTraining:
             raise ValueError(f"{path} has no 'recipe': it is of an earlier version; train in another --out folder")
         images = Path((out / "lists" / "images.txt").read_text(encoding="utf-8").removesuffix("\n"))
         overrides = [*saved["overrides"], *opts]
-        return cls(out.name, out, lists, images, saved["recipe"], overrides), _read_plan(saved)
+        training = cls(out.name, out, lists, images, saved["recipe"], overrides)
+        training.fold_opts = list(opts)
+        return training, _read_plan(saved)
 
     def make_plan(self, budget: float | None) -> Plan:
         """Measure and choose; a second start reads what the first one has chosen.
 
         Raises:
-            ValueError: the budget is too short, no config has the key of an override, or an option is another one than
-                at the first start.
+            ValueError: the budget is too short, an override has an unknown key or a wrong value, or the budget, the
+                recipe or the overrides that change results are others than at the first start.
         """
         path, settings = self.out / "plan.json", {"budget": budget, "recipe": self.recipe, "overrides": self.overrides}
         if path.exists():
             saved = json.loads(path.read_text())
-            for key, option in (("budget", "--budget"), ("recipe", "--recipe"), ("overrides", "--set")):
-                if saved.get(key) != settings[key]:
-                    raise ValueError(f"{path} is of another {option}: give the same, or another --out")
+            if saved["budget"] != budget:
+                raise ValueError(f"{path} is of another --budget: give the same, or another --out")
+            self._check_same_settings(path, saved)
             return _read_plan(saved)
         default = self._default(budget)
-        self._run_plan().targets([candidate.training for candidate in CANDIDATES], seeds=1)  # checks the keys of --set
+        self._run_plan().targets([candidate.training for candidate in CANDIDATES], seeds=1)  # checks the overrides
         plan = choose_plan(budget, self._work(), self._measure, CANDIDATES, default)
         with atomic_write(path) as part:
             part.write_text(json.dumps({**asdict(plan), **settings}, indent=1))
         return plan
+
+    def _check_same_settings(self, path: Path, saved: dict[str, Any]) -> None:
+        if saved.get("recipe", self.recipe) != self.recipe:
+            raise ValueError(f"{path} is of --recipe {saved['recipe']}: give the same, or another --out")
+        before, now = (
+            [opt for opt in opts if changes_results(opt.partition("=")[0])]
+            for opts in (saved.get("overrides", self.overrides), self.overrides)
+        )
+        if before != now:
+            given = f"--set {shlex.join(before)}" if before else "no --set"
+            raise ValueError(f"{path} is of {given}: give the same, or another --out")
 
     def train(self, plan: Plan, budget: float | None, say: Callable[[str], None]) -> Result:
         """Train the candidates, the cheapest first, and decide.
@@ -252,9 +268,11 @@ class TaggerTraining:
 
         Raises:
             RuntimeError: a training failed; names its log.
+            ValueError: the teachers have no key of an override that was given to ``load``.
         """
         runs = self._run_plan(f"train.teacher_size={plan.teacher_size}", *self.overrides)
         targets = [runs.training(name, seed=0) for name in FOLDS]
+        runs.check_used(self.fold_opts)
         failed, _ = run_missing(targets, jobs=max(1, torch.cuda.device_count()), quiet=True)
         if failed:
             raise RuntimeError(f"{failed[0].describe_failure()} (log: {failed[0].log}; start again to go on)")

@@ -171,7 +171,7 @@ def _read_ahead(pool, tagger: TaggerLike, photos: Iterator[Photo], ahead: int, o
         photo, future = waiting.popleft()
         read = future.result()
         if isinstance(read, str) and on_error == "fail":
-            raise ValueError(read)
+            raise ValueError(f"{read}. --on-error skip goes on without it")
         yield photo, read
 
 
@@ -197,7 +197,7 @@ def _add_boxes(record: Record, photo: Photo, evidence: EvidenceLike, on_error: s
     found = _call(evidence, photo) if record["labels"] else {}
     if isinstance(found, str):
         if on_error == "fail":
-            raise ValueError(found)
+            raise ValueError(f"{found}. --on-error skip goes on without it")
         all_ = {"all": None} if "all" in record else {}
         return {**record, "labels": [], "probabilities": [], "error": found, **all_, "boxes": []}
     names = ("x0", "y0", "x1", "y1")

@@ -71,7 +71,13 @@ class ModelConfig:
         """
         path = Path(folder) / CONFIG
         if not path.exists():
-            raise FileNotFoundError(f"{folder} has no {CONFIG}: give a model folder, as wsd export writes it")
+            inside = path.parent / "model"
+            hint = (
+                f"{inside}, its model folder"
+                if (inside / CONFIG).exists()
+                else "a model folder, as wsd export writes it"
+            )
+            raise FileNotFoundError(f"{folder} has no {CONFIG}: give {hint}")
         check_file(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

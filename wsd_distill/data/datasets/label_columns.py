@@ -133,7 +133,7 @@ def _detect_separator(texts: dict[str, pa.Array], source: Rows, path: str) -> tu
             first[mark] = min(row for row in rows if row is not None)
     if len(first) > 1:
         found = " and ".join(f"{mark!r} ({source.where(row)})" for mark, row in first.items())
-        raise ValueError(f"{path}: labels contain {found}: choose what separates labels with --separator")
+        raise ValueError(f"{path}: labels contain {found}: correct these lines, or give --separator")
     if first:
         mark = next(iter(first))
         return mark, [f"{path}: labels are separated by {mark!r} (detected)."]
