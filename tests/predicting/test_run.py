@@ -233,5 +233,5 @@ def test_a_photo_without_evidence_is_a_photo_that_failed():
     failed = {"labels": [], "probabilities": [], "all": None, "boxes": []}
     assert first == {"file": "0.png", "error": "0.png: too blue", **failed}
     assert (second["boxes"], second["error"]) == ([box("red", 0.25)], None)
-    with pytest.raises(ValueError, match=r"^0\.png: too blue$"):
+    with pytest.raises(ValueError, match=r"^0\.png: too blue\. --on-error skip goes on without it$"):
         list(predict(FakeTagger(), source, Options(), FakeEvidence()))
