@@ -37,10 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise ValueError(f"--top {arguments.top}: give a number of suspects from 1 on")
     folder = arguments.folder.resolve()
-    training, plan = TaggerTraining.load(folder, arguments.overrides)
+    training, plan = TaggerTraining.load(folder)
     tagger = Tagger.load(folder / "model")
     print("teachers, each trained without a third of the training photos", flush=True)
-    runs = training.train_folds(plan)
+    runs = training.train_folds(plan, arguments.overrides)
     found = score_held_out(runs, folder / "audit")
     suspects = find_suspects(found, training.images, tagger, arguments.top)
     note = (

@@ -32,6 +32,11 @@ class ClassCounts(NamedTuple):
     def negatives(self) -> np.ndarray:
         return self.images - self.positives - self.ignored
 
+    @property
+    def everywhere(self) -> np.ndarray:
+        """(K,) bool: classes with positives and without a negative."""
+        return (self.positives > 0) & (self.negatives == 0)
+
 
 def label_matrices(records: Sequence[DatasetDict], num_classes: int, dataset_name: str) -> Iterator[np.ndarray]:
     """Yield (n, K) labels of some images after the other; see ``label_matrix``."""
@@ -51,10 +56,18 @@ def count_classes(records: Sequence[DatasetDict], num_classes: int, dataset_name
     positives, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
     labels = np.zeros(num_classes + 1, np.int64)
     for matrix in label_matrices(records, num_classes, dataset_name):
-        positives += (matrix == 1).sum(axis=0)
-        ignored += (matrix == -1).sum(axis=0)
-        labels += np.bincount((matrix == 1).sum(axis=1), minlength=num_classes + 1)
+        counts = _count_matrix(matrix)
+        positives += counts.positives
+        ignored += counts.ignored
+        labels += counts.labels
     return ClassCounts(positives, ignored, len(records), labels)
+
+
+def _count_matrix(labels: np.ndarray) -> ClassCounts:
+    """Count labels (N, K)."""
+    is_positive = labels == 1
+    sizes = np.bincount(is_positive.sum(axis=1), minlength=labels.shape[1] + 1)
+    return ClassCounts(is_positive.sum(axis=0), (labels == -1).sum(axis=0), len(labels), sizes)
 
 
 def label_matrix(records: Sequence[DatasetDict], num_classes: int, dataset_name: str) -> np.ndarray:
@@ -82,13 +95,12 @@ def label_matrix(records: Sequence[DatasetDict], num_classes: int, dataset_name:
 
 def classes_everywhere(labels: np.ndarray) -> np.ndarray:
     """Return (K,) bool: classes with positives and without a negative, in labels (N, K); their AP is always 1."""
-    return (labels == 1).any(axis=0) & ~(labels == 0).any(axis=0)
+    return _count_matrix(labels).everywhere
 
 
 def describe_classes(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
     """Return a sentence per kind of class that cannot be learned or measured with labels (N, K)."""
-    positives, ignored = (labels == 1).sum(axis=0), (labels == -1).sum(axis=0)
-    return describe_counts(ClassCounts(positives, ignored, len(labels), np.zeros(0)), class_names)
+    return describe_counts(_count_matrix(labels), class_names)
 
 
 def describe_counts(counts: ClassCounts, class_names: Sequence[str]) -> list[str]:
@@ -97,7 +109,7 @@ def describe_counts(counts: ClassCounts, class_names: Sequence[str]) -> list[str
     if len(class_names) == 1:
         return [f"there is one class only, {class_names[0]}: T-WDet cannot learn it without a background class"]
     kinds = (
-        ((positives > 0) & (counts.negatives == 0), "every image has {}: AP is 100 whatever is predicted"),
+        (counts.everywhere, "every image has {}: AP is 100 whatever is predicted"),
         (positives == 0, "no image has {}: AP is undefined"),
         ((positives > 0) & (positives < FEW_POSITIVES), f"fewer than {FEW_POSITIVES} images have {{}}"),
     )

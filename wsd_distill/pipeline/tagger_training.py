@@ -176,11 +176,10 @@ class TaggerTraining:
         self.unlabelled = [f'dataset.files.unlabelled="{lists["unlabelled"]}"'] if self.counts["unlabelled"] else []
         outside = f"dataset.allow_outside={bool(self.unlabelled)}"  # unlabelled photos may be in another folder
         self.opts = [f'dataset.image_root="{images}"', outside, classes, *files, *stores, *opts]
-        self.fold_opts: list[str] = []  # overrides for the teachers of train_folds, which have to have their keys
 
     @classmethod
-    def load(cls, out: Path, opts: Sequence[str] = ()) -> tuple[TaggerTraining, Plan]:
-        """Return the training of an output folder with further overrides, and its plan.
+    def load(cls, out: Path) -> tuple[TaggerTraining, Plan]:
+        """Return the training of an output folder, and its plan.
 
         Raises:
             FileNotFoundError: ``wsd train`` has not made a plan there.
@@ -194,10 +193,7 @@ class TaggerTraining:
         if "recipe" not in saved:
             raise ValueError(f"{path} has no 'recipe': it is of an earlier version; train in another --out folder")
         images = Path((out / "lists" / "images.txt").read_text(encoding="utf-8").removesuffix("\n"))
-        overrides = [*saved["overrides"], *opts]
-        training = cls(out.name, out, lists, images, saved["recipe"], overrides)
-        training.fold_opts = list(opts)
-        return training, _read_plan(saved)
+        return cls(out.name, out, lists, images, saved["recipe"], saved["overrides"]), _read_plan(saved)
 
     def make_plan(self, budget: float | None) -> Plan:
         """Measure and choose; a second start reads what the first one has chosen.
@@ -213,9 +209,10 @@ class TaggerTraining:
                 raise ValueError(f"{path} is of another --budget: give the same, or another --out")
             self._check_same_settings(path, saved)
             return _read_plan(saved)
-        default = self._default(budget)
-        self._run_plan().targets([candidate.training for candidate in CANDIDATES], seeds=1)  # checks the overrides
-        plan = choose_plan(budget, self._work(), self._measure, CANDIDATES, default)
+        runs = self._run_plan()
+        default = self._default(runs, budget)
+        runs.targets([candidate.training for candidate in CANDIDATES], seeds=1)  # checks the overrides
+        plan = choose_plan(budget, self._work(runs), self._measure, CANDIDATES, default)
         with atomic_write(path) as part:
             part.write_text(json.dumps({**asdict(plan), **settings}, indent=1))
         return plan
@@ -263,16 +260,20 @@ class TaggerTraining:
             say(f"{candidate.title}: mAP {outcomes[-1].val_map:.1f} on val, {describe_time(outcomes[-1].seconds)}")
         return decide(outcomes, skipped)
 
-    def train_folds(self, plan: Plan) -> list[Path]:
+    def train_folds(self, plan: Plan, opts: Sequence[str] = ()) -> list[Path]:
         """Train T-WDet once without each fold of the training photos; return the folders. Complete ones are kept.
+
+        Args:
+            plan: of this training.
+            opts: further overrides for these teachers.
 
         Raises:
             RuntimeError: a training failed; names its log.
-            ValueError: the teachers have no key of an override that was given to ``load``.
+            ValueError: the teachers have no key of one of ``opts``.
         """
-        runs = self._run_plan(f"train.teacher_size={plan.teacher_size}", *self.overrides)
+        runs = self._run_plan(f"train.teacher_size={plan.teacher_size}", *self.overrides, *opts)
         targets = [runs.training(name, seed=0) for name in FOLDS]
-        runs.check_used(self.fold_opts)
+        runs.check_used(opts)
         failed, _ = run_missing(targets, jobs=max(1, torch.cuda.device_count()), quiet=True)
         if failed:
             raise RuntimeError(f"{failed[0].describe_failure()} (log: {failed[0].log}; start again to go on)")
@@ -307,15 +308,14 @@ class TaggerTraining:
     def _run_plan(self, *opts: str) -> RunPlan:
         return RunPlan(find_root(), self.name, self.recipe, self.out / "runs", [*self.opts, *opts])
 
-    def _work(self) -> Work:
-        runs = self._run_plan()
+    def _work(self, runs: RunPlan) -> Work:
         teacher, stage1 = (float(runs.load(name)[1].train.epochs) for name in ("teacher", "stage1"))
         others = self.counts["val"] + self.counts["test"]
         return Work(self.counts["train"], others, teacher, stage1, self.counts["unlabelled"])
 
-    def _default(self, budget: float | None) -> tuple[int, int, int]:
+    def _default(self, runs: RunPlan, budget: float | None) -> tuple[int, int, int]:
         """Sizes and epochs of the recipe with the user's overrides, which a budget chooses instead."""
-        train = self._run_plan().load("student")[1].train
+        train = runs.load("student")[1].train
         missing = [key for key in PLANNED if key not in train]
         if missing:
             text = f"--recipe {self.recipe} has no train.{missing[0]}"
