@@ -25,6 +25,7 @@ from contextlib import ExitStack
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
+from detectron2.utils.registry import locate
 
 from wsd_distill.data.datasets import SPLITS, get_source_dataset
 from wsd_distill.engine.cli import add_config_options, check_method, parse_with_config, report_user_errors
@@ -48,9 +49,10 @@ def main() -> None:
         parser.error("--num-workers is of this machine, and --ray uses the CPUs of the cluster: leave one out")
     with report_user_errors(parser):
         arguments.shard = Shard.parse(arguments.shard)
+        target = cfg.image_proposals.proposer._target_
+        check_method(parser, cfg, locate(target) if isinstance(target, str) else target)  # before its parameters
         proposer = instantiate(cfg.image_proposals.proposer)
         proposer.prepare()  # so that errors come before the work begins
-        check_method(parser, cfg, proposer)
         if arguments.ray and not proposer.in_workers:
             parser.error(f"--ray: {proposer.name} runs in one process per machine: use --shard I/N on each")
         stores = {get_source_dataset(cfg.dataset[split]): instantiate(cfg.proposals[split]) for split in SPLITS}

@@ -80,7 +80,7 @@ def test_the_threshold_is_of_the_same_evaluation_in_any_order(cfg, tmp_path, spl
     before = json.dumps(OmegaConf.to_container(config), default=str)
     results = do_test(config, Model())
     assert list(results) == ["val", "test"]
-    assert results["val"]["multilabel"]["threshold"] == results["test"]["multilabel"]["threshold"] == 0.25
+    assert results["val"]["multilabel"]["threshold"] == results["test"]["multilabel"]["threshold"] == 0.375
     assert results["test"]["multilabel"]["CR"] == 50  # 0.6, not 0.2
     assert json.dumps(OmegaConf.to_container(config), default=str) == before
 

@@ -164,7 +164,8 @@ STORES = {
 def test_a_recipe_and_the_name_of_a_dataset_are_enough(parse, recipe, name):
     names, proposer = parse("--config-file", CONFIGS / recipe / "stage1.py", f"dataset.name={name}")
     assert sorted(names) == sorted(STORES[recipe, name])
-    assert proposer == (DIGITS if name == "digit_scenes" else EdgeBoxes(max_boxes=500))
+    sides = (320,) if recipe == "efficientnet_lite0" else (192, 320, 640)
+    assert proposer == (DIGITS if name == "digit_scenes" else EdgeBoxes(max_boxes=500, sides=sides))
 
 
 def test_a_proposer_other_than_the_method_of_the_stores_is_an_error(own, tmp_path, capsys):
