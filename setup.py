@@ -66,7 +66,7 @@ setup(
             "matplotlib>=3.6",
             "jinja2>=3.0",
             "tabulate>=0.9",
-            "timm>=1.0.10",
+            "timm>=1.0.10,<2",
             "protobuf>=4.22",
         ],
         "export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17", "safetensors>=0.4"],

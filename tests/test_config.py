@@ -107,6 +107,20 @@ def test_the_mapper_of_a_config():
     mapper = MultiLabelMapper.from_config(cfg, is_train=True)
     assert (mapper.sizes, mapper.num_proposals, mapper.flip_prob, mapper.image_format) == ([96], 7, 0.0, "BGR")
     assert (mapper.is_train, mapper.num_classes, mapper.fast_decode) == (True, 10, False)
+    assert (mapper.crop_scale, mapper.color_augment) == (None, None)
+    augmented = {"CROP_SCALE": [0.25, 1.0], "CROP_RATIO": [1.0, 1.0], "MIN_VISIBLE": 0.3, "COLOR_AUGMENT": "rand-m9"}
+    cfg.INPUT.update(augmented)
+    mapper = MultiLabelMapper.from_config(cfg, is_train=True)
+    assert (list(mapper.crop_scale), list(mapper.crop_ratio)) == ([0.25, 1.0], [1.0, 1.0])
+    assert (mapper.min_visible, mapper.color_augment) == (0.3, "rand-m9")
+
+
+def test_the_mapper_of_a_config_rejects_what_it_would_not_follow():
+    cfg = small_config("WSDDN")
+    cfg.INPUT.CROP.ENABLED = True
+    with pytest.raises(ValueError, match="INPUT.CROP.ENABLED is true.* set INPUT.CROP_SCALE"):
+        MultiLabelMapper.from_config(cfg, is_train=True)
+    cfg.INPUT.CROP.ENABLED = False
     cfg.INPUT.RANDOM_FLIP = "vertical"
     with pytest.raises(ValueError, match="INPUT.RANDOM_FLIP is 'vertical'"):
         MultiLabelMapper.from_config(cfg, is_train=True)

@@ -30,6 +30,8 @@ def add_wsd_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.CLASSIFIER = CfgNode({"INPUT_SIZE": 224, "POOL": 2, "LOSS": "cross_entropy"})
     cfg.MODEL.CLASSIFIER.LOSS_OPTIONS = CfgNode(new_allowed=True)  # as MultiLabelClassifier.loss_options
     cfg.INPUT.FAST_DECODE = True  # as MultiLabelMapper.fast_decode
+    # In training, as MultiLabelMapper.crop_scale, crop_ratio, min_visible and color_augment; [] or "": none.
+    cfg.INPUT.update({"CROP_SCALE": [], "CROP_RATIO": [3 / 4, 4 / 3], "MIN_VISIBLE": 0.5, "COLOR_AUGMENT": ""})
     cfg.MODEL.VGG16 = CfgNode({"OUT_FEATURES": ["conv5_3"]})
     cfg.MODEL.TIMM = CfgNode({"NAME": "tf_efficientnet_lite0", "OUT_FEATURES": ["stride16"], "FROZEN_BN": True})
     cfg.MODEL.SMALL_CONV_NET = CfgNode({"CHANNELS": [24, 48, 96], "CONVS": [1, 2, 2], "NORM": "BN"})

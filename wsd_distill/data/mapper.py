@@ -103,10 +103,18 @@ class MultiLabelMapper:
         Args:
             cfg: config with the keys of ``add_wsd_distill_config``.
             is_train: as in the constructor.
+
+        Raises:
+            ValueError: a key has a value that the mapper does not know, or crops of Detectron2 are on.
         """
         flips = {"horizontal": 0.5, "none": 0.0}
         if cfg.INPUT.RANDOM_FLIP not in flips:
             raise ValueError(f'INPUT.RANDOM_FLIP is {cfg.INPUT.RANDOM_FLIP!r}: set it to "horizontal" or "none"')
+        if cfg.INPUT.CROP.ENABLED:
+            raise ValueError(
+                "INPUT.CROP.ENABLED is true, but Detectron2's crops are not used here: set INPUT.CROP_SCALE, for "
+                "example [0.25, 1.0], and INPUT.CROP.ENABLED false"
+            )
         node = cfg.MODEL.WSDDN if cfg.MODEL.META_ARCHITECTURE == "WSDDN" else cfg.MODEL.CLASSIFIER
         return cls(
             is_train=is_train,
@@ -114,9 +122,13 @@ class MultiLabelMapper:
             sizes=[node.INPUT_SIZE],
             image_format=cfg.INPUT.FORMAT,
             flip_prob=flips[cfg.INPUT.RANDOM_FLIP],
+            crop_scale=cfg.INPUT.CROP_SCALE or None,
+            crop_ratio=cfg.INPUT.CROP_RATIO,
+            min_visible=cfg.INPUT.MIN_VISIBLE,
             num_proposals=cfg.MODEL.WSDDN.NUM_PROPOSALS,
             min_proposal_area=cfg.MODEL.WSDDN.MIN_PROPOSAL_AREA,
             fast_decode=cfg.INPUT.FAST_DECODE,
+            color_augment=cfg.INPUT.COLOR_AUGMENT or None,
         )
 
     def __call__(self, dataset_dict: DatasetDict) -> MappedImage:
