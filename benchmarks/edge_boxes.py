@@ -27,6 +27,7 @@ from wsd_distill.proposals.recall import proposal_recall
 
 SETTINGS = {
     "320": {"sides": [320]},
+    "320, alpha 0.55": {"sides": [320], "alpha": 0.55},
     "400": {"sides": [400]},
     "192, 320": {"sides": [192, 320]},
     "192, 400": {"sides": [192, 400]},
