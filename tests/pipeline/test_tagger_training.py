@@ -12,6 +12,7 @@ from wsd_distill.evaluation.scores import Scores
 from wsd_distill.pipeline.budget import CANDIDATES, Plan
 from wsd_distill.pipeline.candidate_runs import Outcome, Skipped, TrainedCandidates
 from wsd_distill.pipeline.tagger_training import decide
+from wsd_distill.report.graphs import add_graphs
 from wsd_distill.report.tagger_page import class_rows, write_tagger_page
 
 CLASSES = ["cat", "dog", "<b>"]
@@ -88,6 +89,10 @@ def test_page(tmp_path):
     assert f"{CANDIDATES[4].title}. The reason: by the measured time of a step" in html
     assert html.count("data:image/jpeg;base64,") == 18  # two of each class, right, wrong and not found
     assert not re.search(r'(src|href)="(?!data:|#)', html)
+    for value in (1.4, 1.5):  # a second export replaces the first one's
+        add_graphs(tmp_path / "report.html", "pets", {"int8": {"megabytes": value, "images_per_second": 7, "mAP": 50}})
+    text = (tmp_path / "report.html").read_text()
+    assert "<td>1.5</td><td>7</td><td>50.00</td>" in text and "<td>1.4</td>" not in text
     for row in class_rows(result):
         k = CLASSES.index(row.name)
         labels, predicted = result.test.labels[:, k], result.test.scores[:, k] > result.thresholds.values[k]

@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train a tagger; see the module."""
     from wsd_distill.pipeline.budget import parse_time
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
+    from wsd_distill.report.graphs import REPORT
     from wsd_distill.report.tagger_page import write_tagger_page
     from wsd_distill.tags import apply_decisions, read_tags, split_tags
     from wsd_distill.tags.findings import check_classes
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = training.train(plan, budget, say=lambda text: print(text, flush=True))
     print(result.summary())
     model = training.save_model(result)
-    page = write_tagger_page(out / "report.html", out.name, result, plan, images)
+    page = write_tagger_page(out / REPORT, out.name, result, plan, images)
     print(f"tagger: {arguments.out / model.name}\nreport: {arguments.out / page.name}")
     return 1 if result.skipped else 0
 
