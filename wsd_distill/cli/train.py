@@ -11,6 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wsd_distill.io import check_writable
+
+from .sources import TAGS, read_sources
+
 _OWN = ("files.", "classes", "image_root", "name", "unlabelled")
 PHOTO_OPTIONS = (*(f"dataset.{key}" for key in _OWN), "train.output_dir")
 
@@ -18,7 +22,7 @@ PHOTO_OPTIONS = (*(f"dataset.{key}" for key in _OWN), "train.output_dir")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``wsd train``."""
     add = parser.add_argument
-    add("tags", nargs="+", metavar="TAGS", help="file or folder of tags (docs/tags.md), or train=, val= and test= FILE")
+    add("tags", nargs="+", metavar="TAGS", help=TAGS)
     add("--images", type=Path, required=True, metavar="FOLDER", help="folder of the photos")
     add("--out", type=Path, required=True, metavar="FOLDER", help="created; its last part is the tagger's name")
     add("--recipe", default="efficientnet_lite0", help="folder in configs (default %(default)s)")
@@ -49,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     for override in arguments.overrides:
         if override.startswith(PHOTO_OPTIONS):
             raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
-    tags = read_tags(_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
+    tags = read_tags(read_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
     if arguments.decisions is not None:
         tags, note = apply_decisions(tags, arguments.decisions)
         print(note)
@@ -76,23 +80,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_out(out: Path, resume: bool) -> None:
-    """Raise ValueError if ``out`` is a file or a folder of something else, or has a training and not ``resume``."""
+    """Check that a training can be written to ``out``, or a complete or interrupted one goes on there.
+
+    Raises:
+        OSError: it cannot be written to.
+        ValueError: it is a file or a folder of something else, or has a training and not ``resume``.
+    """
     if (out / "plan.json").exists():
         if not resume:
             raise ValueError(f"{out} has a training already: go on with --resume, or give another --out")
+        check_writable(out)
         return
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a new folder")
     names = [path.name for path in out.iterdir()] if out.exists() else []
     if any(name != "lists" and not name.startswith((".", "plan.json.")) for name in names):  # of an early interruption
         raise ValueError(f"--out {out} is not empty and not of wsd train: give a new folder")
-
-
-def _sources(words: list[str]) -> str | dict[str, str]:
-    """One file or folder, or split -> file."""
-    if len(words) == 1 and not words[0].startswith(("train=", "val=", "test=")):
-        return words[0]
-    pairs = [word.partition("=") for word in words]
-    if any(not found for _, found, _ in pairs):
-        raise ValueError(f"{' '.join(words)}: give one file of tags, or train=FILE val=FILE test=FILE")
-    return {split: file for split, _, file in pairs}
+    check_writable(out)

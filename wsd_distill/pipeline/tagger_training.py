@@ -115,7 +115,10 @@ def write_lists(tags: TagTable, images: Path, folder: Path, unlabelled: Sequence
                     pq.write_table(tables[path], part)
         is_same = path.read_text("utf-8") == texts[path] if path in texts else pq.read_table(path).equals(tables[path])
         if not is_same:
-            raise ValueError(f"{path} is of other tags or photos: give another --out, or delete {folder.parent}")
+            options = "TAGS, --images, --classes, --separator, --seed, --unlabelled and --decisions"
+            raise ValueError(
+                f"{path} is of other tags or photos: give the {options} of the first start again, or another --out"
+            )
     return files
 
 

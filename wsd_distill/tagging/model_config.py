@@ -135,7 +135,7 @@ def _rules(config: ModelConfig) -> list[tuple[str, bool, str]]:
 
 
 def _are_graphs(graphs: Any) -> bool:
-    rows = list(graphs.values()) if isinstance(graphs, dict) else [None]
+    rows: list[Any] = list(graphs.values()) if isinstance(graphs, dict) else [None]
     has_keys = all(isinstance(row, dict) and set(row) == set(GRAPH_KEYS) for row in rows)
     return has_keys and all(_numbers(list(row.values()), len(GRAPH_KEYS), 0) for row in rows)
 
