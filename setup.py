@@ -38,7 +38,7 @@ setup(
         "wsd_distill": ["py.typed"],
         "wsd_distill.audit": ["page.html"],
         "wsd_distill.pipeline": ["paper_tables.csv"],
-        "wsd_distill.report": ["base.html", "page.html", "tagger_page.html", "style.css"],
+        "wsd_distill.report": ["base.html", "page.html", "tagger_page.html", "graphs.html", "style.css"],
         "wsd_distill.tags": ["page.html"],
         "wsd_distill.web": ["page/*"],
     },

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
@@ -69,6 +70,22 @@ def check_not_folder(path: str | Path) -> None:
     """Raise ValueError if ``path``, a file to write, is a folder."""
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder, and a file is to be written there: give another path, or move it away")
+
+
+def check_writable(path: str | Path) -> None:
+    """Check that ``path``, the file or folder of ``--out``, can be written, with a temporary file in its folder.
+
+    Raises:
+        OSError: it cannot; names the folder.
+    """
+    full = Path(path).absolute()
+    folder = next(place for place in (full, *full.parents) if place.exists() and not (place == full and full.is_file()))
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        text = f"--out {path}: {folder} cannot be written to ({error.strerror})"
+        raise OSError(f"{text}: give another path") from error
 
 
 @contextmanager

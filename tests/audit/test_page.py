@@ -12,7 +12,7 @@ from wsd_distill.audit.page import write_page
 from wsd_distill.audit.suspects import COLUMNS, find_suspects, write_suspects
 
 CLASSES = ["cat", "<dog>"]
-NAMES = ['a, "b".png', "c.png", "d.png", "e.png"]
+NAMES = ['a, "b".png', "c.png", "d.png", "e.png", *(f"right{i}.png" for i in range(12))]  # the last have right labels
 
 
 class Tagger:
@@ -30,12 +30,13 @@ class Tagger:
 @pytest.fixture
 def found(tmp_path):
     for i, name in enumerate(NAMES):
-        Image.new("RGB", (80, 40), (51 * i, 51 * i, 51 * i)).save(tmp_path / name)
-    boxes = np.full((4, 2, 4), np.nan, np.float32)
+        Image.new("RGB", (80, 40), (min(51 * i, 255),) * 3).save(tmp_path / name)
+    boxes = np.full((len(NAMES), 2, 4), np.nan, np.float32)
     boxes[0, 0] = 8, 10, 48, 30
-    scores = np.array([[0.98, 0.01], [0.9, 0.02], [0.1, 0.9], [0.05, 0.01]], np.float32)
-    labels = np.array([[0, 0], [1, -1], [0, 1], [0, 1]], np.int8)
-    return HeldOut(NAMES, ["train", "train", "val", "test"], CLASSES, labels, scores, boxes)
+    right = np.repeat(np.eye(2, dtype=np.int8), 6, axis=0)
+    scores = np.array([[0.98, 0.01], [0.9, 0.02], [0.1, 0.9], [0.05, 0.01], *(0.1 + 0.8 * right)], np.float32)
+    labels = np.array([[0, 0], [1, -1], [0, 1], [0, 1], *right], np.int8)
+    return HeldOut(NAMES, ["train", "train", "val", "test", *["train"] * 12], CLASSES, labels, scores, boxes)
 
 
 def test_suspects(found, tmp_path):

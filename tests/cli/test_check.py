@@ -219,3 +219,22 @@ def check_html(text):
 
     Checker().feed(text)
     assert stack == []
+
+
+def test_a_file_for_each_split(tmp_path, capsys):
+    """As wsd train takes them: the split of each row is that of its file."""
+    make_folder(tmp_path, [])
+    words = []
+    for start, split in enumerate(("train", "val", "test")):
+        rows = [f"{i}.png,{'sun' if i % 2 else 'sea'}" for i in range(4 * start, 4 * start + 4)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["file,labels", *rows, ""]))
+        words.append(f"{split}={tmp_path / split}.csv")
+    options = ["--images", str(tmp_path / "photos")]
+    assert main(["check", *words, *options, "--out", str(tmp_path / "out.html")]) == 0
+    assert "12 photos, 2 classes, 12 tags" in capsys.readouterr().out
+    assert "train.csv: photos and tags" in (tmp_path / "out.html").read_text()
+    assert main(["check", *words[:2], *options]) == 1
+    assert "The given split has no photo for test" in capsys.readouterr().out
+    for wrong, message in ((words[0], "a split is given twice"), ("tags.csv", "or train=FILE val=FILE test=FILE")):
+        assert main(["check", *words, wrong, *options]) == 2
+        assert message in capsys.readouterr().err

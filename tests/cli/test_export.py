@@ -9,6 +9,7 @@ from helpers.model_folder import write_model_folder
 
 import wsd_distill.tagging.quantize
 from wsd_distill.cli import main
+from wsd_distill.report.graphs import BEGIN, END
 
 SEPARATED = "file,labels\na.png,dog|cat\nb.png,?bird\n"
 ONE_HOT = "file,cat,dog,bird\na.png,1,1,0\nb.png,0,0,-1\n"
@@ -44,6 +45,16 @@ def test_labelled_photos_in_formats_of_tags(form, export, tmp_path):
         (tmp_path / "tags.csv").write_text(SEPARATED if form == "separated" else ONE_HOT)
         found = export(tmp_path / "tags.csv", "--images", str(photos))
     assert found == ([str(photos / "a.png"), str(photos / "b.png")], [[1, 1, 0], [0, 0, -1]])
+
+
+def test_the_report_beside_the_model_gets_the_measurements(export, tmp_path):
+    (tmp_path / "tags.csv").write_text(SEPARATED)
+    (tmp_path / "report.html").write_text(BEGIN + END)
+    for is_training in (False, True):
+        if is_training:
+            (tmp_path / "plan.json").touch()
+        export(tmp_path / "tags.csv", "--images", str(tmp_path / "photos"))
+        assert ("int8" in (tmp_path / "report.html").read_text()) == is_training
 
 
 def test_a_given_separator_and_another_class(export, tmp_path, capsys):

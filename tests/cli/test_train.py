@@ -78,7 +78,9 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
     for name, dataset in (("student", "pets_train"), ("teacher", "pets_train"), ("region_consistent", both)):
         assert OmegaConf.load(photos / f"pets/runs/seed0/{name}/config.yaml").dataset.train == dataset
     assert main(["train", "tags.csv", "--images", "photos", "--out", "pets", "--resume", "--set", *SMALL]) == 2
-    assert "unlabelled.parquet is of other tags or photos" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "unlabelled.parquet is of other tags or photos: give the TAGS" in error
+    assert "--unlabelled and --decisions of the first start again" in error
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,9 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
         (["--budget", "2h", "--set", "train.epochs=3"], "--budget chooses this"),
         (["--recipe", "vgg16"], "--recipe vgg16 has no train.student_size"),
         (["--set", "train.student_sizes=64"], "no config of these runs has this key; did you mean train.student_size"),
+        (["--classes", "nope.txt"], "--classes nope.txt: there is no such file"),
+        (["--out", "/proc/pets"], "--out /proc/pets: /proc cannot be written to ("),
+        (["--out", "tags.csv/pets"], "--out tags.csv/pets: "),
         (["--out", "photos"], "photos is not empty and not of wsd train"),
         (["--out", "tags.csv"], "tags.csv is a file: give a new folder"),
     ],

@@ -53,9 +53,9 @@ def test_a_teacher_at_chance_level_is_an_error_or_a_warning(caplog):
 
 
 def test_constant_scores_are_at_chance_level():
-    labels = (torch.rand(50, K) < 0.3).float()
+    labels = (torch.rand(100, K) < 0.3).float()
     with pytest.raises(WeakTeacherError):
-        TeacherCheck(loader(torch.full((50, K), 0.5), labels))(FakeTeacher())
+        TeacherCheck(loader(torch.full((100, K), 0.5), labels))(FakeTeacher())
 
 
 def test_nan_scores_are_an_error_even_with_warn_only():
@@ -78,7 +78,7 @@ def colourful_batches(count=5):
 def test_a_trained_wsddn_passes_and_a_random_one_does_not():
     teacher = make_teacher(norm="BN", dropout=0.5)
     with pytest.raises(WeakTeacherError):
-        TeacherCheck(colourful_batches())(teacher.eval())
+        TeacherCheck(colourful_batches(20))(teacher.eval())
     optimizer = torch.optim.Adam(teacher.parameters(), lr=0.01)
     for batch in colourful_batches() * 6:
         optimizer.zero_grad()

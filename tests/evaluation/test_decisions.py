@@ -34,6 +34,14 @@ def test_calibration_finds_the_distortion_that_made_the_scores():
     np.testing.assert_array_equal(np.argsort(p, axis=0), np.argsort(scores, axis=0))
 
 
+def test_calibration_of_separable_scores_has_platts_targets():
+    """Logits of 1 and -1; 2 positives and 2 negatives have the targets 3/4 and 1/4, 1 and 3 the targets 2/3 and 1/5."""
+    low, high = expit([-1.0, 1.0])
+    for labels, expected in (([1, 1, 0, 0], (np.log(3), 0)), ([1, 0, 0, 0], (1.5 * np.log(2), -0.5 * np.log(2)))):
+        found = np.array(labels)[:, None]
+        assert fit_calibration(np.where(found == 1, high, low), found) == pytest.approx(expected, abs=1e-4)
+
+
 def test_unknown_labels_do_not_change_the_calibration():
     scores, labels = draw(300, [0.0])
     more = np.concatenate([scores, [[0.99]] * 50]), np.concatenate([labels, [[-1]] * 50])

@@ -10,8 +10,9 @@ from scipy.special import expit
 from wsd_distill.evaluation.decisions import calibrate
 from wsd_distill.evaluation.scores import Scores
 from wsd_distill.pipeline.budget import CANDIDATES, Plan
-from wsd_distill.pipeline.scheduler import Run
-from wsd_distill.pipeline.tagger_training import Outcome, decide, estimate_seconds
+from wsd_distill.pipeline.candidate_runs import Outcome, Skipped, TrainedCandidates
+from wsd_distill.pipeline.tagger_training import decide
+from wsd_distill.report.graphs import add_graphs
 from wsd_distill.report.tagger_page import class_rows, write_tagger_page
 
 CLASSES = ["cat", "dog", "<b>"]
@@ -32,18 +33,18 @@ def make_run(folder, noise, seed=0):
     return folder
 
 
-def make_outcomes(tmp_path, *noises):
+def make_trained(tmp_path, *noises, skipped=()):
     folders = [make_run(tmp_path / str(i), noise) for i, noise in enumerate(noises)]
     outcomes = []
     for candidate, folder in zip(CANDIDATES, folders):
         with np.load(folder / "inference" / "val" / "scores.npz") as arrays:
             val = Scores(arrays["scores"], arrays["labels"], CLASSES)
         outcomes.append(Outcome(candidate, folder, val, 60.0))
-    return outcomes
+    return TrainedCandidates(outcomes, list(skipped), 720.0 if skipped else None)
 
 
 def test_the_best_on_val_is_kept_and_calibrated(tmp_path):
-    result = decide(make_outcomes(tmp_path, 2.0, 0.0, 1.0), [])
+    result = decide(make_trained(tmp_path, 2.0, 0.0, 1.0))
     assert result.best.candidate is CANDIDATES[1]
     gain, low, high = result.best.gain
     assert gain == pytest.approx(result.best.val_map - result.outcomes[0].val_map) and 0 < low < gain < high
@@ -59,13 +60,13 @@ def test_the_best_on_val_is_kept_and_calibrated(tmp_path):
 
 def test_plain_is_kept_where_it_is_best_or_equal(tmp_path):
     for noises in ((0.0, 1.0), (0.5, 0.5)):
-        result = decide(make_outcomes(tmp_path / str(noises), *noises), [])
+        result = decide(make_trained(tmp_path / str(noises), *noises))
         assert result.best.candidate is CANDIDATES[0] and result.best.gain is None
         assert "no distilled student that was trained is better" in result.summary()
 
 
 def test_a_gain_within_chance_is_said_to_be(tmp_path):
-    result = decide(make_outcomes(tmp_path, 2.0, 0.0), [])
+    result = decide(make_trained(tmp_path, 2.0, 0.0))
     assert not result.summary().endswith("which chance can explain")
     result.best.gain = (0.4, -0.2, 1.0)
     assert result.summary().endswith(
@@ -76,13 +77,22 @@ def test_a_gain_within_chance_is_said_to_be(tmp_path):
 def test_page(tmp_path):
     for i in range(300):
         Image.new("RGB", (30, 20), (i % 256, 0, 0)).save(tmp_path / f"test{i}.jpg")
-    result = decide(make_outcomes(tmp_path, 2.0, 0.0), [CANDIDATES[2]])
-    plan = Plan(128, 384, 20, CANDIDATES[:3])
+    skipped = [Skipped(candidate, "the <teacher> failed", 40.0) for candidate in CANDIDATES[2:4]]
+    result = decide(make_trained(tmp_path, 2.0, 0.0, skipped=skipped))
+    plan = Plan(128, 384, 20, CANDIDATES[:4])
     html = write_tagger_page(tmp_path / "report.html", "pets", result, plan, tmp_path).read_text()
     assert "&lt;b&gt;" in html and "<b>" not in html
-    assert "<td>left out</td>" in html and 'Tagger.load("pets/model")' in html
+    assert html.count("<td>left out</td>") == 3 and 'Tagger.load("pets/model")' in html
+    assert "the teacher itself</th><td></td><td></td><td>12 min</td>" in html
+    reason = f"{CANDIDATES[2].title}; {CANDIDATES[3].title}. The reason: the &lt;teacher&gt; failed."
+    assert html.count("The reason:") == 2 and reason.replace("'", "&#39;") in html
+    assert f"{CANDIDATES[4].title}. The reason: by the measured time of a step" in html
     assert html.count("data:image/jpeg;base64,") == 18  # two of each class, right, wrong and not found
     assert not re.search(r'(src|href)="(?!data:|#)', html)
+    for value in (1.4, 1.5):  # a second export replaces the first one's
+        add_graphs(tmp_path / "report.html", "pets", {"int8": {"megabytes": value, "images_per_second": 7, "mAP": 50}})
+    text = (tmp_path / "report.html").read_text()
+    assert "<td>1.5</td><td>7</td><td>50.00</td>" in text and "<td>1.4</td>" not in text
     for row in class_rows(result):
         k = CLASSES.index(row.name)
         labels, predicted = result.test.labels[:, k], result.test.scores[:, k] > result.thresholds.values[k]
@@ -90,19 +100,3 @@ def test_page(tmp_path):
         assert row.found == pytest.approx(100 * predicted[labels == 1].mean())
         assert row.right == pytest.approx(100 * (labels[predicted & (labels >= 0)] == 1).mean())
         assert row.precision[1] < row.precision[0] < row.precision[2]
-
-
-def test_what_a_candidate_still_takes_includes_its_teacher_until_that_is_trained(tmp_path):
-    done = tmp_path / "results.json"
-    done.touch()
-    teacher = Run("seed0/teacher", [], tmp_path, [tmp_path / "missing.json"])
-    stage1 = Run("seed0/stage1", [], tmp_path, [tmp_path / "missing.json"])
-    target = Run("seed0/stage2", [], tmp_path, [tmp_path / "missing.json"], [teacher, stage1])
-    candidate = CANDIDATES[4]
-    plan = Plan(128, 384, 20, CANDIDATES, {"teacher": 100.0, candidate.title: 7.0, CANDIDATES[0].title: 5.0})
-    assert estimate_seconds(plan, candidate, target) == 107
-    teacher.results = [done]
-    assert estimate_seconds(plan, candidate, target) == 7
-    assert estimate_seconds(plan, CANDIDATES[0], Run("seed0/student", [], tmp_path, target.results)) == 5
-    target.results = [done]
-    assert estimate_seconds(plan, candidate, target) == 0

@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wsd_distill.audit.held_out import score_held_out
     from wsd_distill.audit.page import write_page
     from wsd_distill.audit.suspects import find_suspects, write_suspects
+    from wsd_distill.io import check_not_folder, check_writable
     from wsd_distill.pipeline.tagger_training import TaggerTraining
     from wsd_distill.tagging import Tagger
 
@@ -36,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--out {arguments.out}: give a file that ends in .html")
     if arguments.top < 1:
         raise ValueError(f"--top {arguments.top}: give a number of suspects from 1 on")
+    check_not_folder(arguments.out)
+    check_writable(arguments.out)
     folder = arguments.folder.resolve()
     training, plan = TaggerTraining.load(folder)
     tagger = Tagger.load(folder / "model")

@@ -6,12 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
+from .sources import TAGS, read_sources
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``wsd check``."""
-    formats = "CSV, Parquet, JSON lines, JSON or COCO file, or a folder with metadata.csv or VOC annotations"
-    parser.add_argument("source", help=formats)
-    parser.add_argument("--images", metavar="FOLDER", help="folder of the photos (default: the folder of SOURCE)")
+    parser.add_argument("tags", nargs="+", metavar="TAGS", help=TAGS)
+    parser.add_argument("--images", metavar="FOLDER", help="folder of the photos (default: the folder of TAGS)")
     parser.add_argument("--separator", metavar="MARK", help="what separates labels in one text (default: detected)")
     parser.add_argument("--classes", metavar="FILE", help="text file with one class per line (default: all labels)")
     parser.add_argument("--decisions", metavar="FILE", help="CSV of wsd audit, applied to the tags first")
@@ -23,18 +24,20 @@ def run(arguments: argparse.Namespace) -> int:
     import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
 
     from ..data.datasets.faults import RowFaults
-    from ..io import check_not_folder
+    from ..io import check_not_folder, check_writable
     from ..tags import apply_decisions, read_tags
     from ..tags.findings import check_tags
     from ..tags.page import write_page
 
-    source = arguments.source
-    images = arguments.images or (source if os.path.isdir(source) else os.path.dirname(source) or ".")
+    source = read_sources(arguments.tags)
+    first = source if isinstance(source, str) else next(iter(source.values()))
+    images = arguments.images or (first if os.path.isdir(first) else os.path.dirname(first) or ".")
     if not os.path.isdir(images):
         raise FileNotFoundError(f"--images {images} is not a folder: give the folder of the photos")
     faults = RowFaults(collect=True)
     if arguments.out:
         check_not_folder(arguments.out)
+        check_writable(arguments.out)
     try:
         table = read_tags(source, images, arguments.separator, arguments.classes, check_files=False, faults=faults)
         if arguments.decisions and any(not finding.is_warning for finding in faults.found):
@@ -58,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     for finding in check.findings:
         print(f"{'WARNING' if finding.is_warning else 'ERROR'} {finding}")
     if arguments.out:
-        write_page(arguments.out, table, check, images, f"{Path(source).name}: photos and tags")
+        write_page(arguments.out, table, check, images, f"{Path(first).name}: photos and tags")
         print(f"The page is {arguments.out}")
     errors = sum(not finding.is_warning for finding in check.findings)
     warnings = len(check.findings) - errors

@@ -97,6 +97,7 @@ def _find_validation(model: Path) -> tuple[str, Path]:
 
 
 def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> None:
+    from ..report.graphs import REPORT, add_graphs
     from ..tagging.from_run import labelled_photos
     from ..tagging.quantize import quantize
     from ..tags import read_tags
@@ -110,3 +111,6 @@ def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> N
         photos, labels = [str(images / file) for file in table.files], table.label_matrix()
     for name, found in quantize(folder, photos, labels, max_map_drop=arguments.max_map_drop).items():
         print(f"{name}: {found}")
+    training = folder.resolve().parent
+    if (training / "plan.json").exists() and (training / REPORT).exists():  # the folder of wsd train
+        add_graphs(training / REPORT, training.name, ModelConfig.read(folder).graphs)

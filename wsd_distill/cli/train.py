@@ -11,6 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wsd_distill.io import check_writable
+
+from .sources import TAGS, read_sources
+
 _OWN = ("files.", "classes", "image_root", "name", "unlabelled")
 PHOTO_OPTIONS = (*(f"dataset.{key}" for key in _OWN), "train.output_dir")
 
@@ -18,7 +22,7 @@ PHOTO_OPTIONS = (*(f"dataset.{key}" for key in _OWN), "train.output_dir")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``wsd train``."""
     add = parser.add_argument
-    add("tags", nargs="+", metavar="TAGS", help="file or folder of tags (docs/tags.md), or train=, val= and test= FILE")
+    add("tags", nargs="+", metavar="TAGS", help=TAGS)
     add("--images", type=Path, required=True, metavar="FOLDER", help="folder of the photos")
     add("--out", type=Path, required=True, metavar="FOLDER", help="created; its last part is the tagger's name")
     add("--recipe", default="efficientnet_lite0", help="folder in configs (default %(default)s)")
@@ -36,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train a tagger; see the module."""
     from wsd_distill.pipeline.budget import parse_time
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
+    from wsd_distill.report.graphs import REPORT
     from wsd_distill.report.tagger_page import write_tagger_page
     from wsd_distill.tags import apply_decisions, read_tags, split_tags
     from wsd_distill.tags.findings import check_classes
@@ -48,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     for override in arguments.overrides:
         if override.startswith(PHOTO_OPTIONS):
             raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
-    tags = read_tags(_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
+    tags = read_tags(read_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
     if arguments.decisions is not None:
         tags, note = apply_decisions(tags, arguments.decisions)
         print(note)
@@ -69,29 +74,26 @@ def run(arguments: argparse.Namespace) -> int:
     result = training.train(plan, budget, say=lambda text: print(text, flush=True))
     print(result.summary())
     model = training.save_model(result)
-    page = write_tagger_page(out / "report.html", out.name, result, plan, images)
+    page = write_tagger_page(out / REPORT, out.name, result, plan, images)
     print(f"tagger: {arguments.out / model.name}\nreport: {arguments.out / page.name}")
     return 1 if result.skipped else 0
 
 
 def _check_out(out: Path, resume: bool) -> None:
-    """Raise ValueError if ``out`` is a file or a folder of something else, or has a training and not ``resume``."""
+    """Check that a training can be written to ``out``, or a complete or interrupted one goes on there.
+
+    Raises:
+        OSError: it cannot be written to.
+        ValueError: it is a file or a folder of something else, or has a training and not ``resume``.
+    """
     if (out / "plan.json").exists():
         if not resume:
             raise ValueError(f"{out} has a training already: go on with --resume, or give another --out")
+        check_writable(out)
         return
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a new folder")
     names = [path.name for path in out.iterdir()] if out.exists() else []
     if any(name != "lists" and not name.startswith((".", "plan.json.")) for name in names):  # of an early interruption
         raise ValueError(f"--out {out} is not empty and not of wsd train: give a new folder")
-
-
-def _sources(words: list[str]) -> str | dict[str, str]:
-    """One file or folder, or split -> file."""
-    if len(words) == 1 and not words[0].startswith(("train=", "val=", "test=")):
-        return words[0]
-    pairs = [word.partition("=") for word in words]
-    if any(not found for _, found, _ in pairs):
-        raise ValueError(f"{' '.join(words)}: give one file of tags, or train=FILE val=FILE test=FILE")
-    return {split: file for split, _, file in pairs}
+    check_writable(out)

@@ -76,8 +76,7 @@ def check_datasets(names: list[str], num_workers: int, *, with_teacher: bool = F
         hashes, image_faults = read_images(name, records, num_workers)
         faults += image_faults
         read.append((name, records, hashes))
-        faults += _find_duplicates(read)
-    return faults
+    return faults + (_find_duplicates(read) if read else [])
 
 
 def group_faults(faults: Sequence[Fault]) -> Iterator[str]:
@@ -282,7 +281,7 @@ def _read_batch(start: int, records: list[DatasetDict]) -> tuple[int, list[bytes
 
 
 def _find_duplicates(datasets: Sequence[tuple[str, Sequence[DatasetDict], ImageHashes]]) -> list[Fault]:
-    """Return an error per image of the last dataset that an earlier one has, and log copies in the last one."""
+    """Return an error per image of a dataset that an earlier one has, and log the copies within each."""
     starts = np.cumsum([0, *(len(records) for _, records, _ in datasets)])
     rows = np.flatnonzero(np.concatenate([hashes.is_valid for *_, hashes in datasets]))
 
@@ -291,15 +290,15 @@ def _find_duplicates(datasets: Sequence[tuple[str, Sequence[DatasetDict], ImageH
         name, records, _ = datasets[position]
         return name, records[row - int(starts[position])]["file_name"]
 
-    errors, copies, last = [], 0, datasets[-1][0]
+    errors, copies = [], Counter[str]()
     for row, first in _find_equal(np.concatenate([hashes.digest for *_, hashes in datasets])[rows]):
         (name, path), (first_name, first_path) = look_up(int(rows[row])), look_up(int(rows[first]))
-        if name == last and first_name != last:
+        if first_name != name:
             errors.append(Fault(f"{_with_file(name)}: images are also in {first_name}", f"{path} as {first_path}"))
-        elif name == last and path != first_path:
-            copies += 1
-    if copies:
-        logger.info("%s: %d images are copies of others in it", last, copies)
+        elif path != first_path:
+            copies[name] += 1
+    for name, count in copies.items():
+        logger.info("%s: %d images are copies of others in it", name, count)
     return errors
 
 

@@ -12,9 +12,9 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from torch import Tensor
 
+from wsd_distill.evaluation.chance import compare_with_chance
 from wsd_distill.evaluation.detections import read_ground_truth
 from wsd_distill.evaluation.localization import mean_corloc
-from wsd_distill.evaluation.metrics import mean_average_precision
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 
 from .views import Teacher
@@ -34,8 +34,7 @@ class TeacherCheck:
 
     With ``boxes`` also its CorLoc, with a warning below ``LOW_CORLOC`` that says what this means for distillation.
 
-    The threshold is the mean mAP of 100 draws of random scores on the same labels plus three standard deviations. If
-    it reaches 100, the images are too few or too uniform to judge the teacher, and a warning is logged instead.
+    Where the images are too few or too uniform to judge the teacher, a warning is logged instead.
 
     Args:
         loader: batches of labelled inputs for T-WDet.
@@ -54,7 +53,7 @@ class TeacherCheck:
         """Return the teacher's mAP in percent.
 
         Raises:
-            WeakTeacherError: The mAP is not above the threshold, or the scores are not finite.
+            WeakTeacherError: The mAP is not above that of random scores, or the scores are not finite.
             ValueError: The images have no positive label or, with ``boxes``, no annotations.
         """
         rows = self._predict(teacher)
@@ -66,28 +65,25 @@ class TeacherCheck:
                 "teacher check: the teacher's scores are not finite. The weights in distiller.teacher_checkpoint are "
                 "broken: train the teacher again or set another file."
             )
-        teacher_map = 100 * mean_average_precision(scores, labels)
-        rng = np.random.default_rng(0)
-        random = [100 * mean_average_precision(rng.random(scores.shape), labels) for _ in range(100)]
-        chance, threshold = np.mean(random), np.mean(random) + 3 * np.std(random)
-        text = f"the teacher's mAP on {len(labels)} images is {teacher_map:.1f} (random scores: {chance:.1f})"
+        found = compare_with_chance(scores, labels)
+        text = f"the teacher's mAP on {len(labels)} images is {found.mean_ap:.1f} (random scores: {found.chance:.1f})"
         logger.info(f"Teacher check: {text}")
-        if threshold > 100 - 1e-6:
+        if not found.is_decisive:
             logger.warning(
                 f"Teacher check: {text}. The images are too few or too uniform to judge the teacher: random scores "
-                f"reach 100. Training continues without the check. For a check, {HINT}."
+                f"reach {found.threshold:.1f}. Training continues without the check. For a check, {HINT}."
             )
-        elif teacher_map <= threshold:
+        elif found.is_weak:
             text += (
-                f"; it must be above {threshold:.1f}. Check that the teacher was trained, on these classes, and with "
-                "these pixel statistics."
+                f"; it must be above {found.threshold:.1f}. Check that the teacher was trained, on these classes, and "
+                "with these pixel statistics."
             )
             if not self.warn_only:
                 raise WeakTeacherError(f"{text} Set trainer.teacher_check.warn_only=True to continue anyway.")
             logger.warning(f"Teacher check: {text}")
         if self.boxes and not isinstance(teacher, MultiLabelClassifier):
             self._log_corloc(rows)
-        return teacher_map
+        return found.mean_ap
 
     @torch.no_grad()
     def _predict(self, teacher: Teacher) -> list[_Prediction]:

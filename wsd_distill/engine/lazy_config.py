@@ -36,6 +36,14 @@ _SECTIONS = ("dataset", "proposals", "dataloader", "model", "optimizer", "lr_mul
 _HOME = re.compile(r"(^|[\[{,:]\s*)(~[^/\s,\]}'\"]*)(?=/)")  # at the start of a path in a value
 
 
+class UnknownKeyError(KeyError):
+    """A config does not have the key of an override; ``hint`` is "; did you mean ...?", or "" without near keys."""
+
+    def __init__(self, key: str, near: Sequence[str]):
+        self.hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"the config has no key {key!r}{self.hint}")
+
+
 def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[str] | None = None) -> DictConfig:
     """Load a recipe or the ``config.yaml`` of a run, apply overrides, register the dataset and fill in its settings.
 
@@ -114,7 +122,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     A valid key is one of the config, or a parameter of the ``_target_`` beside it.
 
     Raises:
-        KeyError: no such key; names near ones.
+        UnknownKeyError: no such key; names near ones.
         ValueError: not of the form ``key=value``, or a value that cannot be parsed, has a wrong type or is out of
             range.
     """
@@ -128,8 +136,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         node = OmegaConf.select(cfg, prefix, throw_on_resolution_failure=False)
         if not _has_key(node, name):
             near = difflib.get_close_matches(key, list(_keys(OmegaConf.to_container(cfg))), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise KeyError(f"the config has no key {key!r}{hint}")
+            raise UnknownKeyError(key, near)
         value = _HOME.sub(lambda found: found[1] + expand_user(f"{found[2]}/").rstrip("/"), value)
         try:
             (parsed,) = OverridesParser.create().parse_overrides([f"{name}={value}"])

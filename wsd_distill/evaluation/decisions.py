@@ -42,6 +42,9 @@ class Thresholds:
 def fit_calibration(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Fit Platt's calibration (1999), p = sigmoid(scale * logit(score) + offset), one for all classes.
 
+    The targets are Platt's, (N+ + 1) / (N+ + 2) for N+ positive labels and 1 / (N- + 2) for N- negative ones, so that
+    the scale stays finite where a score separates them.
+
     Returns:
         scale > 0 and offset; 1 and 0 if the fit would turn the order of scores round.
 
@@ -49,10 +52,13 @@ def fit_calibration(scores: np.ndarray, labels: np.ndarray) -> tuple[float, floa
         ValueError: the labels are all positive or all negative.
     """
     known = labels >= 0
-    x, y = _logit(scores[known])[:, None], labels[known]
-    if len(np.unique(y)) < 2:
+    x, positive = _logit(scores[known])[:, None], labels[known] == 1
+    counts = positive.sum(), (~positive).sum()
+    if not min(counts):
         raise ValueError("the calibration needs positive and negative labels in the validation images")
-    model = LogisticRegression(C=np.inf).fit(x, y)
+    targets = np.where(positive, (counts[0] + 1) / (counts[0] + 2), 1 / (counts[1] + 2))
+    classes, weights = np.repeat([1, 0], len(x)), np.concatenate([targets, 1 - targets])
+    model = LogisticRegression(C=np.inf, tol=1e-6).fit(np.tile(x, (2, 1)), classes, sample_weight=weights)
     scale, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
     return (scale, offset) if scale > 0 else (1.0, 0.0)
 

@@ -20,6 +20,7 @@ from wsd_distill.engine import to_device
 from wsd_distill.modeling import WSDDN
 
 STEPS = 3  # timed, after one that is not
+TEACHER = "teacher"  # part of a plan that candidates share
 START = 15.0  # seconds of a training's start and evaluation
 
 
@@ -86,7 +87,7 @@ class Plan:
     Attributes:
         size, teacher_size: sides in pixels of the square inputs.
         epochs: of the student.
-        seconds: part -> estimate, in the order of work: the title of a candidate, or "teacher".
+        seconds: part -> estimate, in the order of work: the title of a candidate, or ``TEACHER``.
     """
 
     size: int
@@ -173,7 +174,7 @@ def _seconds(candidate: Candidate, option: tuple[int, int, int], costs: Costs, w
     seen = photos + work.others
     passes = seen * costs.teacher_pass  # of the cache, and the evaluation
     training = work.photos * work.teacher_epochs * (costs.reading + costs.teacher)
-    return {"teacher": seen * costs.proposals + training + passes + START, candidate.title: own}
+    return {TEACHER: seen * costs.proposals + training + passes + START, candidate.title: own}
 
 
 def describe_time(seconds: float) -> str:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wsd_distill.data.datasets import get_dataset_info, get_whole_dataset
 from wsd_distill.engine import apply_overrides, load_config, method_first
+from wsd_distill.engine.lazy_config import UnknownKeyError
 
 from .experiments import TRAININGS, Training
 from .scheduler import Run
@@ -157,9 +158,8 @@ class RunPlan:
                     try:
                         apply_overrides(recipe, [opt])
                         opts.append(opt)
-                    except KeyError as error:  # the config does not have the key
-                        _, found, hint = str(error.args[0]).partition("; ")
-                        self._hints.setdefault(opt, found + hint)
+                    except UnknownKeyError as error:
+                        self._hints.setdefault(opt, error.hint)
             self._used_opts.update(opts)
             self._configs[name, detector] = file, load_config(str(file), opts), opts
         return self._configs[name, detector]

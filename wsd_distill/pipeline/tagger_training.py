@@ -27,6 +27,7 @@ from wsd_distill.data.datasets import SPLITS
 from wsd_distill.data.image import read_rgb
 from wsd_distill.engine.run_folder import changes_results
 from wsd_distill.evaluation.bootstrap import compare, draw_weights
+from wsd_distill.evaluation.chance import compare_with_chance
 from wsd_distill.evaluation.decisions import (
     Thresholds,
     calibrate,
@@ -35,17 +36,17 @@ from wsd_distill.evaluation.decisions import (
     fit_calibration,
     metric_intervals,
 )
-from wsd_distill.evaluation.metrics import average_precisions
-from wsd_distill.evaluation.scores import SCORES_FILE, Scores, read_scores
+from wsd_distill.evaluation.scores import Scores
 from wsd_distill.io import atomic_write
 from wsd_distill.tagging.from_run import read_run, read_samples
 from wsd_distill.tagging.save import save_model_folder
 from wsd_distill.tags import TagTable
 
-from .budget import CANDIDATES, Candidate, Costs, Plan, Work, choose_plan, describe_time, time_student, time_teacher
+from .budget import CANDIDATES, Candidate, Costs, Plan, Work, choose_plan, time_student, time_teacher
+from .candidate_runs import Outcome, Skipped, TrainedCandidates, read_split, train_candidates
 from .experiments import FOLDS
 from .plan import RunPlan
-from .scheduler import Run, run_missing
+from .scheduler import run_missing
 from .sources import find_root
 
 PLAIN = CANDIDATES[0].training
@@ -55,36 +56,14 @@ _DRAWS = 1000
 
 
 @dataclass
-class Outcome:
-    """A trained candidate.
-
-    Attributes:
-        candidate: what was trained.
-        folder: of its training.
-        val: its scores on the validation images.
-        seconds: that it took, with what only it needed.
-        gain: mAP on val over plain fine-tuning with the 95 % interval of a paired bootstrap, in points; None for plain.
-    """
-
-    candidate: Candidate
-    folder: Path
-    val: Scores
-    seconds: float
-    gain: tuple[float, float, float] | None = None
-
-    @property
-    def val_map(self) -> float:
-        return 100 * float(np.nanmean(average_precisions(self.val.scores, self.val.labels)))
-
-
-@dataclass
 class Result:
     """The tagger that is kept, with its decisions and what they give on test.
 
     Attributes:
         outcomes: of all candidates, the cheapest first.
         best: the one with the best mAP on val.
-        skipped: candidates of the plan that had no time left or failed.
+        skipped: candidates of the plan that were left out.
+        teacher_seconds: that the teacher took; None if it was not trained.
         scale, offset: calibration, p = sigmoid(scale * logit + offset).
         thresholds: of calibrated scores.
         test: calibrated scores on test.
@@ -94,7 +73,8 @@ class Result:
 
     outcomes: list[Outcome]
     best: Outcome
-    skipped: list[Candidate]
+    skipped: list[Skipped]
+    teacher_seconds: float | None
     scale: float
     offset: float
     thresholds: Thresholds
@@ -135,7 +115,10 @@ def write_lists(tags: TagTable, images: Path, folder: Path, unlabelled: Sequence
                     pq.write_table(tables[path], part)
         is_same = path.read_text("utf-8") == texts[path] if path in texts else pq.read_table(path).equals(tables[path])
         if not is_same:
-            raise ValueError(f"{path} is of other tags or photos: give another --out, or delete {folder.parent}")
+            options = "TAGS, --images, --classes, --separator, --seed, --unlabelled and --decisions"
+            raise ValueError(
+                f"{path} is of other tags or photos: give the {options} of the first start again, or another --out"
+            )
     return files
 
 
@@ -229,36 +212,34 @@ class TaggerTraining:
             raise ValueError(f"{path} is of {given}: give the same, or another --out")
 
     def train(self, plan: Plan, budget: float | None, say: Callable[[str], None]) -> Result:
-        """Train the candidates, the cheapest first, and decide.
+        """Train the candidates as :func:`train_candidates`, and decide.
 
-        A candidate is left out when its estimate does not fit into what is left of the budget, or when its training or
-        that of the teacher fails; plain is never.
+        The teacher is checked here, once, on all validation images, so that the trainings of its students only warn.
 
         Raises:
             RuntimeError: plain fine-tuning failed; names its log.
         """
-        sizes = [f"train.student_size={plan.size}", f"train.teacher_size={plan.teacher_size}"]
-        unlabelled = self.unlabelled if any(candidate.teacher for candidate in plan.candidates) else []
-        runs = self._run_plan(*sizes, f"train.student_epochs={plan.epochs}", *unlabelled)
-        targets = runs.targets([candidate.training for candidate in plan.candidates], seeds=1)
-        outcomes: list[Outcome] = []
-        skipped = []
-        for candidate, target in zip(plan.candidates, targets):
-            used = sum(outcome.seconds for outcome in outcomes)
-            if outcomes and budget is not None and used + estimate_seconds(plan, candidate, target) > budget:
-                skipped.append(candidate)
-                say(f"left out for lack of time: {candidate.title}")
-                continue
-            try:
-                outcomes.append(self._train(candidate, target))
-            except RuntimeError as error:
-                if not outcomes:
-                    raise
-                skipped.append(candidate)
-                say(f"left out: {candidate.title}: {error}")
-                continue
-            say(f"{candidate.title}: mAP {outcomes[-1].val_map:.1f} on val, {describe_time(outcomes[-1].seconds)}")
-        return decide(outcomes, skipped)
+        opts = [f"train.student_size={plan.size}", f"train.teacher_size={plan.teacher_size}"]
+        opts += [f"train.student_epochs={plan.epochs}"]
+        kinds = {candidate.teacher for candidate in plan.candidates}
+        opts += self.unlabelled if kinds != {""} else []
+        opts += ["trainer.teacher_check.warn_only=True"] if "detector" in kinds else []
+        runs = self._run_plan(*opts)
+        targets = [runs.training(candidate.training, seed=0) for candidate in plan.candidates]
+        return decide(train_candidates(plan, targets, budget, say, self._check_teacher))
+
+    def _check_teacher(self, folder: Path) -> str:
+        """Return why students cannot learn from the teacher, or ""; ``warn_only`` in the user's overrides allows it."""
+        val = read_split(folder, "val")
+        found = compare_with_chance(val.scores, val.labels)
+        check = self._run_plan().load("soft_labels")[1].trainer.teacher_check
+        if not found.is_weak or check is None or check.warn_only:
+            return ""
+        return (
+            f"the teacher is no better than random scores: mAP {found.mean_ap:.1f} on {len(val.labels)} validation "
+            f"photos, where random ones have {found.chance:.1f} and reach {found.threshold:.1f}. Train longer, or with "
+            "more photos; --set trainer.teacher_check.warn_only=True uses the teacher all the same"
+        )
 
     def train_folds(self, plan: Plan, opts: Sequence[str] = ()) -> list[Path]:
         """Train T-WDet once without each fold of the training photos; return the folders. Complete ones are kept.
@@ -294,17 +275,6 @@ class TaggerTraining:
         save_model_folder(model, config, self.out / "model", samples=samples, replace=True)
         return self.out / "model"
 
-    def _train(self, candidate: Candidate, target: Run) -> Outcome:
-        clock = target.folder / "seconds.txt"
-        started = time.monotonic()
-        failed, _ = run_missing([target], jobs=1, quiet=True)
-        if failed:
-            raise RuntimeError(f"{failed[0].describe_failure()} (log: {failed[0].log}; start again to go on)")
-        before = float(clock.read_text()) if clock.exists() else 0.0
-        seconds = before + (time.monotonic() - started if not before else 0.0)
-        clock.write_text(f"{seconds:.1f}")
-        return Outcome(candidate, target.folder, read_split(target.folder, "val"), seconds)
-
     def _run_plan(self, *opts: str) -> RunPlan:
         return RunPlan(find_root(), self.name, self.recipe, self.out / "runs", [*self.opts, *opts])
 
@@ -333,43 +303,30 @@ class TaggerTraining:
         return Costs(_time_reading(student), step, trunk, teacher_step, teacher_pass, _time_proposals(teacher))
 
 
-def estimate_seconds(plan: Plan, candidate: Candidate, target: Run) -> float:
-    """Estimate the seconds that a candidate still takes, with its teacher unless that is trained."""
-    if target.done:
-        return 0.0
-    lacks_teacher = candidate.teacher == "detector" and any(
-        run.name.endswith("/teacher") and not run.done for run in target.dependencies
-    )
-    return plan.seconds[candidate.title] + (plan.seconds["teacher"] if lacks_teacher else 0.0)
-
-
 def _read_plan(saved: dict[str, Any]) -> Plan:
     values = {item.name: saved[item.name] for item in fields(Plan)}
     return Plan(**{**values, "candidates": tuple(Candidate(**candidate) for candidate in values["candidates"])})
 
 
-def decide(outcomes: list[Outcome], skipped: list[Candidate]) -> Result:
+def decide(found: TrainedCandidates) -> Result:
     """Choose the best candidate on val, its calibration and its thresholds; then read test, once.
 
     Plain fine-tuning wins ties. The interval of a gain is that of a paired bootstrap over the validation images.
     """
-    plain = outcomes[0]
+    outcomes, plain = found.outcomes, found.outcomes[0]
     weights = draw_weights(len(plain.val.scores), _DRAWS, seed=0)
     for outcome in outcomes[1:]:
-        found = compare([plain.val], [outcome.val], "mAP", weights)
-        outcome.gain = (found.differences[0], *found.interval)
+        difference = compare([plain.val], [outcome.val], "mAP", weights)
+        outcome.gain = (difference.differences[0], *difference.interval)
     best = max(outcomes, key=lambda outcome: outcome.val_map)
     scale, offset = fit_calibration(best.val.scores, best.val.labels)
     thresholds = choose_thresholds(calibrate(best.val.scores, scale, offset), best.val.labels)
     test = read_split(best.folder, "test")
     test = test._replace(scores=calibrate(test.scores, scale, offset))
     metrics = metric_intervals(test, thresholds.values, _DRAWS)
-    return Result(outcomes, best, skipped, scale, offset, thresholds, test, metrics, class_intervals(test))
-
-
-def read_split(folder: Path, split: str) -> Scores:
-    """Read the scores that a run has written for a split."""
-    return read_scores(folder / "inference" / split / SCORES_FILE)
+    classes = class_intervals(test)
+    seconds = found.teacher_seconds
+    return Result(outcomes, best, found.skipped, seconds, scale, offset, thresholds, test, metrics, classes)
 
 
 def _time_reading(cfg: DictConfig, photos: int = 16) -> float:

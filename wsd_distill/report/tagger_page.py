@@ -13,8 +13,11 @@ from wsd_distill.audit.ranking import rank_suspects
 from wsd_distill.evaluation.decisions import calibrate
 from wsd_distill.evaluation.metrics import average_precisions, f1_scores
 from wsd_distill.evaluation.scores import Scores
-from wsd_distill.pipeline.budget import describe_time
+from wsd_distill.io import atomic_write
+from wsd_distill.pipeline.budget import CANDIDATES, describe_time
+from wsd_distill.pipeline.candidate_runs import Skipped
 
+from .graphs import BEGIN, END
 from .plots import Chart, Line, curves
 from .templates import render_page
 from .thumbnails import make_thumbnail
@@ -65,14 +68,23 @@ def write_tagger_page(path: Path, name: str, result: Result, plan: Plan, images:
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
         result=result,
         plan=plan,
+        left_out=[*result.skipped, *_list_unplanned(plan)],
         rows=class_rows(result),
         describe_time=describe_time,
         chart=threshold_chart(result.best.val, result.scale, result.offset),
         examples=examples,
         suspects=suspects(result, images),
+        graphs=BEGIN + END,
     )
-    path.write_text(html, encoding="utf-8")
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(html, encoding="utf-8")
     return path
+
+
+def _list_unplanned(plan: Plan) -> list[Skipped]:
+    """List the candidates that the plan does not have."""
+    reason = "by the measured time of a step, they do not fit into --budget"
+    return [Skipped(candidate, reason) for candidate in CANDIDATES if candidate not in plan.candidates]
 
 
 def class_rows(result: Result) -> list[ClassRow]:

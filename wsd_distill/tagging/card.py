@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..io import atomic_write
 from .model_config import ModelConfig
 
 _TEXT = """\
@@ -47,7 +48,7 @@ class is sigmoid({scale:g} * logit + {offset:g}). The normalization is inside. `
 ## Metrics
 
 {results}
-
+{graphs}
 Hash of the training labels: {data_hash}. Written with {versions}.
 """
 
@@ -66,10 +67,12 @@ def write_card(path: Path, config: ModelConfig) -> None:
         decoding=reduced if config.fast_decode else "it is decoded at full size",
         classes=_class_table(config),
         results=_metric_table(scores) if names else "None were given.",
+        graphs=_graph_table(config),
         data_hash=config.data_hash or "unknown",
         versions=", ".join(f"{name} {version}" for name, version in config.versions.items()),
     )
-    path.write_text(text, encoding="utf-8")
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(text, encoding="utf-8")
 
 
 def _class_table(config: ModelConfig) -> str:
@@ -86,6 +89,17 @@ def _metric_table(scores: dict[str, dict[str, Any]]) -> str:
                 interval = f"{low_high[0]:.2f} to {low_high[1]:.2f}" if low_high else ""
                 rows.append(f"| {_cell(split)} | {_cell(name)} | {_number(value)} | {interval} |")
     return "\n".join(["| split | metric | value (%) | 95 % interval |", "|---|---|---|---|", *rows])
+
+
+def _graph_table(config: ModelConfig) -> str:
+    if not config.graphs:
+        return ""
+    rows = [
+        f"| `{name}` | {x['megabytes']:.1f} | {x['images_per_second']:.0f} | {x['mAP']:.2f} |"
+        for name, x in config.graphs.items()
+    ]
+    text = "Measured by `wsd export --int8` on its labelled photos; images/s of the network alone."
+    return "\n".join(["", text, "", "| file | MB | images/s | mAP (%) |", "|---|---|---|---|", *rows, ""])
 
 
 def _number(value: Any) -> str:

@@ -15,6 +15,8 @@ from ..io import atomic_write, check_file
 FORMAT = 1
 CONFIG, WEIGHTS, ONNX, INT8, CARD = "config.json", "model.safetensors", "model.onnx", "model_int8.onnx", "README.md"
 
+GRAPH_KEYS = ("megabytes", "images_per_second", "mAP")
+
 
 class ModelConfigError(ValueError):
     """``config.json`` is damaged, or of another format; names the file and the key."""
@@ -36,6 +38,8 @@ class ModelConfig:
         versions: package -> version that wrote the folder.
         data_hash: hash of the training labels.
         metrics: split -> name -> value in percent, ``<name>_interval`` -> [low, high].
+        graphs: ONNX file -> its "megabytes", "images_per_second" of the network alone, and "mAP" in percent, as
+            measured when the int8 file was written; empty before.
         format: version of this file.
     """
 
@@ -51,6 +55,7 @@ class ModelConfig:
     versions: dict[str, str] = field(default_factory=dict)
     data_hash: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
+    graphs: dict[str, dict[str, float]] = field(default_factory=dict)
     format: int = FORMAT
 
     def check(self, place: str = CONFIG) -> ModelConfig:
@@ -125,7 +130,14 @@ def _rules(config: ModelConfig) -> list[tuple[str, bool, str]]:
         ("versions", texts, "an object of texts"),
         ("data_hash", isinstance(config.data_hash, str), "a text"),
         ("metrics", isinstance(config.metrics, dict), "an object"),
+        ("graphs", _are_graphs(config.graphs), f"an object: file -> {', '.join(GRAPH_KEYS)}"),
     ]
+
+
+def _are_graphs(graphs: Any) -> bool:
+    rows: list[Any] = list(graphs.values()) if isinstance(graphs, dict) else [None]
+    has_keys = all(isinstance(row, dict) and set(row) == set(GRAPH_KEYS) for row in rows)
+    return has_keys and all(_numbers(list(row.values()), len(GRAPH_KEYS), 0) for row in rows)
 
 
 def _numbers(values: Any, count: int, low: float = -np.inf, high: float = np.inf) -> bool:

@@ -11,7 +11,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..evaluation.metrics import average_precisions, mean_of_classes
 from ..io import atomic_write
-from .model_config import INT8, ONNX
+from .card import write_card
+from .model_config import CARD, CONFIG, GRAPH_KEYS, INT8, ONNX
 from .tagger import Tagger
 
 BATCH = 16
@@ -37,6 +38,11 @@ class Measurement:
     megabytes: float
     images_per_second: float
     mean_ap: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the values as ``config.json`` has them."""
+        values = round(self.megabytes, 3), round(self.images_per_second, 1), round(self.mean_ap, 2)
+        return dict(zip(GRAPH_KEYS, values))
 
     def __str__(self) -> str:
         return f"{self.megabytes:.1f} MB, {self.images_per_second:.0f} images/s, mAP {self.mean_ap:.2f}"
@@ -55,7 +61,7 @@ class _Reader(CalibrationDataReader):
 def quantize(
     folder: Path, photos: Sequence[str], labels: np.ndarray, *, max_map_drop: float, num_calibration: int = 64
 ) -> dict[str, Measurement]:
-    """Write ``model_int8.onnx`` in a model folder if it loses little.
+    """Write ``model_int8.onnx`` in a model folder if it loses little, and the measurements into config and model card.
 
     Args:
         photos: N files.
@@ -64,7 +70,7 @@ def quantize(
         num_calibration: photos, evenly spaced, whose activations set the ranges.
 
     Returns:
-        Measurements of "onnx" and "int8".
+        Measurements of ``model.onnx`` and ``model_int8.onnx``.
 
     Raises:
         ValueError: there are no photos, or no class has a positive.
@@ -75,16 +81,19 @@ def quantize(
     tagger = Tagger.load(folder, "onnx")
     pixels = np.stack([tagger.read(photo) for photo in photos])
     chosen = pixels[np.unique(np.linspace(0, len(pixels) - 1, min(num_calibration, len(pixels))).astype(int))]
-    found = {"onnx": _measure(tagger, folder / ONNX, pixels, labels)}
+    found = {ONNX: _measure(tagger, folder / ONNX, pixels, labels)}
     with atomic_write(folder / INT8) as tmp_path:
         _quantize(folder / ONNX, tmp_path, chosen)
-        found["int8"] = _measure(Tagger.load_file(tmp_path, tagger.config), tmp_path, pixels, labels)
-        drop = found["onnx"].mean_ap - found["int8"].mean_ap
+        found[INT8] = _measure(Tagger.load_file(tmp_path, tagger.config), tmp_path, pixels, labels)
+        drop = found[ONNX].mean_ap - found[INT8].mean_ap
         if not drop <= max_map_drop:
             raise LossError(
-                f"int8 loses {drop:.2f} of mAP ({found['onnx']}; int8: {found['int8']}), more than --max-map-drop "
+                f"int8 loses {drop:.2f} of mAP ({found[ONNX]}; int8: {found[INT8]}), more than --max-map-drop "
                 f"{max_map_drop:g}: {folder / INT8} was not written; use {ONNX}, or allow more"
             )
+    config = replace(tagger.config, graphs={name: x.as_dict() for name, x in found.items()})
+    config.write(folder / CONFIG)
+    write_card(folder / CARD, config)
     return found
 
 

@@ -55,6 +55,8 @@ def read_tags(
     images = None if images is None else os.fspath(images)
     if images is not None and not os.path.isdir(images):
         raise FileNotFoundError(f"{images} is not a folder: give the folder of the photos")
+    if isinstance(classes, str) and not os.path.exists(classes):
+        raise FileNotFoundError(f"--classes {classes}: there is no such file: give a text file with one class per line")
     names = None if classes is None else read_class_names(classes)
     if isinstance(source, Mapping):
         unknown = sorted(set(source) - set(SPLITS))

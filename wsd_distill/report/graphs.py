@@ -1,0 +1,27 @@
+"""The measurements of a tagger's ONNX files in its report, which ``wsd export --int8`` adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsd_distill.io import atomic_write
+
+from .templates import render_page
+
+REPORT = "report.html"  # in the output folder of wsd train
+BEGIN, END = "<!-- graphs -->", "<!-- end of graphs -->"  # the measurements are between them
+
+
+def add_graphs(path: Path, name: str, graphs: dict[str, dict[str, float]]) -> None:
+    """Show the measurements of the ONNX files (``ModelConfig.graphs``) in a page that exists, instead of earlier ones.
+
+    Raises:
+        ValueError: the page has no place for them.
+    """
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} is not a report of this version: write it again by wsd train --resume")
+    section = render_page(Path(__file__).with_name("graphs.html"), name=name, graphs=graphs)
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(before + begin + section + end + after, encoding="utf-8")
