@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 
@@ -76,13 +77,24 @@ def test_a_resume_with_other_labels_or_another_teacher_is_an_error(start, tmp_pa
 def test_inputs_are_hashes_of_labels_and_teacher(load_config, tmp_path, monkeypatch):
     records = [{"image_id": 0, "file_name": "a.jpg", "labels": [3]}]
     monkeypatch.setattr("wsd_distill.engine.run_folder.get_dataset_dicts", lambda name: records)
-    (tmp_path / "teacher.pth").write_text("weights")
+    torch.save({"model": {"w": torch.zeros(2)}}, tmp_path / "teacher.pth")
     cfg = load_config("small/stage2.py", f"distiller.teacher_checkpoint={tmp_path}/teacher.pth")
     before = describe_inputs(cfg)
     assert before == describe_inputs(cfg) and set(before) == {"dataset.train", "distiller.teacher_checkpoint"}
     records[0]["labels"] = [4]
-    (tmp_path / "teacher.pth").write_text("weighty")
+    torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "teacher.pth")
     assert all(before[key] != now for key, now in describe_inputs(cfg).items())
+
+
+def test_the_hash_of_a_teacher_is_of_its_weights_and_not_of_its_file(load_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("wsd_distill.engine.run_folder.get_dataset_dicts", lambda name: [])
+    hashes = []
+    for name in ("first.pth", "second.pth"):  # torch.save writes the name of the file into it
+        torch.save({"model": {"w": torch.zeros(2)}}, tmp_path / name)
+        cfg = load_config("small/stage2.py", f"distiller.teacher_checkpoint={tmp_path}/{name}")
+        hashes.append(describe_inputs(cfg)["distiller.teacher_checkpoint"])
+    assert hashes[0] == hashes[1]
+    assert (tmp_path / "first.pth").read_bytes() != (tmp_path / "second.pth").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from wsd_distill.engine.evaluations import weights_digest
 from wsd_distill.engine.training import choose_weights, nan_to_none
 from wsd_distill.io import file_lock
+from wsd_distill.modeling.checkpoints.load import hash_state
 
 SMALL = [
     "dataloader.train.total_batch_size=4",
@@ -237,7 +236,7 @@ def test_a_plain_student_with_every_option(data, tmp_path):
     assert (averaged["classifier.weight"] - raw["classifier.weight"]).abs().max() > 1e-4
     with np.load(tmp_path / "inference" / "test" / "scores.npz") as scores:
         found = str(scores["weights_digest"])
-    digests = [weights_digest(SimpleNamespace(state_dict=lambda state=state: state)) for state in (averaged, raw)]
+    digests = [hash_state(state) for state in (averaged, raw)]
     assert found == digests[0] != digests[1]
 
 

@@ -22,10 +22,9 @@ from wsd_distill.data.datasets import SPLITS, get_fold, get_whole_dataset
 from wsd_distill.data.types import DatasetDict
 from wsd_distill.distillation.cross_fitting import check_folds
 from wsd_distill.engine import load_config, to_device
-from wsd_distill.engine.evaluations import weights_digest
 from wsd_distill.evaluation.detections import ImageDetections
 from wsd_distill.io import atomic_write
-from wsd_distill.modeling.checkpoints.load import get_class_names, load_state, read_state
+from wsd_distill.modeling.checkpoints.load import get_class_names, hash_state, load_state, read_state
 
 PART = 512  # photos per file
 
@@ -73,7 +72,7 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
         if not fold:
             check_folds([str(run / "model_final.pth") for run in runs], datasets["train"])
             records = {split: get_dataset_dicts(datasets[split]) for split in splits}
-        digest = weights_digest(model)
+        digest = hash_state(model.state_dict())
         for split in splits:
             of_fold = [split != "train" or get_fold(x["image_id"], len(runs)) == fold for x in records[split]]
             rows = np.flatnonzero(of_fold)

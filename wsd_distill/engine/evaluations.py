@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, open_dict
-from torch import nn
 
 from wsd_distill.data.check import check_splits
 from wsd_distill.data.datasets import SPLITS
@@ -76,7 +73,7 @@ def build_evaluator(test: DictConfig, results: Mapping[str, dict], digest: str) 
     Args:
         test: the entry.
         results: metrics of the splits that were evaluated before, with the threshold of ``threshold_split``.
-        digest: :func:`weights_digest` of the model.
+        digest: ``hash_state`` of the model's weights.
     """
     config = copy.deepcopy(test.evaluator)  # keeps its parent, which interpolations refer to
     target = config._target_
@@ -86,12 +83,3 @@ def build_evaluator(test: DictConfig, results: Mapping[str, dict], digest: str) 
         if "weights_digest" in inspect.signature(locate(target) if isinstance(target, str) else target).parameters:
             config.weights_digest = digest
     return instantiate(config)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Hash names, types, shapes and values of a model's state (32 digits)."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
 from wsd_distill.io import atomic_write, check_file, file_lock, remove_leftovers
-from wsd_distill.modeling.checkpoints.load import find_weights
+from wsd_distill.modeling.checkpoints.load import hash_state, read_state
 
 RESULTS = "results.json"  # the last file that a training writes: where it exists, the run is complete
 EVALUATION = "evaluation.json"  # written by --eval-only
@@ -76,23 +76,20 @@ def as_list(value: str | Sequence[str]) -> list[str]:
 
 
 def describe_inputs(cfg: DictConfig) -> dict[str, str]:
-    """Hash what a training reads and its config only names: key -> hash of the training labels, and of the teacher."""
+    """Hash what a training reads and its config only names: key -> hash of the training labels, and of the weights."""
     name = cfg.dataset.train
     inputs = {"dataset.train": split_hash(get_dataset_dicts(name), MetadataCatalog.get(name).thing_classes)}
     if "distiller" in cfg:
         for key in ("teacher_checkpoint", "trunk_checkpoint"):
             if cfg.distiller.get(key) is not None:
-                inputs[f"distiller.{key}"] = _hash_files(as_list(cfg.distiller[key]))
+                inputs[f"distiller.{key}"] = _hash_weights(as_list(cfg.distiller[key]))
     return inputs
 
 
-def _hash_files(paths: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(find_weights(path), "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+def _hash_weights(checkpoints: Sequence[str]) -> str:
+    # Of the weights, not of the files: pretrained:// writes its file anew, and torch.save puts its name into it.
+    hashes = [hash_state(read_state(checkpoint)) for checkpoint in checkpoints]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
 
 
 def check_start(cfg: DictConfig, inputs: dict[str, str], *, resume: bool, allow_changes: bool) -> list[str]:

@@ -17,12 +17,12 @@ from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.io import atomic_write
-from wsd_distill.modeling.checkpoints.load import read_state
+from wsd_distill.modeling.checkpoints.load import hash_state, read_state
 from wsd_distill.modeling.freezing import freeze_submodules
 
 from .checkpointer import Checkpointer
 from .distributed import broadcast_buffers, create_ddp_model, to_device
-from .evaluations import build_evaluator, evaluation_order, weights_digest
+from .evaluations import build_evaluator, evaluation_order
 from .hooks import ResumableCheckpointer
 from .run_folder import RESULTS, as_list, drop_later_metrics
 from .termination import Termination, TerminationHook
@@ -105,7 +105,7 @@ def do_test(cfg: DictConfig, model: nn.Module) -> dict:
     """
     broadcast_buffers(model)
     results: dict[str, dict] = {}
-    tests, digest = cfg.dataloader.test, weights_digest(model)
+    tests, digest = cfg.dataloader.test, hash_state(model.state_dict())
     for name in evaluation_order(tests):
         evaluator = build_evaluator(tests[name], comm.all_gather(results)[0], digest)
         result = inference_on_dataset(model, instantiate(tests[name].loader), evaluator)

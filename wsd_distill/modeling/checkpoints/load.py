@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,15 @@ def get_state(content: Any, checkpoint: str) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{checkpoint} has no weights (a dict of tensors, or such a dict as 'model')")
     return state
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """Hash names, types, shapes and values of weights (32 digits): equal for equal weights, whatever file has them."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def find_weights(checkpoint: str, missing: str | None = None) -> str:
