@@ -14,7 +14,7 @@ from wsd_distill.pipeline.budget import CANDIDATES, Plan
 from wsd_distill.pipeline.candidate_runs import Outcome, Skipped, TrainedCandidates
 from wsd_distill.pipeline.tagger_training import decide
 from wsd_distill.report.graphs import add_graphs
-from wsd_distill.report.tagger_page import class_rows, write_tagger_page
+from wsd_distill.report.tagger_page import class_rows, suspects, write_tagger_page
 
 CLASSES = ["cat", "dog", "<b>"]
 
@@ -78,6 +78,17 @@ def test_a_gain_within_chance_is_said_to_be(tmp_path):
     assert result.summary().endswith(
         "; +0.4 mAP over plain fine-tuning on val (-0.2 to +1.0), which chance can explain"
     )
+
+
+def test_suspects_are_decided_otherwise(tmp_path):
+    result = decide(make_trained(tmp_path, 0.0))
+    found = suspects(result, tmp_path)
+    assert len(found) == 12 and {present for _, present in found} == {False, True}
+    result.kept.thresholds.values[:] = [2.0, 0.0, 2.0]  # dogs are found in each photo, and nothing else
+    assert {(example.label == "dog", present) for example, present in suspects(result, tmp_path)} <= {
+        (True, False),
+        (False, True),
+    }
 
 
 def test_page(tmp_path):

@@ -101,11 +101,14 @@ def threshold_chart(val: Scores, scale: float, offset: float) -> Chart:
 
 
 def suspects(result: Result, images: Path) -> list[tuple[Example, bool]]:
-    """The most suspicious labels of the validation photos by the tagger, and whether each is among the tags."""
+    """The most suspicious labels of the validation photos that the tagger contradicts, and whether each is set."""
     val = result.best.val
-    scores, found = calibrate(val.scores, result.kept.scale, result.kept.offset), []
-    ranking = rank_suspects(val.scores, val.labels, SUSPECTS)
+    found: list[tuple[Example, bool]] = []
+    scores = calibrate(val.scores, result.kept.scale, result.kept.offset)
+    is_contrary = (scores >= result.kept.thresholds.values) != (val.labels == 1)
+    ranking = rank_suspects(val.scores, val.labels)
     for i, k in zip(ranking.rows.tolist(), ranking.classes.tolist()):
-        example = make_example(val, i, k, f"{scores[i, k]:.2f}", images, THUMBNAIL)
-        found.append((example, bool(val.labels[i, k] == 1)))
+        if is_contrary[i, k] and len(found) < SUSPECTS:
+            example = make_example(val, i, k, f"{scores[i, k]:.2f}", images, THUMBNAIL)
+            found.append((example, bool(val.labels[i, k] == 1)))
     return found
