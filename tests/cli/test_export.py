@@ -57,6 +57,19 @@ def test_the_report_beside_the_model_gets_the_measurements(export, tmp_path):
         assert ("int8" in (tmp_path / "report.html").read_text()) == is_training
 
 
+def test_a_report_without_a_place_is_an_error_before_anything_is_written(tmp_path, capsys):
+    write_model_folder(tmp_path / "model")
+    (tmp_path / "plan.json").touch()
+    (tmp_path / "report.html").write_text("of an earlier version")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    (tmp_path / "run").mkdir()
+    for command in ([str(tmp_path / "model")], [str(tmp_path / "run"), "--out", str(tmp_path / "new")]):
+        assert main(["export", *command, "--int8", "--calibration", "tags.csv"]) == 2
+        assert "report.html is not a report of this version" in capsys.readouterr().err
+    (tmp_path / "run").rmdir()
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
 def test_a_given_separator_and_another_class(export, tmp_path, capsys):
     source = tmp_path / "photos" / "tags.csv"
     source.write_text("file,labels\na.png,dog cat\nb.png,bird\n")

@@ -7,6 +7,7 @@ from scipy.special import expit
 from wsd_distill.evaluation.decisions import (
     calibrate,
     choose_thresholds,
+    class_gains,
     class_intervals,
     fit_calibration,
     metric_intervals,
@@ -96,5 +97,6 @@ def test_intervals():
     classes = class_intervals(found, num_draws=200)
     assert [c[0] for c in classes[:2]] == pytest.approx((100 * average_precisions(scores, labels)[:2]).tolist())
     assert all(low < value < high for value, low, high in classes[:2]) and np.isnan(classes[2]).all()
+    assert class_gains(found, found, num_draws=20)[:2] == [(0, 0, 0)] * 2  # paired: of the same draws
     narrow = class_intervals(Scores(*(np.tile(x, (4, 1)) for x in (scores, labels)), ["a", "b", "c"]), num_draws=200)
     assert narrow[0][2] - narrow[0][1] < 0.7 * (classes[0][2] - classes[0][1])  # half, from four times the images

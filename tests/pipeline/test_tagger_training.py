@@ -8,12 +8,13 @@ from PIL import Image
 from scipy.special import expit
 
 from wsd_distill.evaluation.decisions import calibrate
+from wsd_distill.evaluation.metrics import average_precisions
 from wsd_distill.evaluation.scores import Scores
 from wsd_distill.pipeline.budget import CANDIDATES, Plan
 from wsd_distill.pipeline.candidate_runs import Outcome, Skipped, TrainedCandidates
 from wsd_distill.pipeline.tagger_training import decide
 from wsd_distill.report.graphs import add_graphs
-from wsd_distill.report.tagger_page import class_rows, write_tagger_page
+from wsd_distill.report.tagger_page import class_rows, suspects, write_tagger_page
 
 CLASSES = ["cat", "dog", "<b>"]
 
@@ -48,9 +49,13 @@ def test_the_best_on_val_is_kept_and_calibrated(tmp_path):
     assert result.best.candidate is CANDIDATES[1]
     gain, low, high = result.best.gain
     assert gain == pytest.approx(result.best.val_map - result.outcomes[0].val_map) and 0 < low < gain < high
-    assert result.scale == pytest.approx(0.5, abs=0.1) and result.offset == pytest.approx(0, abs=0.2)
+    assert result.kept.scale == pytest.approx(0.5, abs=0.1) and result.kept.offset == pytest.approx(0, abs=0.2)
     with np.load(result.best.folder / "inference" / "test" / "scores.npz") as arrays:
-        np.testing.assert_allclose(result.test.scores, calibrate(arrays["scores"], result.scale, result.offset))
+        expected = calibrate(arrays["scores"], result.kept.scale, result.kept.offset)
+        np.testing.assert_allclose(result.kept.test.scores, expected)
+    for k, row in enumerate(result.gains):  # of each class on test
+        ap = [100 * average_precisions(x.test.scores, x.test.labels)[k] for x in (result.kept, result.plain)]
+        assert row[0] == pytest.approx(ap[0] - ap[1]) and 0 < row[1] < row[0] < row[2]
     assert re.fullmatch(
         r"kept: features of the ImageNet network .*, mAP [\d.]+ on test \(95 % interval .*\); \+[\d.]+ mAP over plain "
         r"fine-tuning on val \(\+[\d.]+ to \+[\d.]+\)",
@@ -62,6 +67,7 @@ def test_plain_is_kept_where_it_is_best_or_equal(tmp_path):
     for noises in ((0.0, 1.0), (0.5, 0.5)):
         result = decide(make_trained(tmp_path / str(noises), *noises))
         assert result.best.candidate is CANDIDATES[0] and result.best.gain is None
+        assert result.plain is None and result.gains == []
         assert "no distilled student that was trained is better" in result.summary()
 
 
@@ -72,6 +78,17 @@ def test_a_gain_within_chance_is_said_to_be(tmp_path):
     assert result.summary().endswith(
         "; +0.4 mAP over plain fine-tuning on val (-0.2 to +1.0), which chance can explain"
     )
+
+
+def test_suspects_are_decided_otherwise(tmp_path):
+    result = decide(make_trained(tmp_path, 0.0))
+    found = suspects(result, tmp_path)
+    assert len(found) == 12 and {present for _, present in found} == {False, True}
+    result.kept.thresholds.values[:] = [2.0, 0.0, 2.0]  # dogs are found in each photo, and nothing else
+    assert {(example.label == "dog", present) for example, present in suspects(result, tmp_path)} <= {
+        (True, False),
+        (False, True),
+    }
 
 
 def test_page(tmp_path):
@@ -87,7 +104,7 @@ def test_page(tmp_path):
     reason = f"{CANDIDATES[2].title}; {CANDIDATES[3].title}. The reason: the &lt;teacher&gt; failed."
     assert html.count("The reason:") == 2 and reason.replace("'", "&#39;") in html
     assert f"{CANDIDATES[4].title}. The reason: by the measured time of a step" in html
-    assert html.count("data:image/jpeg;base64,") == 18  # two of each class, right, wrong and not found
+    assert html.count("data:image/jpeg;base64,") == 36  # three of each class, right, missed, wrong and changed
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     for value in (1.4, 1.5):  # a second export replaces the first one's
         add_graphs(tmp_path / "report.html", "pets", {"int8": {"megabytes": value, "images_per_second": 7, "mAP": 50}})
@@ -95,8 +112,8 @@ def test_page(tmp_path):
     assert "<td>1.5</td><td>7</td><td>50.00</td>" in text and "<td>1.4</td>" not in text
     for row in class_rows(result):
         k = CLASSES.index(row.name)
-        labels, predicted = result.test.labels[:, k], result.test.scores[:, k] > result.thresholds.values[k]
+        labels, predicted = result.kept.test.labels[:, k], result.kept.predicted[:, k]
         assert row.photos == (labels == 1).sum()
         assert row.found == pytest.approx(100 * predicted[labels == 1].mean())
         assert row.right == pytest.approx(100 * (labels[predicted & (labels >= 0)] == 1).mean())
-        assert row.precision[1] < row.precision[0] < row.precision[2]
+        assert row.gain == result.gains[k] and row.precision[1] < row.precision[0] < row.precision[2]

@@ -53,10 +53,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--out is missing: give the model folder to write")
     if arguments.int8 and is_model and not arguments.calibration:
         arguments.calibration, arguments.images = _find_validation(source)
-    val = None if is_model else _export_run(source, arguments.out)
-    if arguments.int8:
-        _quantize(source if is_model else arguments.out, arguments, val)
+    _export_onnx(arguments, None if is_model else source, source if is_model else arguments.out)
     return 0
+
+
+def _export_onnx(arguments: argparse.Namespace, run: Path | None, folder: Path) -> None:
+    """Write the model folder of a run, if one is given, and the int8 model, if it is asked for."""
+    from ..report.graphs import add_graphs, find_report
+
+    report = find_report(folder) if arguments.int8 else None  # before anything is written
+    val = None if run is None else _export_run(run, folder)
+    if arguments.int8:
+        _quantize(folder, arguments, val)
+        if report is not None:
+            add_graphs(report, report.parent.name, ModelConfig.read(folder).graphs)
 
 
 def _export_web(arguments: argparse.Namespace, is_model: bool) -> int:
@@ -97,7 +107,6 @@ def _find_validation(model: Path) -> tuple[str, Path]:
 
 
 def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> None:
-    from ..report.graphs import REPORT, add_graphs
     from ..tagging.from_run import labelled_photos
     from ..tagging.quantize import quantize
     from ..tags import read_tags
@@ -111,6 +120,3 @@ def _quantize(folder: Path, arguments: argparse.Namespace, val: str | None) -> N
         photos, labels = [str(images / file) for file in table.files], table.label_matrix()
     for name, found in quantize(folder, photos, labels, max_map_drop=arguments.max_map_drop).items():
         print(f"{name}: {found}")
-    training = folder.resolve().parent
-    if (training / "plan.json").exists() and (training / REPORT).exists():  # the folder of wsd train
-        add_graphs(training / REPORT, training.name, ModelConfig.read(folder).graphs)

@@ -10,7 +10,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from wsd_distill.evaluation.decisions import (
     Thresholds,
     calibrate,
     choose_thresholds,
+    class_gains,
     class_intervals,
     fit_calibration,
     metric_intervals,
@@ -55,6 +56,27 @@ LISTS = (*SPLITS, "unlabelled")
 _DRAWS = 1000
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """Calibration and thresholds of a student, chosen on val, and what they give on test.
+
+    Attributes:
+        scale, offset: calibration, p = sigmoid(scale * logit + offset).
+        thresholds: of calibrated scores.
+        test: calibrated scores on test.
+    """
+
+    scale: float
+    offset: float
+    thresholds: Thresholds
+    test: Scores
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(N, K) bool: the labels that the test photos get."""
+        return self.test.scores >= self.thresholds.values
+
+
 @dataclass
 class Result:
     """The tagger that is kept, with its decisions and what they give on test.
@@ -64,23 +86,23 @@ class Result:
         best: the one with the best mAP on val.
         skipped: candidates of the plan that were left out.
         teacher_seconds: that the teacher took; None if it was not trained.
-        scale, offset: calibration, p = sigmoid(scale * logit + offset).
-        thresholds: of calibrated scores.
-        test: calibrated scores on test.
+        kept: decisions of the best.
+        plain: those of plain fine-tuning, to compare with; None if it is the best.
         metrics: mAP, CF1, OF1 on test -> value and interval, in percent.
-        classes: AP of each class with its interval, in percent.
+        classes: AP of each class on test with its interval, in percent.
+        gains: in AP over plain fine-tuning, of each class on test with a paired interval, in points; empty if plain
+            fine-tuning is the best.
     """
 
     outcomes: list[Outcome]
     best: Outcome
     skipped: list[Skipped]
     teacher_seconds: float | None
-    scale: float
-    offset: float
-    thresholds: Thresholds
-    test: Scores
-    metrics: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    classes: list[tuple[float, float, float]] = field(default_factory=list)
+    kept: Decisions
+    plain: Decisions | None
+    metrics: dict[str, tuple[float, float, float]]
+    classes: list[tuple[float, float, float]]
+    gains: list[tuple[float, float, float]]
 
     def summary(self) -> str:
         """What was kept and why, in sentences."""
@@ -267,8 +289,8 @@ class TaggerTraining:
         intervals = {f"{name}_interval": [low, high] for name, (_, low, high) in result.metrics.items()}
         config = replace(
             config,
-            thresholds=result.thresholds.values.tolist(),
-            calibration={"scale": result.scale, "offset": result.offset},
+            thresholds=result.kept.thresholds.values.tolist(),
+            calibration={"scale": result.kept.scale, "offset": result.kept.offset},
             metrics={"test": {**metrics, **intervals}},
         )
         samples = read_samples(cfg.dataset.val, config)
@@ -311,7 +333,8 @@ def _read_plan(saved: dict[str, Any]) -> Plan:
 def decide(found: TrainedCandidates) -> Result:
     """Choose the best candidate on val, its calibration and its thresholds; then read test, once.
 
-    Plain fine-tuning wins ties. The interval of a gain is that of a paired bootstrap over the validation images.
+    Test is read for plain fine-tuning too, to show what distillation changed; nothing is chosen by it. Plain
+    fine-tuning wins ties. The interval of a gain is that of a paired bootstrap over the validation images.
     """
     outcomes, plain = found.outcomes, found.outcomes[0]
     weights = draw_weights(len(plain.val.scores), _DRAWS, seed=0)
@@ -319,14 +342,18 @@ def decide(found: TrainedCandidates) -> Result:
         difference = compare([plain.val], [outcome.val], "mAP", weights)
         outcome.gain = (difference.differences[0], *difference.interval)
     best = max(outcomes, key=lambda outcome: outcome.val_map)
-    scale, offset = fit_calibration(best.val.scores, best.val.labels)
-    thresholds = choose_thresholds(calibrate(best.val.scores, scale, offset), best.val.labels)
-    test = read_split(best.folder, "test")
-    test = test._replace(scores=calibrate(test.scores, scale, offset))
-    metrics = metric_intervals(test, thresholds.values, _DRAWS)
-    classes = class_intervals(test)
-    seconds = found.teacher_seconds
-    return Result(outcomes, best, found.skipped, seconds, scale, offset, thresholds, test, metrics, classes)
+    kept, base = _choose_decisions(best), None if best is plain else _choose_decisions(plain)
+    metrics = metric_intervals(kept.test, kept.thresholds.values, _DRAWS)
+    gains = class_gains(base.test, kept.test) if base else []
+    seconds, classes = found.teacher_seconds, class_intervals(kept.test)
+    return Result(outcomes, best, found.skipped, seconds, kept, base, metrics, classes, gains)
+
+
+def _choose_decisions(outcome: Outcome) -> Decisions:
+    val, test = outcome.val, read_split(outcome.folder, "test")
+    scale, offset = fit_calibration(val.scores, val.labels)
+    thresholds = choose_thresholds(calibrate(val.scores, scale, offset), val.labels)
+    return Decisions(scale, offset, thresholds, test._replace(scores=calibrate(test.scores, scale, offset)))
 
 
 def _time_reading(cfg: DictConfig, photos: int = 16) -> float:

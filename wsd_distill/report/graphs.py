@@ -12,16 +12,36 @@ REPORT = "report.html"  # in the output folder of wsd train
 BEGIN, END = "<!-- graphs -->", "<!-- end of graphs -->"  # the measurements are between them
 
 
+def find_report(model: Path) -> Path | None:
+    """Return the report of the ``wsd train`` that has written a model folder; None if another command has.
+
+    Raises:
+        ValueError: the page has no place for the measurements.
+    """
+    training = model.resolve().parent
+    path = training / REPORT
+    if not ((training / "plan.json").exists() and path.exists()):
+        return None
+    _split_page(path)
+    return path
+
+
 def add_graphs(path: Path, name: str, graphs: dict[str, dict[str, float]]) -> None:
     """Show the measurements of the ONNX files (``ModelConfig.graphs``) in a page that exists, instead of earlier ones.
 
     Raises:
         ValueError: the page has no place for them.
     """
+    before, after = _split_page(path)
+    section = render_page(Path(__file__).with_name("graphs.html"), name=name, graphs=graphs)
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(before + BEGIN + section + END + after, encoding="utf-8")
+
+
+def _split_page(path: Path) -> tuple[str, str]:
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} is not a report of this version: write it again by wsd train --resume")
-    section = render_page(Path(__file__).with_name("graphs.html"), name=name, graphs=graphs)
-    with atomic_write(path) as tmp_path:
-        tmp_path.write_text(before + begin + section + end + after, encoding="utf-8")
+        text = "is not a report of this version, so that the measurements of --int8 have no place in it"
+        raise ValueError(f"{path} {text}: write it again by wsd train --resume, or move it away")
+    return before, after
