@@ -27,10 +27,9 @@ from tqdm import tqdm
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.geometry import Geometry, draw_window
 from wsd_distill.distillation.views import ShownOutput
-from wsd_distill.engine import load_config
+from wsd_distill.engine.trained_run import load_trained_run
 from wsd_distill.evaluation.detections import GroundTruth, read_ground_truth
 from wsd_distill.modeling import WSDDN, WSDDNOutput
-from wsd_distill.pipeline.comparison import load_model
 
 CROP_SCALE = (0.25, 1.0)  # of the recipes
 LIMITS = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -57,8 +56,7 @@ def collect(run: Path, split: str, crops: int, seed: int) -> Labels:
     Raises:
         ValueError: the run is no T-WDet, or the split has no boxes.
     """
-    model, _ = load_model(run)
-    cfg = load_config(str(run / "config.yaml"))
+    cfg, model = load_trained_run(run)
     dataset, mapper = cfg.dataset[split], cfg.dataloader.train.mapper
     if not isinstance(model, WSDDN):
         raise ValueError(f"{run} is not a run of T-WDet")

@@ -18,7 +18,7 @@ from detectron2.data import MetadataCatalog
 from torchvision.ops import nms
 
 from wsd_distill.data.image import read_rgb
-from wsd_distill.pipeline.comparison import load_model
+from wsd_distill.engine.trained_run import load_trained_run
 from wsd_distill.report.figures import draw_scenes
 
 PHOTOS = {  # public domain and CC0; their objects among the classes of COCO
@@ -32,7 +32,10 @@ RUNS = {"teacher": "T-WDet", "student": "S-Cls (w/o)"}
 @torch.no_grad()
 def main(runs: Path) -> None:
     """Run the models of a root folder of runs on the photos."""
-    models = {name: load_model(runs / name) for name in RUNS}
+    models = {}
+    for name in RUNS:
+        cfg, model = load_trained_run(runs / name)
+        models[name] = model, cfg.dataloader.test.test.loader
     teacher, loader = models["teacher"]
     classes = MetadataCatalog.get(loader.dataset).thing_classes
     scenes = []

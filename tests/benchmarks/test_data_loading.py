@@ -1,9 +1,9 @@
-import runpy
 from pathlib import Path
 
 import pytest
+from helpers.benchmarks import load_benchmark
 
-benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "data_loading.py"))
+benchmark = load_benchmark("data_loading")
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
-import runpy
-from pathlib import Path
-
 from detectron2.structures import BoxMode
+from helpers.benchmarks import load_benchmark
 from PIL import Image, ImageDraw
-
-PATH = str(Path(__file__).parents[2] / "benchmarks" / "edge_boxes.py")
 
 
 def test_recall_and_time_of_each_setting(tmp_path):
@@ -14,6 +10,6 @@ def test_recall_and_time_of_each_setting(tmp_path):
     square = {"bbox": [60, 40, 140, 120], "bbox_mode": BoxMode.XYXY_ABS}
     outside = {"bbox": [0, 0, 3, 3], "bbox_mode": BoxMode.XYXY_ABS}
     record = {"file_name": str(tmp_path / "square.png"), "image_id": "1", "annotations": [square, outside]}
-    rows = runpy.run_path(PATH)["measure"]([record], {"a": {"sides": [200]}, "b": {"max_boxes": 1}})
+    rows = load_benchmark("edge_boxes")["measure"]([record], {"a": {"sides": [200]}, "b": {"max_boxes": 1}})
     assert [row[0] for row in rows] == ["a", "b"] and all(row[-1] > 0 for row in rows)
     assert rows[0][1:5] == [0.5] * 4  # one of two objects, at both limits and thresholds

@@ -1,7 +1,6 @@
 import argparse
 import itertools
 import json
-import runpy
 import subprocess
 import sys
 import time
@@ -9,15 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from helpers.benchmarks import BENCHMARKS, load_benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-        return runpy.run_path(str(BENCHMARKS / "gpu.py"))
+    return load_benchmark("gpu")
 
 
 @pytest.fixture

@@ -1,25 +1,20 @@
 import argparse
 import io
-import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.benchmarks import load_benchmark
 from helpers.model_folder import write_model_folder
 from PIL import Image
 
 from wsd_distill.tagging import Tagger
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-        yield runpy.run_path(str(BENCHMARKS / "inference.py"))
+    return load_benchmark("inference")
 
 
 @pytest.fixture

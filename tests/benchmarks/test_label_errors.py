@@ -1,18 +1,17 @@
 """Flipped labels, and the precision of rankings of them."""
 
 import csv
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from helpers.benchmarks import load_benchmark
 from PIL import Image
 
 from wsd_distill.data.datasets import DatasetInfo, register_info
 from wsd_distill.data.proposal_store import ProposalStore, ProposalStoreWriter, StoreMetadata
 
-benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "label_errors.py"))
+benchmark = load_benchmark("label_errors")
 
 
 def test_labels_move_to_other_photos():

@@ -1,17 +1,16 @@
 import csv
-import runpy
 import shlex
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from helpers.benchmarks import load_benchmark
 from PIL import Image
 
 from wsd_distill.data.datasets import DatasetInfo, register_info
 
-benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "missing_tags.py"))
+benchmark = load_benchmark("missing_tags")
 CLASSES = ["cat", "dog", "cow, brown"]
 LABELS = [[0], [0, 1], [0, 1], [1], [], [0, 1], [0], [2], [0, 1], [0, 1]]  # 14 labels, one of class 2
 

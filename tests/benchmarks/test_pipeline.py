@@ -1,21 +1,16 @@
 import argparse
 import json
-import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from helpers.benchmarks import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-        yield runpy.run_path(str(BENCHMARKS / "pipeline.py"))
+    return load_benchmark("pipeline")
 
 
 def write_dataset(benchmark, folder):

@@ -1,11 +1,11 @@
 """The complete benchmark on a few boxes; the measurements themselves are not checked."""
 
 import json
-import runpy
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.benchmarks import load_benchmark
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "proposal_store.md"
@@ -14,7 +14,7 @@ DOCUMENT = ROOT / "docs" / "proposal_store.md"
 @pytest.fixture
 def benchmark(monkeypatch):
     """Globals of the benchmark; jobs run in this process, because a fresh one takes seconds to start."""
-    names = runpy.run_path(str(ROOT / "benchmarks" / "proposal_store.py"))["main"].__globals__
+    names = load_benchmark("proposal_store")["main"].__globals__
     monkeypatch.setitem(names, "in_fresh_process", lambda name, *values: names[name](*json.loads(json.dumps(values))))
     for name, value in {"READS": 20, "ROUNDS": 2, "WORKER_READS": 5}.items():
         monkeypatch.setitem(names, name, value)
@@ -43,7 +43,7 @@ def test_rows_equal_the_documents_table(benchmark, monkeypatch, capsys, tmp_path
 
 
 def test_job_in_a_fresh_process(tmp_path):
-    names = runpy.run_path(str(ROOT / "benchmarks" / "proposal_store.py"))
+    names = load_benchmark("proposal_store")
     names["write_files"](tmp_path, 30, 4)
     found = names["in_fresh_process"]("measure", "store", str(tmp_path), 30, [], "fork")
     assert found["memory"] == {} and 0 < found["opened"] <= found["ready"] and found["first"] > 0

@@ -1,19 +1,13 @@
 import argparse
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from helpers.benchmarks import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-        yield runpy.run_path(str(BENCHMARKS / "students.py"))
+    return load_benchmark("students")
 
 
 @pytest.fixture

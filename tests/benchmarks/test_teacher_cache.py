@@ -1,10 +1,9 @@
 import argparse
-import runpy
-from pathlib import Path
 
 import pytest
+from helpers.benchmarks import load_benchmark
 
-NAMES = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "teacher_cache.py"))
+NAMES = load_benchmark("teacher_cache")
 
 
 def test_bytes_of_both_formats(tmp_path):

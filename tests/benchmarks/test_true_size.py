@@ -1,13 +1,12 @@
 import argparse
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.benchmarks import load_benchmark
 from torch import nn
 
-benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "true_size.py"))
+benchmark = load_benchmark("true_size")
 Forward = benchmark["Forward"]
 SMALL = {"threads": 1, "repeats": 1, "student_side": 32, "proposals": 20, "classes": 5, "width": 16}
 RESULTS = [

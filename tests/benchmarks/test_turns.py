@@ -1,20 +1,15 @@
-import sys
 import time
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.benchmarks import load_benchmark
 from PIL import Image
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def turns(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-    import turns
-
-    return turns
+def turns():
+    return SimpleNamespace(**load_benchmark("turns"))
 
 
 def test_calls_take_turns_and_the_first_round_does_not_count(turns, monkeypatch):

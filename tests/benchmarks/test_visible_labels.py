@@ -1,16 +1,14 @@
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes
+from helpers.benchmarks import load_benchmark
 
 from wsd_distill.data.geometry import Geometry
 from wsd_distill.evaluation.detections import GroundTruth
 from wsd_distill.modeling import WSDDNOutput
 
-benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "visible_labels.py"))
+benchmark = load_benchmark("visible_labels")
 
 
 def test_share_area_and_truth_of_each_label():

@@ -10,6 +10,14 @@ def test_version_help_and_wrong_commands(capsys):
     assert "invalid choice: 'exprt'" in capsys.readouterr().err
 
 
+def test_an_unknown_option_is_an_error_of_the_subcommand_with_the_nearest(capsys):
+    assert main(["check", "x", "--outt", "y"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("usage: wsd check ") and "unrecognized arguments: --outt y (did you mean --out?)" in error
+    assert main(["predict", "model", "a.jpg", "--qqq"]) == 2
+    assert capsys.readouterr().err.endswith("wsd predict: error: unrecognized arguments: --qqq\n")
+
+
 def test_user_errors_are_one_line_with_exit_code_2(capsys, tmp_path):
     assert main(["export", str(tmp_path / "none"), "--out", "x"]) == 2
     expected = f"wsd export: error: {tmp_path}/none is not a folder: give the folder of a run or a model folder\n"

@@ -1,13 +1,17 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
-from detectron2.config import LazyConfig
 from detectron2.structures import Boxes
 
 from wsd_distill.pipeline import comparison
 from wsd_distill.pipeline.comparison import build_comparison, write_comparison
+
+
+def config_of(loader):
+    """Config whose test loader is ``loader``."""
+    test = SimpleNamespace(test=SimpleNamespace(loader=loader))
+    return SimpleNamespace(dataloader=SimpleNamespace(test=test))
 
 
 def test_comparison_of_unfinished_runs(finished, tmp_path):
@@ -22,7 +26,7 @@ def test_comparison_of_unfinished_runs(finished, tmp_path):
 
 
 def test_speed_and_its_conditions_in_the_caption(tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "load_model", lambda run: (None, [[{}]]))
+    monkeypatch.setattr(comparison, "load_trained_run", lambda run: (config_of([[{}]]), None))
     monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
     monkeypatch.setattr(comparison, "images_per_second", lambda models: dict.fromkeys(models, 5.0))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -43,26 +47,12 @@ def test_scenes_are_drawn_in_rgb(finished, tmp_path, monkeypatch):
     outputs = SimpleNamespace(boxes=[Boxes(torch.tensor([[0.0, 0, 4, 4]]))], objectness=[torch.ones(1)])
     teacher = SimpleNamespace(image_format="BGR", compute_outputs=lambda views: outputs)
     drawn = []
-    monkeypatch.setattr(comparison, "load_model", lambda run: (teacher, SimpleNamespace(dataset=[{"image": image}])))
+    loader = SimpleNamespace(dataset=[{"image": image}])
+    monkeypatch.setattr(comparison, "load_trained_run", lambda run: (config_of(loader), teacher))
     monkeypatch.setattr(comparison, "instantiate", lambda loader: loader)
     monkeypatch.setattr(comparison, "draw_scenes", lambda path, scenes, *_: drawn.extend(scenes))
     comparison.draw_comparison(tmp_path / "scenes.png", tmp_path / "seed0")
     assert drawn[0]["image"].shape == (8, 8, 3) and drawn[0]["image"][0, 0].tolist() == [0, 0, 255]
-
-
-def test_a_model_trained_on_a_gpu_is_loaded_without_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "load_config", LazyConfig.load)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (tmp_path / "config.yaml").write_text(
-        "{train: {device: cuda, channels_last: false}, "
-        "model: {_target_: torch.nn.Linear, in_features: 1, out_features: 1}, "
-        "dataloader: {test: {test: {loader: {batch_size: 4}}}}}"
-    )
-    with pytest.raises(FileNotFoundError, match="model_final.pth does not exist"):
-        comparison.load_model(tmp_path)
-    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "model_final.pth")
-    model, loader = comparison.load_model(tmp_path)
-    assert model.weight.device.type == "cpu" and loader == {"batch_size": 4}
 
 
 def test_throughput_is_images_over_the_median_time(monkeypatch):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from helpers.fake_tagger import FakeEvidence, FakeTagger, png
 from helpers.running import ENVIRONMENT
 
+from wsd_distill.data import image
+from wsd_distill.data.image import open_photo
 from wsd_distill.predicting.run import Options, Summary, predict, predict_to_file
 from wsd_distill.predicting.sources import Photo, open_sources
 
@@ -235,3 +238,27 @@ def test_a_photo_without_evidence_is_a_photo_that_failed():
     assert (second["boxes"], second["error"]) == ([box("red", 0.25)], None)
     with pytest.raises(ValueError, match=r"^0\.png: too blue\. --on-error skip goes on without it$"):
         list(predict(FakeTagger(), source, Options(), FakeEvidence()))
+
+
+def test_a_file_is_read_once_for_labels_and_boxes(tmp_path, monkeypatch):
+    (tmp_path / "0.png").write_bytes(png(255, 0, 0))
+    reads, read_bytes = [], image._read_bytes
+    monkeypatch.setattr(image, "_read_bytes", lambda path: reads.append(path) or read_bytes(path))
+    (record,) = predict(FakeTagger(), open_sources([str(tmp_path)]), Options(), FakeEvidence())
+    assert record["boxes"] == [box("red", 0.25)] and reads == [str(tmp_path / "0.png")]
+    in_shard = Photo("a.tar/0.png", lambda: reads.append("shard") or png(255, 0, 0))
+    (record,) = predict(FakeTagger(), [in_shard], Options(), FakeEvidence())
+    assert record["boxes"] == [box("red", 0.25)] and reads[1:] == ["shard"]
+
+
+@pytest.mark.parametrize("evidence", [None, FakeEvidence()])
+def test_the_error_of_a_file_that_is_no_image_names_it(tmp_path, evidence):
+    class Reader(FakeTagger):
+        read = staticmethod(lambda image: open_photo(image).pixels())
+
+    (tmp_path / "rows.csv").write_text("file,label")
+    shard = Photo("a.tar/0.jpg", partial(bytes, b"text"))
+    sources = [*open_sources([str(tmp_path / "rows.csv")]), shard]
+    reason = r"cannot be read as an image \(UnidentifiedImageError: it is not an image in a format "
+    for record, name in zip(predict(Reader(), sources, SKIP, evidence), (f"{tmp_path}/rows.csv", "a.tar/0.jpg")):
+        assert re.match(f"{re.escape(name)} {reason}", record["error"])

@@ -1,3 +1,4 @@
+import glob
 import io
 import os
 import tarfile
@@ -7,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from wsd_distill.predicting import listing
+from wsd_distill.predicting.listing import match_glob
 from wsd_distill.predicting.parquet_photos import find_column
-from wsd_distill.predicting.sources import expand_source, open_sources
+from wsd_distill.predicting.sources import open_sources
 
 
 @pytest.fixture(autouse=True)
@@ -45,21 +48,63 @@ def test_files_and_folders_in_the_order_of_the_arguments_and_sorted():
     assert [name for name, _ in found("*/[12].*")] == ["b/1.png", "b/2.JPG"]
 
 
-def test_ranges():
-    for i in (8, 9, 10, 11):
-        write_tar(f"s/{i:03d}.tar", {"a.jpg": b"%d" % i})
-    assert found("s/{008..010}.tar") == [
-        ("s/008.tar/a.jpg", b"8"),
-        ("s/009.tar/a.jpg", b"9"),
-        ("s/010.tar/a.jpg", b"10"),
+@pytest.mark.parametrize(
+    "sources, expected",
+    [
+        (["b", "b/2.jpg"], "b/1.jpg b/2.jpg b/a/3.jpg b/a/a/4.jpg"),
+        (["b/2.jpg", "b"], "b/2.jpg b/1.jpg b/a/3.jpg b/a/a/4.jpg"),
+        (["b/*", "b/**/*.jpg"], "b/1.jpg b/2.jpg b/a/3.jpg b/a/a/4.jpg"),
+        (["link", "b/a/../1.jpg", "b/a/"], "link/1.jpg link/2.jpg link/a/3.jpg link/a/a/4.jpg"),
+        (["b/**/a/**/*"], "b/a/3.jpg b/a/a/4.jpg"),
+        (["b/{1..2}*", "b/2.jpg"], "b/1.jpg b/2.jpg"),
+        (["s.tar", "s.tar", "b/1.jpg"], "s.tar/5.jpg b/1.jpg"),
+    ],
+)
+def test_a_photo_that_is_given_twice_is_found_once(sources, expected, folder, caplog):
+    for name in ("1.jpg", "2.jpg", "a/3.jpg", "a/a/4.jpg"):
+        write(f"b/{name}")
+    os.symlink("b", "link")
+    write_tar("s.tar", {"5.jpg": b"x"})
+    assert [name for name, _ in found(*sources)] == expected.split()
+    repeated = [
+        text for text in caplog.messages if text.endswith("is given more than once: each photo is predicted once")
     ]
-    assert expand_source("s/{008..009}.*") == ["s/008.tar", "s/009.tar"]
-    with pytest.raises(FileNotFoundError, match=r"s/012.tar does not exist"):
-        open_sources(["s/{008..012}.tar"])
-    with pytest.raises(ValueError, match=r"the range \{3..1\} is empty"):
-        open_sources(["s/{3..1}.tar"])
-    write("{1..2}.jpg")
-    assert found("{1..2}.jpg") == [("{1..2}.jpg", "{1..2}.jpg")]
+    assert len(repeated) == len(caplog.messages) == 1
+
+
+def test_hashes_of_more_files_than_a_block(monkeypatch, caplog):
+    monkeypatch.setattr(listing, "BLOCK", 4)
+    is_new = listing.FirstOnly()
+    assert [is_new(f"{i % 11}.jpg") for i in range(22)] == [True] * 11 + [False] * 11
+    assert caplog.messages == ["0.jpg is given more than once: each photo is predicted once"]
+
+
+def test_globs_find_what_the_standard_library_finds():
+    for name in ("b/10.jpg", "b/9.png", "b/.hidden/1.jpg", "b/.2.jpg", "b/a-b/3.jpg", "b/a/4.jpg", "b/a/c/5.jpg"):
+        write(name)
+    for pattern in (
+        "b/*",
+        "*/*.jpg",
+        "b/a*/*",
+        "./b/[!.]*.png",
+        "b/.*",
+        "*/a/",
+        f"{os.getcwd()}/b/?.png",
+        "x/*",
+        "b/*/*/5.jpg",
+    ):
+        expected = sorted(glob.glob(pattern), key=lambda path: path.split("/"))
+        assert list(match_glob(pattern)) == expected, pattern
+    for pattern in ("**/*.jpg", "b/**/[0-9]*", "b/**/c/*", "**/5.jpg", "x/**/*.jpg"):
+        assert sorted(match_glob(pattern)) == sorted(glob.glob(pattern, recursive=True)), pattern
+    assert list(match_glob("**/*.jpg")) == ["b/10.jpg", "b/a/4.jpg", "b/a/c/5.jpg", "b/a-b/3.jpg"]
+    assert list(match_glob("b/**")) == ["b"] and list(match_glob("b/**/*")) == [
+        "b/10.jpg",
+        "b/9.png",
+        "b/a/4.jpg",
+        "b/a/c/5.jpg",
+        "b/a-b/3.jpg",
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz"])
@@ -139,9 +184,11 @@ def test_a_source_that_is_missing_or_empty_is_an_error_before_the_first_photo():
     write("texts/a.txt")
     write_tar("shards/00.tar", {"a.txt": b"x"})
     pq.write_table(pa.table({"file": pa.array([], pa.string())}), "empty.parquet")
-    for source in ("b.jpg", "*.png", "none/"):
-        with pytest.raises(FileNotFoundError, match="does not exist: give a photo"):
+    for source in ("b.jpg", "none/"):
+        with pytest.raises(FileNotFoundError, match=f"^{source} does not exist: give a photo"):
             open_sources(["a.jpg", source])
+    with pytest.raises(FileNotFoundError, match=r"^nothing matches the pattern none/\*.png: correct it"):
+        open_sources(["a.jpg", "none/*.png"])
     for source in ("texts", "empty.parquet", "shards/00.tar"):
         with pytest.raises(ValueError, match=f"{source} has no photos"):
             open_sources(["a.jpg", source])
@@ -166,3 +213,20 @@ def test_memory_does_not_grow_with_the_number_of_photos():
 
     peak(10)
     assert peak(4000) < peak(200) + 50_000  # tarfile alone would keep 400 bytes or more of each
+
+
+@pytest.mark.parametrize("sources, limit", [(["many"], 25), (["many/*.jpg"], 25), (["many", "many/*"], 45)])
+def test_memory_of_a_folder_is_that_of_its_names(sources, limit, folder, monkeypatch):
+    """A name has 12 bytes, and its hash 8; as a Python object it takes 61 and 8, and its path more."""
+    os.mkdir("many")
+    write("photo", b"")
+    for i in range(5_000):
+        os.link("photo", f"many/{i:08d}.jpg")
+    monkeypatch.setattr(listing, "BLOCK", 500)
+    assert sum(1 for _ in open_sources(sources)) == 5_000  # imports
+    tracemalloc.start()
+    photos = open_sources(sources)
+    assert next(photos).name == "many/00000000.jpg" and sum(1 for _ in photos) == 4_999
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000 * limit + 200_000

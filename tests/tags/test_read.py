@@ -126,14 +126,6 @@ def test_splits_of_a_column_and_of_files(tmp_path):
         read_tags({"train": one, "val": two})
 
 
-def test_dataset_dicts(tmp_path):
-    table = read_tags(write(tmp_path / "t.csv", "file,labels,split\na.jpg,dog;?cat,train\nb.jpg,cat,val\n"))
-    a = {"file_name": "photos/a.jpg", "image_id": "a.jpg", "labels": [1], "ignore_labels": [0]}
-    b = {"file_name": "photos/b.jpg", "image_id": "b.jpg", "labels": [0]}
-    assert table.dataset_dicts("photos") == [a, b]
-    assert table.dataset_dicts("photos", "val") == [b]
-
-
 @pytest.mark.parametrize(
     "text, message",
     [

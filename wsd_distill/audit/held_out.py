@@ -21,10 +21,10 @@ from wsd_distill.data.class_counts import label_matrix
 from wsd_distill.data.datasets import SPLITS, get_fold, get_whole_dataset
 from wsd_distill.data.types import DatasetDict
 from wsd_distill.distillation.cross_fitting import check_folds
-from wsd_distill.engine import load_config, to_device
+from wsd_distill.engine.trained_run import load_trained_run
 from wsd_distill.evaluation.detections import ImageDetections
 from wsd_distill.io import atomic_write
-from wsd_distill.modeling.checkpoints.load import get_class_names, hash_state, load_state, read_state
+from wsd_distill.modeling.checkpoints.load import hash_state
 
 PART = 512  # photos per file
 
@@ -67,7 +67,8 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
     records: dict[str, Sequence[DatasetDict]] = {}
     names: list[str] = []
     for fold, run in enumerate(runs):
-        cfg, model, names = _load(run)
+        cfg, model = load_trained_run(run)
+        names = model.class_names
         datasets = {**cfg.dataset, "train": get_whole_dataset(cfg.dataset.train, cfg.dataset.leave_out)}
         if not fold:
             check_folds([str(run / "model_final.pth") for run in runs], datasets["train"])
@@ -97,17 +98,6 @@ def score_held_out(runs: Sequence[Path], folder: Path, splits: Sequence[str] = S
         np.concatenate([label_matrix(records[split], len(names), split) for split in splits]),
         *(np.concatenate(column) for column in zip(*merged)),
     )
-
-
-def _load(run: Path) -> tuple[DictConfig, nn.Module, list[str]]:
-    """Return config, trained model in eval mode, and class names of a run."""
-    weights = str(run / "model_final.pth")
-    state = read_state(weights)
-    names = get_class_names(state, weights)
-    cfg = load_config(str(run / "config.yaml"))
-    model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
-    load_state(model, state, weights)
-    return cfg, model.eval(), names
 
 
 def _photos(cfg: DictConfig, dataset: str, split: str) -> torch.utils.data.DataLoader:

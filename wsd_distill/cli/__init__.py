@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -51,12 +52,24 @@ def parse_arguments(words: list[str], name: str | None):
     parser.add_argument("--version", action="version", version=f"wsd_distill {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     module = importlib.import_module(f"{__name__}.{name}") if name else None
+    children = {}
     for command, text in COMMANDS.items():
         child = commands.add_parser(command, help=text, description=module.__doc__ if command == name else "")
+        children[command] = child
         if command == name and module:
             child.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(child)
-    return parser.parse_args(words), module
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        children[arguments.command].error(_describe_unknown(unknown, children[arguments.command]))
+    return arguments, module
+
+
+def _describe_unknown(words: list[str], parser: argparse.ArgumentParser) -> str:
+    """Return a sentence about unknown arguments, with the nearest option of each."""
+    near = [difflib.get_close_matches(word.split("=")[0], parser._option_string_actions, n=1) for word in words]
+    hint = f" (did you mean {', '.join(option for found in near for option in found)}?)" if any(near) else ""
+    return f"unrecognized arguments: {' '.join(words)}{hint}"
 
 
 def _report(command: str | None, error: Exception) -> int:

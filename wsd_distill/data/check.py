@@ -291,8 +291,8 @@ def _find_duplicates(datasets: Sequence[tuple[str, Sequence[DatasetDict], ImageH
         return name, records[row - int(starts[position])]["file_name"]
 
     errors, copies = [], Counter[str]()
-    for row, first in _find_equal(np.concatenate([hashes.digest for *_, hashes in datasets])[rows]):
-        (name, path), (first_name, first_path) = look_up(int(rows[row])), look_up(int(rows[first]))
+    for row, first in _find_equal([hashes.digest for *_, hashes in datasets], rows):
+        (name, path), (first_name, first_path) = look_up(row), look_up(first)
         if first_name != name:
             errors.append(Fault(f"{_with_file(name)}: images are also in {first_name}", f"{path} as {first_path}"))
         elif path != first_path:
@@ -302,13 +302,21 @@ def _find_duplicates(datasets: Sequence[tuple[str, Sequence[DatasetDict], ImageH
     return errors
 
 
-def _find_equal(digest: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield each row of (N,) 16 bytes that equals an earlier row, with the first such row."""
-    halves = digest.view(np.uint64)[::2]
-    order = np.argsort(halves, kind="stable")
-    equal = np.flatnonzero(np.diff(halves[order]) == 0)
+def _find_equal(digests: Sequence[np.ndarray], rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield each of the chosen rows that equals an earlier one, with the first such row.
+
+    Args:
+        digests: (N1,), (N2,), ... 16 bytes each, numbered on; halves of them are compared first, to save memory.
+        rows: increasing numbers.
+    """
+    halves = np.concatenate([digest.view(np.uint64)[::2] for digest in digests])[rows]
+    ordered = np.sort(halves)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    starts = np.cumsum([0, *map(len, digests)])
     first: dict[bytes, int] = {}
-    for row in np.unique(order[np.concatenate([equal, equal + 1])]).tolist():
-        earlier = first.setdefault(digest[row].tobytes(), row)
+    for row in rows[np.isin(halves, repeated)].tolist():
+        part = int(np.searchsorted(starts, row, side="right")) - 1
+        earlier = first.setdefault(digests[part][row - int(starts[part])].tobytes(), row)
         if earlier != row:
             yield row, earlier

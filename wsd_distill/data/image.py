@@ -23,7 +23,7 @@ from typing import NamedTuple, Union
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..io import check_file, read_limit
 
@@ -105,6 +105,11 @@ class ImageFile:
             self._exif_transform = EXIF_TRANSFORMS.get(_orientation(header), _UPRIGHT)
             width, height = header.size
             self.shape = (width, height) if self._exif_transform[0] else (height, width)
+
+    @property
+    def data(self) -> bytes:
+        """The file's bytes."""
+        return self._data
 
     @cached_property
     def digest(self) -> bytes:
@@ -256,6 +261,8 @@ def _open_with_pillow(data: bytes) -> Image.Image:
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         header = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise UnidentifiedImageError("it is not an image in a format that Pillow reads") from None
     finally:
         Image.MAX_IMAGE_PIXELS = before
     if header.format in ("EPS", "WMF"):

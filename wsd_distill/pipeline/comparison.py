@@ -5,17 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.config import instantiate
 from detectron2.data.detection_utils import convert_image_to_rgb
-from omegaconf import DictConfig
 from torch import nn
 from torchvision.ops import nms
 
-from wsd_distill.engine import load_config, to_device
-from wsd_distill.modeling.checkpoints.load import load_weights
+from wsd_distill.engine.trained_run import load_trained_run
 from wsd_distill.report.figures import choose_scenes, draw_scenes
 from wsd_distill.report.run_results import RunResults
 from wsd_distill.report.tables import Row, Table, describe_gains, markdown_table
@@ -43,28 +40,12 @@ def write_comparison(path: Path, table: Table) -> str:
     return "\n".join(lines)
 
 
-def load_model(run: Path) -> tuple[Any, DictConfig]:
-    """Load the trained model of a run, in eval mode, and the config of its test loader; without a GPU on the CPU.
-
-    Raises:
-        FileNotFoundError: the run has no final checkpoint.
-    """
-    weights = run / "model_final.pth"
-    if not weights.exists():
-        raise FileNotFoundError(f"{weights} does not exist: finish the run first")
-    cfg = load_config(str(run / "config.yaml"))
-    device = cfg.train.device if torch.cuda.is_available() else "cpu"
-    model = to_device(instantiate(cfg.model), device, cfg.train.channels_last)
-    load_weights(model, str(weights))
-    return model.eval(), cfg.dataloader.test.test.loader
-
-
 def add_speed(table: Table, folder: Path) -> None:
     """Measure images per second of all methods on the runs in ``folder``, and add them to the table."""
     models = {}
     for method, training in COMPARISON.items():
-        model, loader = load_model(folder / training)
-        models[method] = (model, next(iter(instantiate(loader))))
+        cfg, model = load_trained_run(folder / training)
+        models[method] = (model, next(iter(instantiate(cfg.dataloader.test.test.loader))))
     speeds = images_per_second(models)
     for row in table.rows:
         row.ours[0]["images/s"] = speeds[row.method]
@@ -112,8 +93,8 @@ def draw_comparison(path: Path, folder: Path, count: int = 6, max_boxes: int = 5
     if not all(run.done for run in runs):
         return
     outputs = [run.scores for run in runs[1:]]
-    teacher, loader = load_model(runs[0].folder)
-    dataset, scenes = instantiate(loader).dataset, []
+    cfg, teacher = load_trained_run(runs[0].folder)
+    dataset, scenes = instantiate(cfg.dataloader.test.test.loader).dataset, []
     for i in choose_scenes([output.scores for output in outputs], count):
         view = dataset[i]
         detections = teacher.compute_outputs([view])

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ..ray_cluster import connect, ray
 from .run import EvidenceLike, Options, Summary, TaggerLike, predict
-from .sources import Photo, expand_source, open_source, open_sources, raise_error
+from .sources import Photo, check_sources, list_files, open_source, raise_error
 from .writers import parquet_schema
 
 
@@ -43,13 +43,13 @@ def predict_with_ray(
     """
     if os.path.exists(output):
         raise FileExistsError(f"{output} exists: delete it, or give another --out")
-    open_sources(sources, column)  # checks them
+    check_sources(sources, column)
     unfinished = f"{os.path.abspath(output)}.ray_parts"  # not the .parts of a run without Ray
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with connect(address):
             actors = max(1, int(ray.cluster_resources()["CPU"]) - 1)
-            items = [{"path": path} for source in sources for path in _list_files(source)]
+            items = [{"path": os.path.abspath(path)} for path in list_files(sources)]
             photos = ray.data.from_items(items).flat_map(partial(read_rows, column=column))
             results = photos.map_batches(
                 Predictor,
@@ -116,15 +116,6 @@ def _to_photo(row: dict) -> Photo:
     if row["error"]:
         return Photo(row["file"], partial(raise_error, row["error"]))
     return Photo(row["file"], partial(os.fspath, row["path"]) if row["path"] else partial(bytes, row["bytes"]))
-
-
-def _list_files(source: str) -> Iterator[str]:
-    """Yield the absolute paths of a source, with the photos of a folder one by one."""
-    for path in map(os.path.abspath, expand_source(source)):
-        if os.path.isdir(path):
-            yield from (str(photo.load()) for photo in open_source(path))
-        else:
-            yield path
 
 
 def _summarize(output: str) -> Summary:

@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from itertools import chain, islice
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..data.image import ImageError, ImageFile
 from .parts import Parts
 from .sources import Photo
 from .writers import Record, write_results
@@ -92,15 +94,16 @@ def predict(
 ) -> Iterator[Record]:
     """Yield a record (see ``writers``) per photo, in order.
 
-    At most two batches are decoded ahead.
+    At most two batches are decoded ahead. A file is read once.
 
     Args:
-        evidence: adds the boxes of the labels.
+        evidence: adds the boxes of the labels; the bytes of two batches are kept for it.
 
     Raises:
         ValueError: a photo cannot be read, and ``options.on_error`` is "fail".
     """
     thresholds = tagger.thresholds if options.threshold is None else np.full(len(tagger.classes), options.threshold)
+    photos = photos if evidence is None else map(_keep_bytes, photos)
     with ThreadPoolExecutor(options.workers) as pool:
         try:
             while_reading = _read_ahead(pool, tagger, iter(photos), 2 * options.batch_size, options.on_error)
@@ -169,19 +172,36 @@ def _read_ahead(pool, tagger: TaggerLike, photos: Iterator[Photo], ahead: int, o
         if not waiting:
             return
         photo, future = waiting.popleft()
-        read = future.result()
-        if isinstance(read, str) and on_error == "fail":
-            raise ValueError(f"{read}. --on-error skip goes on without it")
-        yield photo, read
+        yield photo, _raise_unless_skipped(future.result(), on_error)
+
+
+def _keep_bytes(photo: Photo) -> Photo:
+    """Return the photo with a ``load`` that reads the file once and then returns the same bytes."""
+    return photo._replace(load=lru_cache(maxsize=1)(partial(_read_file, photo.load)))
+
+
+def _read_file(load: Callable[[], str | bytes]) -> bytes:
+    content = load()
+    return ImageFile(content).data if isinstance(content, str) else content
 
 
 def _call(function: Callable[[str | bytes], Any], photo: Photo) -> Any:
     """Return the result for the content of a photo, or a sentence that names it and says what is wrong."""
     try:
         return function(photo.load())
+    except ImageError as error:  # may be of bytes, without a name
+        cause = error.__cause__
+        return str(ImageError(photo.name, cause if isinstance(cause, Exception) else error))
     except Exception as error:  # on broken files, decoders raise anything
         text = str(error) or type(error).__name__
         return text if photo.name in text else f"{photo.name}: {text}"
+
+
+def _raise_unless_skipped(found: Any, on_error: str) -> Any:
+    """Return a result of :func:`_call`; raise ValueError if it is an error and ``on_error`` is "fail"."""
+    if isinstance(found, str) and on_error == "fail":
+        raise ValueError(f"{found}. --on-error skip goes on without it")
+    return found
 
 
 def _record(name: str, row: np.ndarray | None, error: str | None, classes, thresholds, with_all: bool) -> Record:
@@ -194,10 +214,8 @@ def _record(name: str, row: np.ndarray | None, error: str | None, classes, thres
 
 def _add_boxes(record: Record, photo: Photo, evidence: EvidenceLike, on_error: str) -> Record:
     """Add the boxes of the record's labels; a photo that has no result then has an error instead of labels."""
-    found = _call(evidence, photo) if record["labels"] else {}
+    found = _raise_unless_skipped(_call(evidence, photo) if record["labels"] else {}, on_error)
     if isinstance(found, str):
-        if on_error == "fail":
-            raise ValueError(f"{found}. --on-error skip goes on without it")
         all_ = {"all": None} if "all" in record else {}
         return {**record, "labels": [], "probabilities": [], "error": found, **all_, "boxes": []}
     names = ("x0", "y0", "x1", "y1")

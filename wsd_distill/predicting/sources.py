@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..io import IMAGE_SUFFIXES, read_limit
+from .listing import FirstOnly, has_image, is_image, match_glob, walk_folder
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PATH_COLUMNS = ("file", "file_name", "filename", "path", "file_path", "image_path", "image")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_CAN_REPEAT = re.compile(rf"{_RANGE.pattern}|\*\*.*(\*\*|/$)")  # sources that can have a file twice
 
 
 class Photo(NamedTuple):
@@ -34,52 +36,97 @@ class Photo(NamedTuple):
 def open_sources(sources: list[str], column: str | None = None) -> Iterator[Photo]:
     """Check all sources, then yield their photos in the order of the arguments; folders and globs are sorted.
 
-    Memory does not grow with the number of photos, except by the names in one folder. Shards stay open in turn. A shard
-    that cannot be read to its end yields a last photo with the name of the shard, whose ``load`` raises the error.
+    A photo or shard that several sources have is yielded once, and a warning is logged. Rows of Parquet files are all
+    yielded.
+
+    Memory does not grow with the number of photos, except by the names in one folder and, where sources can have files
+    in common, 8 bytes per file. Shards stay open in turn. A shard that cannot be read to its end yields a last photo
+    with the name of the shard, whose ``load`` raises the error.
 
     Args:
         sources: files, folders (with all photos below them), globs, and ranges such as ``shards/{000..099}.tar``.
         column: column of Parquet files with paths or bytes; None: the only one that can be it.
 
     Raises:
-        FileNotFoundError: a source is missing; raised before the first photo.
-        ValueError: a source has no photos, or the column of a Parquet file is unknown; raised before the first photo.
+        FileNotFoundError, ValueError: as in :func:`check_sources`; raised before the first photo.
     """
-    paths = []
-    for source in sources:
-        found = expand_source(source)
-        for path in found:
-            open_source(path, column)  # finds the column of a Parquet file
-        if not any(True for path in found for _ in open_source(path, column)):
-            raise ValueError(f"{source} has no photos ({', '.join(IMAGE_SUFFIXES)}): {_hint(source)}")
-        paths += found
-    return (photo for path in paths for photo in open_source(path, column))
+    check_sources(sources, column)
+    return (photo for path in list_files(sources) for photo in open_source(path, column))
 
 
-def expand_source(source: str) -> list[str]:
-    """Return the paths of a source: itself if it exists, else those of its ranges and globs.
+def check_sources(sources: list[str], column: str | None = None) -> None:
+    """Check that each source has a photo, and the columns of Parquet files. Of a folder or glob the first is read.
 
     Raises:
-        FileNotFoundError: one of the paths is missing.
+        FileNotFoundError: a source is missing.
+        ValueError: a source has no photos, or the column of a Parquet file is unknown. All Parquet files of a glob are
+            checked if it ends with their suffix.
     """
-    if os.path.exists(source):
-        return [source]
-    if found := _RANGE.search(source):
-        first, last = (int(number) for number in found.groups())
-        if first > last:
-            raise ValueError(f"{source}: the range {found[0]} is empty: write the smaller number first")
-        numbers = (str(number).zfill(len(found[1])) for number in range(first, last + 1))
-        return [path for number in numbers for path in expand_source(source.replace(found[0], number, 1))]
-    paths = sorted(glob.glob(source, recursive=True))
-    if not paths:
-        raise FileNotFoundError(f"{source} does not exist: give a photo, a folder, a .tar or a .parquet file")
-    return paths
+    for source in sources:
+        is_empty = True
+        for pattern in _expand_ranges(source):
+            for path in _find(pattern):
+                has_photo = has_image(path) if os.path.isdir(path) else any(True for _ in open_source(path, column))
+                is_empty &= not has_photo
+                if has_photo and not path.lower().endswith(".parquet"):
+                    break
+        if is_empty:
+            raise ValueError(f"{source} has no photos ({', '.join(IMAGE_SUFFIXES)}): {_hint(source)}")
+
+
+def list_files(sources: list[str]) -> Iterator[str]:
+    """Yield the files of all sources, each once: photos, also those of folders, and shards; repeats log a warning."""
+    files = (
+        file
+        for source in sources
+        for path in expand_source(source)
+        for file in (walk_folder(path) if os.path.isdir(path) else [path])
+    )
+    if len(sources) == 1 and not _CAN_REPEAT.search(sources[0]):
+        return files
+    return filter(FirstOnly(), files)
+
+
+def expand_source(source: str) -> Iterator[str]:
+    """Yield the paths of a source: itself if it exists, else those of its ranges and globs.
+
+    Raises:
+        FileNotFoundError: one of the paths is missing, or nothing matches a glob.
+    """
+    return (path for pattern in _expand_ranges(source) for path in _find(pattern))
+
+
+def _expand_ranges(source: str) -> Iterator[str]:
+    found = None if os.path.exists(source) else _RANGE.search(source)
+    if found is None:
+        yield source
+        return
+    first, last = (int(number) for number in found.groups())
+    if first > last:
+        raise ValueError(f"{source}: the range {found[0]} is empty: write the smaller number first")
+    for number in range(first, last + 1):
+        yield from _expand_ranges(source.replace(found[0], str(number).zfill(len(found[1])), 1))
+
+
+def _find(pattern: str) -> Iterator[str]:
+    """Yield the path ``pattern`` if it exists, else the matches of the glob."""
+    if os.path.exists(pattern):
+        yield pattern
+        return
+    remedy = "give a photo, a folder, a .tar or a .parquet file"
+    if not glob.has_magic(pattern):
+        raise FileNotFoundError(f"{pattern} does not exist: {remedy}")
+    paths = match_glob(pattern)
+    if (path := next(paths, None)) is None:
+        raise FileNotFoundError(f"nothing matches the pattern {pattern}: correct it, or {remedy}")
+    yield path
+    yield from paths
 
 
 def open_source(path: str, column: str | None = None) -> Iterator[Photo]:
     """Yield the photos of one folder, shard or file; a file that is not a shard is a photo, whatever its suffix."""
     if os.path.isdir(path):
-        return _walk_folder(path)
+        return (make_photo(file, partial(os.fspath, file)) for file in walk_folder(path))
     if path.lower().endswith(TAR_SUFFIXES):
         return _report_errors(_read_tar(path), path)
     if path.lower().endswith(".parquet"):
@@ -94,11 +141,6 @@ def make_photo(name: str, load: Callable[[], str | bytes]) -> Photo:
     return Photo(os.fsencode(name).decode("utf-8", "replace"), load)
 
 
-def is_image(name: str) -> bool:
-    """Return whether a file has the suffix of an image."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
 def raise_error(message: str):
     """Raise ValueError; the ``load`` of a photo that cannot be read."""
     raise ValueError(message)
@@ -110,16 +152,6 @@ def _hint(source: str) -> str:
         if shards:
             return f"for its shards, write '{os.path.join(source, '*' + Path(shards[0]).suffix)}'"
     return "give another path"
-
-
-def _walk_folder(folder: str) -> Iterator[Photo]:
-    def fail(error: OSError):
-        raise error
-
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders.sort()
-        for path in (os.path.join(parent, name) for name in sorted(files) if is_image(name)):
-            yield make_photo(path, partial(os.fspath, path))
 
 
 def _read_tar(path: str) -> Iterator[Photo]:

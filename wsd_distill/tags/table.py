@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from ..data.types import DatasetDict
 
 SPLITS = ("train", "val", "test")
 
@@ -53,19 +50,3 @@ class TagTable:
         for column, value in (("unknown", -1), ("positive", 1)):
             labels[self.pairs(column)] = value
         return labels
-
-    def dataset_dicts(self, images: str | os.PathLike, split: str | None = None) -> list[DatasetDict]:
-        """Return dataset dicts of the photos of ``split`` (None: all); the image ids are the file names.
-
-        Args:
-            images: folder of the photos.
-            split: "train", "val" or "test".
-        """
-        table = self.table if split is None else self.table.filter(pc.equal(self.table["split"], split))
-        records: list[DatasetDict] = []
-        for file, positive, unknown in zip(*(table[name].to_pylist() for name in ("file", "positive", "unknown"))):
-            record: DatasetDict = {"file_name": os.path.join(images, file), "image_id": file, "labels": positive}
-            if unknown:
-                record["ignore_labels"] = unknown
-            records.append(record)
-        return records

@@ -121,7 +121,8 @@ class ArrowRecords(Sequence[DatasetDict]):
 
     def sorted_rows(self) -> np.ndarray:
         """Return the indices of the images in the order of their ids, as Python sorts text."""
-        ids = pa.chunked_array([table["file"].combine_chunks() for table in self.tables()])
+        chunks = [chunk for table in self.tables() for chunk in table["file"].chunks]  # mapped ones are not copied
+        ids = pa.chunked_array(chunks, pa.string())
         return pc.sort_indices(ids).to_numpy()
 
     def _record(self, name: str, labels: list[int], unknown: list[int]) -> DatasetDict:
