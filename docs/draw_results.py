@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw docs/results/voc5.svg, the bar chart of README.md, from docs/results/voc5.json.
+"""Draw docs/results/photos.svg, the chart of README.md, from docs/results/photos.json.
 
 python docs/draw_results.py
 """
@@ -13,32 +13,37 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-RESULTS = Path(__file__).parent / "results" / "voc5.json"
-COLORS = {"teacher": "#9fb3d1", "gain": "#2f855a", "loss": "#c2410c"}
+RESULTS = Path(__file__).parent / "results" / "photos.json"
+COLORS = {"teacher": "#64748b", "student": "#2f855a", "plain": "#c2410c"}
 
 
 def draw(results: dict, path: Path) -> None:
-    """Draw the gain of each method with its standard deviation; the white background suits dark pages too."""
-    methods = results["methods"][::-1]  # barh draws from the bottom
-    means, stds = zip(*(method["gain"] for method in methods))
-    kinds = ["teacher" if "teacher" in m["name"] else "gain" if m["gain"][0] > 0 else "loss" for m in methods]
-    with plt.rc_context({"svg.hashsalt": "voc5", "font.size": 10}):
-        figure, axes = plt.subplots(figsize=(8.6, 3.5))
-        colors = [COLORS[kind] for kind in kinds]
-        axes.barh(range(len(methods)), means, xerr=stds, color=colors, capsize=3, ecolor="#444")
-        for row, (mean, std) in enumerate(zip(means, stds)):
-            text = f"{mean:+.1f} ± {std:.1f}".replace("-", "\N{MINUS SIGN}")
-            axes.text(max(mean + std, 0) + 0.12, row, text, va="center")
-        axes.set_yticks(range(len(methods)), [method["name"] for method in methods])
-        axes.axvline(0, color="#444", linewidth=0.8)
-        axes.set_xlim(-2.5, 6.5)
-        axes.set_xlabel("gain in mAP, mean ± standard deviation")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        figure.suptitle(results["title"], fontsize=10.5, fontweight="bold")
+    """Draw mAP with its standard deviation, one panel for each dataset; the white background suits dark pages too."""
+    with plt.rc_context({"svg.hashsalt": "photos", "font.size": 10}):
+        heights = [len(rows) + 1 for rows in results.values()]
+        figure, panels = plt.subplots(len(results), figsize=(8.6, 0.42 * sum(heights)), height_ratios=heights)
+        for axes, (dataset, rows) in zip(panels, results.items()):
+            _draw_panel(axes, dataset, rows)
+        panels[-1].set_xlabel("mAP on test photos, mean ± standard deviation of the seeds")
         figure.tight_layout()
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
+
+
+def _draw_panel(axes: plt.Axes, dataset: str, rows: list[dict]) -> None:
+    rows = rows[::-1]  # the first one at the top
+    for y, row in enumerate(rows):
+        mean, std = row["mAP"]
+        axes.errorbar(mean, y, xerr=std, fmt="o", color=COLORS[row["kind"]], capsize=3)
+        axes.annotate(f"{mean:.1f} ± {std:.1f}", (mean + std, y), (8, 0), textcoords="offset points", va="center")
+    plain = next(row["mAP"][0] for row in rows if row["kind"] == "plain")
+    axes.axvline(plain, color=COLORS["plain"], linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(right=axes.get_xlim()[1] + 0.25 * (axes.get_xlim()[1] - axes.get_xlim()[0]))
+    axes.set_title(dataset, loc="left", fontsize=10, fontweight="bold")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 if __name__ == "__main__":
