@@ -37,6 +37,12 @@ def load_config():
     return lambda name, *overrides: load_config(str(root / name), list(overrides))
 
 
+@pytest.fixture(scope="session")
+def ray_home(tmp_path_factory):
+    """The home folder for Ray, which keeps a token there: one for all tests, because a process reads it only once."""
+    return tmp_path_factory.mktemp("ray_home")
+
+
 @pytest.fixture
 def restore_catalogs():
     """Remove the datasets that a test registers."""

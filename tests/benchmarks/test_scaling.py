@@ -48,8 +48,9 @@ def test_shards_make_the_proposals_of_all_photos(benchmark, photos, cores, tmp_p
 
 
 @pytest.mark.slow
-def test_ray(benchmark, photos, cores, tmp_path):
+def test_ray(benchmark, photos, cores, tmp_path, monkeypatch, ray_home):
     pytest.importorskip("ray", reason="Ray is not installed: pip install wsd_distill[cluster]")
+    monkeypatch.setenv("HOME", str(ray_home))
     (tmp_path / "out").mkdir()
     way, model = benchmark["RAY"], write_model_folder(tmp_path / "model")
     benchmark["run_jobs"](benchmark["prediction_jobs"](way, photos, tmp_path / "out", model, cores))

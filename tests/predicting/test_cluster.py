@@ -19,10 +19,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def photos(tmp_path, monkeypatch):
+def photos(tmp_path, monkeypatch, ray_home):
     """Folder with 12 photos in a folder, 12 in a tar and 6 in a Parquet file; some are broken."""
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
-    monkeypatch.setenv("HOME", str(tmp_path))  # where Ray writes a token
+    monkeypatch.setenv("HOME", str(ray_home))
     (tmp_path / "folder").mkdir()
     for i in range(12):
         (tmp_path / "folder" / f"{i:02d}.png").write_bytes(png(i * 20, 0, 0))

@@ -22,12 +22,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, ray_home):
     """A folder that is the working folder of this process, and a cluster with two CPUs."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("ray")
         patch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
-        patch.setenv("HOME", str(folder))  # where Ray writes a token
+        patch.setenv("HOME", str(ray_home))
         patch.setattr(os, "cpu_count", lambda: 2)
         patch.chdir(folder)
         for i in range(9):
