@@ -1,7 +1,7 @@
 """The work of ``wsd train``: from tagged photos to a model folder and a report. A second start goes on.
 
 The output folder has ``lists`` (the photos of each split), ``plan.json``, ``runs`` (one folder per training of
-``tools/train_net.py``), ``report.html`` and ``model``.
+``tools/train_net.py``), ``report.html`` and ``model``; ``wsd train`` locks ``.lock`` in it.
 """
 
 from __future__ import annotations
