@@ -235,6 +235,7 @@ def test_a_file_for_each_split(tmp_path, capsys):
     assert "train.csv: photos and tags" in (tmp_path / "out.html").read_text()
     assert main(["check", *words[:2], *options]) == 1
     assert "The given split has no photo for test" in capsys.readouterr().out
-    for wrong, message in ((words[0], "a split is given twice"), ("tags.csv", "or train=FILE val=FILE test=FILE")):
+    form = "give one file of tags, or train=FILE val=FILE test=FILE"
+    for wrong, message in ((words[0], "a split is given twice"), ("tags.csv", form), ("test=", f"test=: {form}")):
         assert main(["check", *words, wrong, *options]) == 2
         assert message in capsys.readouterr().err

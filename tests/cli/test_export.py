@@ -9,7 +9,7 @@ from helpers.model_folder import write_model_folder
 
 import wsd_distill.tagging.quantize
 from wsd_distill.cli import main
-from wsd_distill.report.graphs import BEGIN, END
+from wsd_distill.report.graphs import BEGIN, END, find_report
 
 SEPARATED = "file,labels\na.png,dog|cat\nb.png,?bird\n"
 ONE_HOT = "file,cat,dog,bird\na.png,1,1,0\nb.png,0,0,-1\n"
@@ -55,6 +55,7 @@ def test_the_report_beside_the_model_gets_the_measurements(export, tmp_path):
             (tmp_path / "plan.json").touch()
         export(tmp_path / "tags.csv", "--images", str(tmp_path / "photos"))
         assert ("int8" in (tmp_path / "report.html").read_text()) == is_training
+    assert find_report(tmp_path / "model") and find_report(tmp_path / "other") is None
 
 
 def test_a_report_without_a_place_is_an_error_before_anything_is_written(tmp_path, capsys):
@@ -63,7 +64,7 @@ def test_a_report_without_a_place_is_an_error_before_anything_is_written(tmp_pat
     (tmp_path / "report.html").write_text("of an earlier version")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     (tmp_path / "run").mkdir()
-    for command in ([str(tmp_path / "model")], [str(tmp_path / "run"), "--out", str(tmp_path / "new")]):
+    for command in ([str(tmp_path / "model")], [str(tmp_path / "run"), "--out", str(tmp_path / "model")]):
         assert main(["export", *command, "--int8", "--calibration", "tags.csv"]) == 2
         assert "report.html is not a report of this version" in capsys.readouterr().err
     (tmp_path / "run").rmdir()

@@ -13,6 +13,7 @@ from wsd_distill import Tagger
 from wsd_distill.cli import main
 from wsd_distill.data.datasets import SPLITS
 from wsd_distill.data.proposal_store import ProposalStore
+from wsd_distill.io import file_lock
 from wsd_distill.pipeline import tagger_training
 
 
@@ -104,6 +105,14 @@ def test_wrong_arguments(photos, capsys, restore_catalogs, arguments, message):
     for _ in range(2):
         assert main(["train", "tags.csv", "--images", "photos", "--out", "pets", *arguments]) == 2
         assert message in capsys.readouterr().err
+    assert not (photos / "pets/plan.json").exists()
+
+
+def test_a_second_training_in_the_same_folder_is_an_error(photos, capsys, restore_catalogs, no_lock_timeout):
+    (photos / "pets").mkdir()
+    with file_lock(photos / "pets/.lock"):
+        assert main(["train", "tags.csv", "--images", "photos", "--out", "pets"]) == 2
+    assert f"another process is using {photos}/pets: wait for it or stop it" in capsys.readouterr().err
     assert not (photos / "pets/plan.json").exists()
 
 

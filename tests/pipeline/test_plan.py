@@ -273,3 +273,11 @@ def test_runs_on_a_part_of_the_training_images_are_of_the_same_dataset(folder):
     config.write_text("dataset: {train: digit_scenes_train_without_1_of_3}")
     with pytest.raises(SystemExit, match="was trained on digit_scenes_train_without_1_of_3, not digit_scenes_train"):
         record_settings(plan, None, write=False)
+
+
+def test_near_keys_of_a_wrong_override_are_those_of_all_configs(folder):
+    """``dataset.name`` of the first config is near too, but less than the key that only the last one has."""
+    file = folder / "configs/small/stage2.py"
+    file.write_text(file.read_text() + 'dataset["namesake"] = 1\n')
+    with pytest.raises(ValueError, match=r"this key; did you mean dataset\.namesake or dataset\.name"):
+        make_plan(folder, opts=["dataset.namesakes=2"]).targets(["student", "stage2"], 1)

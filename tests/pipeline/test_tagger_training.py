@@ -1,20 +1,23 @@
-"""What is decided from the scores of the candidates, and the report about it."""
+"""The plan of a second start, what is decided from the scores of the candidates, and the report about it."""
 
 import re
 
 import numpy as np
 import pytest
+from helpers.tagged_photos import write_photos
 from PIL import Image
 from scipy.special import expit
 
 from wsd_distill.evaluation.decisions import calibrate
 from wsd_distill.evaluation.metrics import average_precisions
 from wsd_distill.evaluation.scores import Scores
-from wsd_distill.pipeline.budget import CANDIDATES, Plan
+from wsd_distill.pipeline import tagger_training
+from wsd_distill.pipeline.budget import CANDIDATES, Costs, Plan
 from wsd_distill.pipeline.candidate_runs import Outcome, Skipped, TrainedCandidates
-from wsd_distill.pipeline.tagger_training import decide
+from wsd_distill.pipeline.tagger_training import TaggerTraining, decide, write_lists
 from wsd_distill.report.graphs import add_graphs
 from wsd_distill.report.tagger_page import class_rows, suspects, write_tagger_page
+from wsd_distill.tags import read_tags, split_tags
 
 CLASSES = ["cat", "dog", "<b>"]
 
@@ -42,6 +45,22 @@ def make_trained(tmp_path, *noises, skipped=()):
             val = Scores(arrays["scores"], arrays["labels"], CLASSES)
         outcomes.append(Outcome(candidate, folder, val, 60.0))
     return TrainedCandidates(outcomes, list(skipped), 720.0 if skipped else None)
+
+
+def test_a_second_start_checks_overrides_that_do_not_change_results(tmp_path, monkeypatch, restore_catalogs):
+    write_photos(tmp_path)
+    images, out = tmp_path / "photos", tmp_path / "pets"
+    lists = write_lists(split_tags(read_tags(str(tmp_path / "tags.csv"), images), images), images, out / "lists")
+    monkeypatch.setattr(TaggerTraining, "_measure", lambda *sizes: Costs(1, 1, 1))
+    monkeypatch.setattr(tagger_training, "CANDIDATES", CANDIDATES[:1])
+
+    def make_plan(*overrides):
+        return TaggerTraining("pets", out, lists, images, "efficientnet_lite0", overrides).make_plan(None)
+
+    plan = make_plan()
+    assert make_plan("dataloader.train.num_workers=0") == plan
+    with pytest.raises(ValueError, match=r"train.num_workers=0: no config of these runs has this key"):
+        make_plan("train.num_workers=0")
 
 
 def test_the_best_on_val_is_kept_and_calibrated(tmp_path):

@@ -107,6 +107,14 @@ def test_globs_find_what_the_standard_library_finds():
     ]
 
 
+@pytest.mark.parametrize("source", ["b", "b/*", "b/**/*.jpg", "b/**"])
+def test_a_link_in_a_circle_is_a_file_that_cannot_be_read(source):
+    os.mkdir("b")
+    os.symlink("1.jpg", "b/1.jpg")
+    write("b/2.jpg")
+    assert found(source) == [("b/1.jpg", "b/1.jpg"), ("b/2.jpg", "b/2.jpg")]
+
+
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz"])
 def test_members_of_a_tar(suffix):
     members = {"./k/1.jpg": b"one", "k/1.json": b"{}", "k/" + "long" * 40 + ".png": b"two" * 1000, "3.cls": b"3"}

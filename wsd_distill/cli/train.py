@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wsd_distill.io import check_writable
+from wsd_distill.io import check_writable, file_lock
 
 from .sources import TAGS, read_sources
+
+if TYPE_CHECKING:
+    from wsd_distill.pipeline.tagger_training import TaggerTraining
 
 _OWN = ("files.", "classes", "image_root", "name", "unlabelled")
 PHOTO_OPTIONS = (*(f"dataset.{key}" for key in _OWN), "train.output_dir")
@@ -40,8 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Train a tagger; see the module."""
     from wsd_distill.pipeline.budget import parse_time
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
-    from wsd_distill.report.graphs import REPORT
-    from wsd_distill.report.tagger_page import write_tagger_page
     from wsd_distill.tags import apply_decisions, read_tags, split_tags
     from wsd_distill.tags.findings import check_classes
     from wsd_distill.tags.hashes import hash_photos
@@ -68,14 +70,23 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join(tags.notes), flush=True)
     lists = write_lists(tags, images, out / "lists", unlabelled)
     training = TaggerTraining(out.name, out, lists, images, arguments.recipe, arguments.overrides)
+    with file_lock(out / ".lock"):
+        return _train(training, budget, arguments.out)
+
+
+def _train(training: TaggerTraining, budget: float | None, out: Path) -> int:
+    """Plan, train, and write the model folder and the report; return the exit code. ``out`` is shown to the user."""
+    from wsd_distill.report.graphs import REPORT
+    from wsd_distill.report.tagger_page import write_tagger_page
+
     print("measuring the time of a step ...", flush=True)
     plan = training.make_plan(budget)
     print(plan.describe(), flush=True)
     result = training.train(plan, budget, say=lambda text: print(text, flush=True))
     print(result.summary())
     model = training.save_model(result)
-    page = write_tagger_page(out / REPORT, out.name, result, plan, images)
-    print(f"tagger: {arguments.out / model.name}\nreport: {arguments.out / page.name}")
+    page = write_tagger_page(training.out / REPORT, training.name, result, plan, training.images)
+    print(f"tagger: {out / model.name}\nreport: {out / page.name}")
     return 1 if result.skipped else 0
 
 

@@ -37,11 +37,16 @@ _HOME = re.compile(r"(^|[\[{,:]\s*)(~[^/\s,\]}'\"]*)(?=/)")  # at the start of a
 
 
 class UnknownKeyError(KeyError):
-    """A config does not have the key of an override; ``hint`` is "; did you mean ...?", or "" without near keys."""
+    """A config does not have the key of an override; ``near`` are keys that it has."""
 
     def __init__(self, key: str, near: Sequence[str]):
-        self.hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        super().__init__(f"the config has no key {key!r}{self.hint}")
+        self.near = near
+        super().__init__(f"the config has no key {key!r}{suggest(near)}")
+
+
+def suggest(near: Sequence[str]) -> str:
+    """Return "; did you mean ...?", or "" without near keys."""
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def load_config(file: str, overrides: Sequence[str] = (), class_names: Sequence[str] | None = None) -> DictConfig:

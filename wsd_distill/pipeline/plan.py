@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 import sys
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wsd_distill.data.datasets import get_dataset_info, get_whole_dataset
 from wsd_distill.engine import apply_overrides, load_config, method_first
-from wsd_distill.engine.lazy_config import UnknownKeyError
+from wsd_distill.engine.lazy_config import UnknownKeyError, suggest
 
 from .experiments import TRAININGS, Training
 from .scheduler import Run
@@ -55,7 +56,7 @@ class RunPlan:
         self.output = (output or Path("output") / dataset).resolve()
         self._runs: dict[str, Run] = {}
         self._used_opts: set[str] = set()
-        self._hints: dict[str, str] = {}  # override -> "; did you mean ...?" or ""
+        self._near: dict[str, set[str]] = {}  # override -> near keys of configs without its key
         self._configs: dict[tuple[str, bool], tuple[Path, DictConfig, list[str]]] = {}
         self.train_split = self.load("teacher")[1].dataset.train
 
@@ -77,7 +78,8 @@ class RunPlan:
         """Raise ValueError if no config that was loaded so far has the key of one of the overrides ``opts``."""
         for opt in opts:
             if opt not in self._used_opts:
-                raise ValueError(f"{opt}: no config of these runs has this key{self._hints.get(opt, '')}")
+                near = difflib.get_close_matches(opt.partition("=")[0], sorted(self._near.get(opt, ())), n=3)
+                raise ValueError(f"{opt}: no config of these runs has this key{suggest(near)}")
 
     def training(self, name: str, seed: int) -> Run:
         """Plan a training of ``TRAININGS`` and its dependencies."""
@@ -159,7 +161,7 @@ class RunPlan:
                         apply_overrides(recipe, [opt])
                         opts.append(opt)
                     except UnknownKeyError as error:
-                        self._hints.setdefault(opt, error.hint)
+                        self._near.setdefault(opt, set()).update(error.near)
             self._used_opts.update(opts)
             self._configs[name, detector] = file, load_config(str(file), opts), opts
         return self._configs[name, detector]

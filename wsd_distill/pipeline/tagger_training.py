@@ -1,7 +1,7 @@
 """The work of ``wsd train``: from tagged photos to a model folder and a report. A second start goes on.
 
 The output folder has ``lists`` (the photos of each split), ``plan.json``, ``runs`` (one folder per training of
-``tools/train_net.py``), ``report.html`` and ``model``.
+``tools/train_net.py``), ``report.html`` and ``model``; ``wsd train`` locks ``.lock`` in it.
 """
 
 from __future__ import annotations
@@ -208,15 +208,16 @@ class TaggerTraining:
                 recipe or the overrides that change results are others than at the first start.
         """
         path, settings = self.out / "plan.json", {"budget": budget, "recipe": self.recipe, "overrides": self.overrides}
-        if path.exists():
-            saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text()) if path.exists() else None
+        if saved is not None:
             if saved["budget"] != budget:
                 raise ValueError(f"{path} is of another --budget: give the same, or another --out")
             self._check_same_settings(path, saved)
-            return _read_plan(saved)
         runs = self._run_plan()
         default = self._default(runs, budget)
         runs.targets([candidate.training for candidate in CANDIDATES], seeds=1)  # checks the overrides
+        if saved is not None:
+            return _read_plan(saved)
         plan = choose_plan(budget, self._work(runs), self._measure, CANDIDATES, default)
         with atomic_write(path) as part:
             part.write_text(json.dumps({**asdict(plan), **settings}, indent=1))

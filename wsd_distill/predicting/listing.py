@@ -34,7 +34,7 @@ def walk_folder(folder: str) -> Iterator[str]:
     folders: list[str] = []
 
     def is_file(entry: os.DirEntry) -> bool:
-        if not entry.is_dir():
+        if not _is_folder(entry):
             return is_image(entry.name)
         if not entry.is_symlink():
             folders.append(entry.name)
@@ -51,7 +51,7 @@ def has_image(folder: str) -> bool:
     with os.scandir(folder) as entries:
         folders = []
         for entry in entries:
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 if is_image(entry.name):
                     return True
             elif not entry.is_symlink():
@@ -89,7 +89,7 @@ def _match(folder: str, steps: list[str], files_only: bool = False) -> Iterator[
         def is_match(entry: os.DirEntry) -> bool:
             if not matches(entry.name) or not (hidden or _is_visible(entry.name)):
                 return False
-            return entry.is_dir() if rest else not (files_only and entry.is_dir())
+            return _is_folder(entry) if rest else not (files_only and _is_folder(entry))
 
         for name in _names(folder, is_match):
             path = os.path.join(folder, name)
@@ -100,6 +100,14 @@ def _match(folder: str, steps: list[str], files_only: bool = False) -> Iterator[
             yield from _match(path, rest, files_only) if os.path.isdir(path) else []
         elif os.path.lexists(path) and not (step and files_only and os.path.isdir(path)):
             yield path
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Return whether an entry is a folder or a link to one; a link in a circle, where ``is_dir`` raises, is a file."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_visible(name: str) -> bool:

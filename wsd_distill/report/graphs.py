@@ -8,19 +8,18 @@ from wsd_distill.io import atomic_write
 
 from .templates import render_page
 
-REPORT = "report.html"  # in the output folder of wsd train
+REPORT, MODEL = "report.html", "model"  # in the output folder of wsd train
 BEGIN, END = "<!-- graphs -->", "<!-- end of graphs -->"  # the measurements are between them
 
 
 def find_report(model: Path) -> Path | None:
-    """Return the report of the ``wsd train`` that has written a model folder; None if another command has.
+    """Return the report of the ``wsd train`` that has written a model folder; None if it is of another command.
 
     Raises:
         ValueError: the page has no place for the measurements.
     """
-    training = model.resolve().parent
-    path = training / REPORT
-    if not ((training / "plan.json").exists() and path.exists()):
+    training, path = model.resolve().parent, model.resolve().parent / REPORT
+    if model.resolve() != training / MODEL or not ((training / "plan.json").exists() and path.exists()):
         return None
     _split_page(path)
     return path
