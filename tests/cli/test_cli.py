@@ -24,3 +24,12 @@ def test_user_errors_are_one_line_with_exit_code_2(capsys, tmp_path):
     assert capsys.readouterr().err == expected
     assert main(["export", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
     assert "has no config.yaml: give the folder of a complete run" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_says_how_it_goes_on(monkeypatch, capsys, tmp_path):
+    def interrupt(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wsd_distill.cli.train.run", interrupt)
+    assert main(["train", "tags.csv", "--images", str(tmp_path), "--out", str(tmp_path / "pets")]) == 130
+    assert capsys.readouterr().err == "wsd train: interrupted: start it again with --resume to go on\n"

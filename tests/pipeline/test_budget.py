@@ -58,14 +58,14 @@ def test_candidates_with_a_teacher_train_on_photos_without_tags_for_the_recipes_
 @pytest.mark.parametrize("budget", [300, 900, 3000, 6000, 40000])
 def test_a_plan_never_exceeds_the_budget_and_grows_with_it(budget):
     plan = choose_plan(budget, WORK, measure, CANDIDATES, (128, 384, 20))
-    assert sum(plan.seconds.values()) <= budget
+    assert sum(plan.seconds.values()) <= budget * 0.85
     assert plan.candidates[0] is CANDIDATES[0]
     smaller = choose_plan(budget / 1.5, WORK, measure, CANDIDATES, (128, 384, 20))
     assert (smaller.size, smaller.epochs) <= (plan.size, plan.epochs)
     larger = [option for option in SIZES if option[0] > plan.size]
     for size, teacher_size, epochs in larger:  # plain and the cheapest distillation would not fit
         costs = measure(size, teacher_size)
-        assert 2 * 1000 * epochs * (costs.reading + costs.student) + 2 * START > budget * 0.9
+        assert 2 * 1000 * epochs * (costs.reading + costs.student) + 2 * START > budget * 0.765
 
 
 def test_plain_alone_where_nothing_else_fits():

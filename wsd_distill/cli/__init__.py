@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         return _report(arguments.command, error)
     except KeyboardInterrupt:
-        print(f"wsd {arguments.command}: interrupted", file=sys.stderr)
+        hint = ": start it again with --resume to go on" if hasattr(arguments, "resume") else ""
+        print(f"wsd {arguments.command}: interrupted{hint}", file=sys.stderr)
         return 130
 
 

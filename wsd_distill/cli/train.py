@@ -84,6 +84,8 @@ def _train(training: TaggerTraining, budget: float | None, out: Path) -> int:
     print(plan.describe(), flush=True)
     result = training.train(plan, budget, say=lambda text: print(text, flush=True))
     print(result.summary())
+    if training.unlabelled and not result.best.candidate.teacher:
+        print("the photos of --unlabelled were not used: only students with a teacher learn from them")
     model = training.save_model(result)
     page = write_tagger_page(training.out / REPORT, training.name, result, plan, training.images)
     print(f"tagger: {out / model.name}\nreport: {out / page.name}")
