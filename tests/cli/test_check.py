@@ -87,6 +87,12 @@ def test_tags_with_errors(tmp_path, capsys, lines, text):
     assert re.search(f"ERROR .*{text}", capsys.readouterr().out)
 
 
+def test_a_separator_that_is_none_is_a_wrong_option(tmp_path, capsys):
+    make_folder(tmp_path, GOOD)
+    assert run(tmp_path, "--separator", "xx") == 2
+    assert "the separator of labels is 'xx': give one character, or one of" in capsys.readouterr().err
+
+
 def test_faults_of_all_rows_are_listed_and_the_rest_is_checked(tmp_path, capsys):
     bad = [",sun", ",sea", "12.png,sun;?sun", "1.png,sea", "../a.png,sun", "http://b/c.png,sun"]
     bad += [f"{name}.png,n/a" for name in "defghij"] + ["0.png,SUN"]

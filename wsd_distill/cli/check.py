@@ -24,11 +24,14 @@ def run(arguments: argparse.Namespace) -> int:
     import wsd_distill.data.datasets  # noqa: F401  (it patches Detectron2 0.6, and registers datasets)
 
     from ..data.datasets.faults import RowFaults
+    from ..data.datasets.label_columns import parse_separator
     from ..io import check_not_folder, check_writable
     from ..tags import apply_decisions, read_tags
     from ..tags.findings import check_tags
     from ..tags.page import write_page
 
+    if arguments.separator is not None:
+        parse_separator(arguments.separator)
     source = read_sources(arguments.tags)
     first = source if isinstance(source, str) else next(iter(source.values()))
     images = arguments.images or (first if os.path.isdir(first) else os.path.dirname(first) or ".")

@@ -118,11 +118,17 @@ def _split_texts(
     if separator is None:
         mark, notes = _detect_separator(texts, source, path)
     else:
-        mark, notes = SEPARATORS.get(separator, separator), []
-        if len(mark) != 1 or mark.isalnum():
-            names = ", ".join(SEPARATORS)
-            raise ValueError(f"the separator of labels is {separator!r}: give one character, or one of {names}")
+        mark, notes = parse_separator(separator), []
     return {name: pc.split_pattern(values, mark) for name, values in texts.items()}, notes
+
+
+def parse_separator(separator: str) -> str:
+    """Return the character that a separator of labels stands for; ValueError if it is none."""
+    mark = SEPARATORS.get(separator, separator)
+    if len(mark) != 1 or mark.isalnum():
+        names = ", ".join(SEPARATORS)
+        raise ValueError(f"the separator of labels is {separator!r}: give one character, or one of {names}")
+    return mark
 
 
 def _detect_separator(texts: dict[str, pa.Array], source: Rows, path: str) -> tuple[str, list[str]]:
