@@ -91,6 +91,10 @@ def test_photos_without_tags_train_the_distilled_student_alone(photos, capsys, r
         (["--budget", "soon"], "write a time like 2h"),
         (["--budget", "2h", "--set", "train.student_size=64"], "--budget chooses this"),
         (["--budget", "2h", "--set", "train.epochs=3"], "--budget chooses this"),
+        (
+            ["--recipe", "resnet"],
+            "configs/resnet/teacher.py does not exist: choose another --recipe: efficientnet_lite0, ",
+        ),
         (["--recipe", "vgg16"], "--recipe vgg16 has no train.student_size"),
         (["--set", "train.student_sizes=64"], "no config of these runs has this key; did you mean train.student_size"),
         (["--classes", "nope.txt"], "--classes nope.txt: there is no such file"),

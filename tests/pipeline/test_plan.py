@@ -164,7 +164,7 @@ def test_recipe_of_the_dataset_or_a_given_one(folder):
         missing_runs(folder, [5], dataset="coco_2014")
     runs = missing_runs(folder, [5], dataset="coco_2014", recipe="efficientnet_lite0")
     assert config_file(runs["detector"]) == folder / "configs/efficientnet_lite0/faster_rcnn.py"
-    with pytest.raises(FileNotFoundError, match="configs/nothing/teacher.py does not exist: choose another --recipe"):
+    with pytest.raises(FileNotFoundError, match="configs/nothing/teacher.py does not exist: choose another --recipe: "):
         make_plan(folder, recipe="nothing")
 
 

@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train a tagger; see the module."""
     from wsd_distill.pipeline.budget import parse_time
+    from wsd_distill.pipeline.plan import find_config
+    from wsd_distill.pipeline.sources import find_root
     from wsd_distill.pipeline.tagger_training import TaggerTraining, write_lists
     from wsd_distill.tags import apply_decisions, read_tags, split_tags
     from wsd_distill.tags.findings import check_classes
@@ -50,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wsd_distill.tags.unlabelled import find_unlabelled
 
     budget = None if arguments.budget is None else parse_time(arguments.budget)
+    find_config(find_root(), arguments.recipe, "teacher")
     out = arguments.out.resolve()
     _check_out(arguments.out, arguments.resume)
     for override in arguments.overrides:

@@ -150,9 +150,7 @@ class RunPlan:
     def load(self, name: str, detector: bool = False) -> tuple[Path, DictConfig, list[str]]:
         """Load a config of the recipe; return its file, the config and those overrides whose key it has."""
         if (name, detector) not in self._configs:
-            file = self.root / "configs" / self.recipe / f"{name}.py"
-            if not file.exists():
-                raise FileNotFoundError(f"{file} does not exist: choose another --recipe")
+            file = find_config(self.root, self.recipe, name)
             recipe, opts = LazyConfig.load(str(file)), [f"dataset.name={self.dataset}"]
             for opt in method_first(self.opts):
                 no_teacher = "distiller" not in recipe and opt.startswith(_UNLABELLED)
@@ -203,3 +201,12 @@ def _quote(key: str, value: object) -> str:
         items = ",".join(f'"{item}"' for item in value)
         return f"{key}=[{items}]"
     return f'{key}="{value}"'
+
+
+def find_config(root: Path, recipe: str, name: str) -> Path:
+    """Return the file of a config; FileNotFoundError, with the recipes that have it, if it does not exist."""
+    file = root / "configs" / recipe / f"{name}.py"
+    if not file.exists():
+        recipes = sorted(path.parent.name for path in (root / "configs").glob(f"*/{name}.py"))
+        raise FileNotFoundError(f"{file} does not exist: choose another --recipe: {', '.join(recipes)}")
+    return file
