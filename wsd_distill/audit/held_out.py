@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.utils.data
 from detectron2.config import instantiate
-from detectron2.data.build import trivial_batch_collator
 from omegaconf import DictConfig
 from torch import nn
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.class_counts import label_matrix
 from wsd_distill.data.datasets import SPLITS, get_fold, get_whole_dataset
+from wsd_distill.data.transport import collate
 from wsd_distill.data.types import DatasetDict
 from wsd_distill.distillation.cross_fitting import check_folds
 from wsd_distill.engine.trained_run import load_trained_run
@@ -128,7 +128,7 @@ def _read_or_score(
         torch.utils.data.Subset(photos.dataset, rows.tolist()),
         batch_size=photos.batch_size,
         num_workers=photos.num_workers,
-        collate_fn=trivial_batch_collator,
+        collate_fn=collate,
     )
     results = []
     with torch.no_grad():

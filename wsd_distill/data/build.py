@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Union
 
 import numpy as np
 import torch.utils.data
 from detectron2.data import DatasetCatalog, DatasetFromList, MapDataset
-from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import InferenceSampler
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
@@ -19,6 +19,7 @@ from .datasets.arrow_records import ArrowRecords, list_ids, select_records
 from .datasets.catalog import get_source_dataset
 from .image import ImageError
 from .proposal_store import ProposalStore, check_sample
+from .transport import collate
 from .types import DatasetDict
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def build_train_loader(
         batch_size=total_batch_size // world_size,
         sampler=ResumableSampler(len(images), seed, start_batch * total_batch_size),
         num_workers=num_workers,
-        collate_fn=mix or trivial_batch_collator,
+        collate_fn=partial(collate, mix=mix),
         drop_last=True,
     )
 
@@ -188,7 +189,7 @@ def build_test_loader(
         batch_size=batch_size,
         sampler=InferenceSampler(len(records)),
         num_workers=num_workers,
-        collate_fn=trivial_batch_collator,
+        collate_fn=collate,
     )
 
 

@@ -34,6 +34,7 @@ from wsd_distill.data.build import build_test_loader, get_dataset_dicts
 from wsd_distill.data.datasets import get_fold
 from wsd_distill.data.image import ImageError, image_fingerprint
 from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.transport import collate
 from wsd_distill.data.types import DatasetDict
 from wsd_distill.io import atomic_write, file_lock, remove_leftovers
 from wsd_distill.modeling import WSDDN, WSDDNOutput
@@ -260,7 +261,7 @@ class TeacherCache:
             torch.utils.data.Subset(self._images(), indices),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=_drop_unreadable,
+            collate_fn=functools.partial(collate, mix=_drop_unreadable),
         )
         for views in filter(None, tqdm(loader, "teacher cache", unit="batch", disable=not comm.is_main_process())):
             for name, contents in self._compute_rows(teacher, views, list(self._files)).items():

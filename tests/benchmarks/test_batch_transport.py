@@ -1,0 +1,14 @@
+import re
+
+from helpers.benchmarks import load_benchmark
+
+
+def test_table_has_a_ratio_for_each_process(monkeypatch, capsys):
+    benchmark = load_benchmark("batch_transport")
+    monkeypatch.setattr("sys.argv", ["batch_transport.py", "--batches", "2", "--rounds", "1"])
+    benchmark["main"]()
+    rows = [re.split(r" *\| *", line)[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == list(benchmark["CASES"])
+    for row in rows:
+        ours, theirs, ratio = map(float, row[1:4])
+        assert ours > 0 and theirs > 0 and ratio > 0
