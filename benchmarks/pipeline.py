@@ -31,6 +31,7 @@ from tabulate import tabulate
 from true_size import build, make_trainer
 from turns import measure_in_turns
 
+from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.image import read_rgb
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 from wsd_distill.engine import load_config
@@ -103,16 +104,16 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, np.ndarray], dict[st
     whole = load_config(
         str(CONFIGS / options.recipe / f"{TEACHER}.py"), [f"dataset.name={options.dataset}", *options.opts]
     )
-    records = DatasetCatalog.get(whole.dataset.train)
+    records, chosen = (get_dataset_dicts(whole.dataset.train, count) for count in (None, options.photos))
     splits = {whole.dataset[split] for split in ("train", "val", "test")}
     counts = dict.fromkeys(STAGES, len(records))
     counts["proposals"] = sum(len(DatasetCatalog.get(split)) for split in splits)
-    DatasetCatalog.register(SUBSET, lambda: records[: options.photos])
+    DatasetCatalog.register(SUBSET, lambda: chosen)
     seconds, steps = {}, {}
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            seconds["proposals"] = make_proposals(load(TEACHER, options, folder), records[: options.photos], folder)
+            seconds["proposals"] = make_proposals(load(TEACHER, options, folder), chosen, folder)
             batches = {}
             for run in (TEACHER, PLAIN, REGIONS, TRUNK):
                 counts[run] *= load(run, options, folder).train.epochs
@@ -173,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="voc5")
     parser.add_argument("--recipe", default="efficientnet_lite0")
-    parser.add_argument("--photos", type=int, default=32, help="training photos to measure with (default: %(default)s)")
+    parser.add_argument("--photos", type=int, default=32, help="training photos, evenly spaced (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--full", type=Path, metavar="FOLDER", help="add up the logs of finished trainings instead")
