@@ -106,7 +106,7 @@ def write_lists(dataset: str, folder: Path, *, drop: float, labelled: int, keep_
 
 def commands(dataset: str, folder: Path, root: str) -> list[str]:
     """Return the commands that train plain and distilled students on the lists; lines with # describe them."""
-    recipe = "configs/efficientnet_lite0"
+    recipe = f"configs/{get_dataset_info(dataset).recipe}"
 
     def options(name: str, train: str) -> str:
         files = [f"dataset.files.{split}={folder / file}.csv" for split, file in zip(SPLITS, (train, "val", "test"))]

@@ -10,5 +10,4 @@ def test_table_has_a_ratio_for_each_process(monkeypatch, capsys):
     rows = [re.split(r" *\| *", line)[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[0] for row in rows] == list(benchmark["CASES"])
     for row in rows:
-        ours, theirs, ratio = map(float, row[1:4])
-        assert ours > 0 and theirs > 0 and ratio > 0
+        assert len(row) == 7 and all(float(cell) > 0 for cell in row[1:])

@@ -7,6 +7,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch.utils.data import DataLoader
 
+from wsd_distill.data.mix import Mix
 from wsd_distill.data.transport import SharedBatch, collate
 
 
@@ -16,7 +17,13 @@ def make_image(i):
     proposals.rows = torch.arange(i)
     pixels = torch.full((3, 8, 8), i, dtype=torch.uint8)
     labels = torch.tensor([-1.0, 0.0, float(i)])
-    return {"image_id": i, "image": pixels, "labels": labels, "proposals": proposals, "size": np.array([i, i])}
+    return {
+        "image_id": i,
+        "image": pixels,
+        "labels": labels,
+        "proposals": proposals,
+        "mix": Mix("mixup", np.array([i, i])),
+    }
 
 
 def assert_same(image, expected):
@@ -27,7 +34,8 @@ def assert_same(image, expected):
     assert image["proposals"].image_size == (8, 8)
     torch.testing.assert_close(image["proposals"].proposal_boxes.tensor, expected["proposals"].proposal_boxes.tensor)
     torch.testing.assert_close(image["proposals"].rows, expected["proposals"].rows)
-    np.testing.assert_array_equal(image["size"], expected["size"])
+    assert image["mix"].kind == "mixup"
+    np.testing.assert_array_equal(image["mix"].partners, expected["mix"].partners)
 
 
 class Images(torch.utils.data.Dataset):
@@ -56,6 +64,12 @@ def test_a_batch_takes_one_file_descriptor():
     assert len(batch) == 6
 
 
+def test_large_tensors_are_not_copied():
+    large = torch.ones(2**16)  # float32: the least size
+    batch = SharedBatch([large, large[1:]])
+    assert [x.data_ptr() for x in batch._others] == [large.data_ptr()]
+
+
 @pytest.mark.parametrize(
     "x",
     [
@@ -66,19 +80,22 @@ def test_a_batch_takes_one_file_descriptor():
         torch.ones(3, dtype=torch.bfloat16),
         torch.ones(2, dtype=torch.bool),
         torch.ones(2, requires_grad=True),
+        torch.nn.Parameter(torch.ones(2), requires_grad=False),
     ],
-    ids=["transposed", "scalar", "empty", "large", "bfloat16", "bool", "trained"],
+    ids=["transposed", "scalar", "empty", "large", "bfloat16", "bool", "trained", "parameter"],
 )
 def test_tensors_arrive_unchanged_and_writable(x):
     (arrived,) = pickle.loads(pickle.dumps(SharedBatch([x])))
     torch.testing.assert_close(arrived, x)
     assert arrived.requires_grad == x.requires_grad
+    assert type(arrived) is type(x) and arrived.stride() == x.stride()
     arrived.detach().zero_()
-    assert not arrived.any() and (x.numel() == 0 or x.any())
+    assert not arrived.any()
 
 
-def test_tensors_of_a_batch_do_not_overlap():
+def test_tensors_of_a_batch_are_aligned_and_do_not_overlap():
     batch = pickle.loads(pickle.dumps(SharedBatch([torch.full((n,), n, dtype=torch.uint8) for n in (1, 65, 3)])))
+    assert len({x.data_ptr() % 64 for x in batch}) == 1
     batch[1].zero_()
     assert batch[0].tolist() == [1] and batch[2].tolist() == [3] * 3
 

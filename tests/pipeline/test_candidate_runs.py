@@ -133,3 +133,9 @@ def test_parts_of_a_candidate(make):
     targets = make()
     assert list(list_parts(CANDIDATES[1], targets[1])) == [CANDIDATES[1].title]
     assert [run.name for run in list_parts(CANDIDATES[4], targets[4]).values()] == ["seed0/teacher", "seed0/stage2"]
+
+
+def test_damaged_clock_is_named(tmp_path):
+    (tmp_path / CLOCK).write_text("12 s")
+    with pytest.raises(ValueError, match=rf"{CLOCK} is damaged \(.*12 s.*\): write the seconds"):
+        read_seconds(tmp_path)

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wsd_distill.tags import apply_decisions, read_tags, split_tags
     from wsd_distill.tags.findings import check_classes
     from wsd_distill.tags.hashes import hash_photos
-    from wsd_distill.tags.unlabelled import find_unlabelled
+    from wsd_distill.tags.unlabelled import check_exists, find_unlabelled
 
     budget = None if arguments.budget is None else parse_time(arguments.budget)
     find_config(find_root(), arguments.recipe, "teacher")
@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     for override in arguments.overrides:
         if override.startswith(PHOTO_OPTIONS):
             raise ValueError(f"--set {override}: wsd train sets this itself, from TAGS, --images and --out")
+    if arguments.unlabelled is not None:
+        check_exists(arguments.unlabelled)
     tags = read_tags(read_sources(arguments.tags), arguments.images, arguments.separator, arguments.classes)
     if arguments.decisions is not None:
         tags, note = apply_decisions(tags, arguments.decisions)

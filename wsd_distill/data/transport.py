@@ -1,4 +1,4 @@
-"""Batches from loader processes with all small tensors in one block of shared memory.
+"""Batches from loader processes with all small tensors in one block of shared memory; large ones travel alone.
 
 PyTorch sends each tensor by a file descriptor and a connection of its own, 32 for a batch of 16 images with labels, and
 80 with proposals: milliseconds in which the receiving process could start the kernels of a GPU.
@@ -18,6 +18,7 @@ from torch import Tensor
 
 _ALIGNMENT = 64  # bytes
 _LARGE = 2**18  # bytes: copying such a tensor costs more than a connection
+_DTYPES = {torch.bool, torch.uint8, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64}
 
 
 class _Pickler(pickle.Pickler):
@@ -34,7 +35,7 @@ class _Pickler(pickle.Pickler):
         return len(self.others) - 1
 
     def reducer_override(self, obj: Any) -> Any:
-        return (torch.from_numpy, (obj.contiguous().numpy(),)) if isinstance(obj, Tensor) else NotImplemented
+        return (torch.from_numpy, (obj.numpy(),)) if isinstance(obj, Tensor) else NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
@@ -46,14 +47,15 @@ class _Unpickler(pickle.Unpickler):
 
 def _is_small(x: Tensor) -> bool:
     plain = type(x) is Tensor and x.layout == torch.strided and x.device.type == "cpu" and not x.requires_grad
-    return plain and x.dtype != torch.bfloat16 and x.numel() * x.element_size() < _LARGE
+    return plain and x.dtype in _DTYPES and x.is_contiguous() and x.numel() * x.element_size() < _LARGE
 
 
 class SharedBatch:
     """A batch that arrives in another process as what it was made from.
 
     Args:
-        batch: any nesting of picklable objects; no two of its small tensors share memory afterwards.
+        batch: any nesting of picklable objects. Its small tensors arrive in memory of their own, which is freed with
+            the last of them: copy what outlives the batch.
     """
 
     def __init__(self, batch: Any):

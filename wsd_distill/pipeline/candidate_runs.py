@@ -176,9 +176,18 @@ def count_seconds(folder: Path) -> Iterator[None]:
 
 
 def read_seconds(folder: Path) -> float:
-    """Return the seconds that a run has taken in all its starts."""
+    """Return the seconds that a run has taken in all its starts.
+
+    Raises:
+        ValueError: the file has no number of seconds; names it.
+    """
     path = folder / CLOCK
-    return float(path.read_text()) if path.exists() else 0.0
+    try:
+        return float(path.read_text()) if path.exists() else 0.0
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): write the seconds that this run has taken, or delete it"
+        ) from error
 
 
 def read_split(folder: Path, split: str) -> Scores:

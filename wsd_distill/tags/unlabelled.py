@@ -35,8 +35,7 @@ def find_unlabelled(
         FileNotFoundError: ``source`` does not exist.
         ValueError: ``source`` has no photo, or none is left.
     """
-    if not os.path.exists(source):
-        raise FileNotFoundError(f"--unlabelled {source} does not exist: give a folder or a list of photos")
+    check_exists(source)
     records = load_unlabelled(os.fspath(source), os.fspath(images), None, len(table.classes), allow_outside=True)
     files = [os.path.abspath(record["file_name"]) for record in records]
     found = hash_photos(files)
@@ -57,6 +56,12 @@ def find_unlabelled(
     if not kept.any():
         raise ValueError(f"--unlabelled {source} has no photo to train on. {' '.join(notes)} Give other photos")
     return [files[row] for row in np.flatnonzero(kept)], notes
+
+
+def check_exists(source: str | os.PathLike) -> None:
+    """Raise FileNotFoundError if there is no such folder or list."""
+    if not os.path.exists(source):
+        raise FileNotFoundError(f"--unlabelled {source} does not exist: give a folder or a list of photos")
 
 
 def _join(one: PhotoHashes, two: PhotoHashes) -> PhotoHashes:
