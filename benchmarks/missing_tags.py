@@ -6,7 +6,8 @@
 ``dropped.csv`` has all training images without ``--drop`` of the positive labels; ``labelled.csv`` has ``--labelled``
 training images with all labels, and ``unlabelled.csv`` the others without any. Both are drawn with ``--seed``. Every
 class keeps at least one training image. ``train.csv``, ``val.csv`` and ``test.csv`` have everything. The lists have
-labels only: results are without CorLoc and AP50. Prints the commands that train on them.
+labels only: results are without CorLoc and AP50. Prints the commands that train on them; for as many steps with
+``labelled.csv`` as with all images, raise ``train.epochs``.
 """
 
 import wsd_distill  # noqa: F401  (first: it patches Detectron2 0.6 for a current PyTorch)
@@ -24,6 +25,8 @@ from detectron2.data import MetadataCatalog
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.datasets import SPLITS, get_dataset_info
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def drop_labels(labels: list[list[int]], fraction: float, seed: int, keep_one: bool = False) -> list[list[int]]:
@@ -107,6 +110,7 @@ def write_lists(dataset: str, folder: Path, *, drop: float, labelled: int, keep_
 def commands(dataset: str, folder: Path, root: str) -> list[str]:
     """Return the commands that train plain and distilled students on the lists; lines with # describe them."""
     recipe = f"configs/{get_dataset_info(dataset).recipe}"
+    has_trunk = (ROOT / recipe / "region_consistent_trunk.py").is_file()
 
     def options(name: str, train: str) -> str:
         files = [f"dataset.files.{split}={folder / file}.csv" for split, file in zip(SPLITS, (train, "val", "test"))]
@@ -128,6 +132,8 @@ def commands(dataset: str, folder: Path, root: str) -> list[str]:
             call("generate_proposals", "teacher", own),
         ]
         lines += [call("train_net", config, own) for config in ("student", "teacher", "region_consistent")]
+        if has_trunk:
+            lines.append(call("train_net", "region_consistent_trunk", own))
     own, run = options("dropped", "dropped"), "train.run=region_consistent_unknown"
     lines.append("# dropped.csv: negatives that T-WDet scores above 0.5 are unknown")
     lines.append(call("train_net", "region_consistent", own, run, "distiller.objectives.loss_hard.unknown_above=0.5"))
@@ -135,7 +141,8 @@ def commands(dataset: str, folder: Path, root: str) -> list[str]:
     cache = f"distiller.cache.folder=output/{dataset}_labelled/unlabelled_cache"
     lines.append("# labelled.csv and unlabelled.csv")
     lines.append(call("generate_proposals", "region_consistent", own))
-    lines.append(call("train_net", "region_consistent", own, "train.run=region_consistent_unlabelled", cache))
+    for config in ("region_consistent", "region_consistent_trunk")[: 1 + has_trunk]:
+        lines.append(call("train_net", config, own, f"train.run={config}_unlabelled", f"{cache}_{config}"))
     return lines
 
 

@@ -178,6 +178,16 @@ def test_a_teacher_that_saw_its_fold_is_an_error_that_names_the_file(folder):
         make_distiller(folder)
 
 
+def test_one_teacher_of_a_fold_alone_is_an_error(folder):
+    (folder / "fold0/config.yaml").write_text("dataset: {leave_out: 0/3}")
+    with pytest.raises(
+        ValueError, match="fold0/model_final.pth was trained with dataset.leave_out=0/3: give"
+    ):
+        make_distiller(folder, checkpoints(folder)[0])
+    (folder / "fold0/config.yaml").write_text("dataset: {leave_out: null}")
+    make_distiller(folder, checkpoints(folder)[0])
+
+
 def test_several_teachers_without_a_cache_are_an_error(folder):
     with pytest.raises(ValueError, match="has 3 files, one for each fold .*distiller.use_cache=True"):
         make_distiller(folder, use_cache=False)

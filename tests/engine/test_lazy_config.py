@@ -261,6 +261,8 @@ def test_a_training_without_a_fold(load_config, tmp_path, restore_catalogs):
         load_config("small/teacher.py", "dataset.leave_out=3/3")
     with pytest.raises(ValueError, match="dataset.leave_out is for teachers, which do not train on unlabelled images"):
         load_config("small/teacher.py", "dataset.leave_out=0/3", "dataset.unlabelled=digit_scenes_test")
+    with pytest.raises(ValueError, match="dataset.leave_out is for teachers and students without distillation: for"):
+        load_config("small/stage2.py", "dataset.leave_out=0/3")
 
 
 def test_a_teacher_for_each_fold(load_config, restore_catalogs):
@@ -321,6 +323,7 @@ def test_a_list_of_unlabelled_images(own, load_config, tmp_path, caplog, name, c
     assert added == {"file_name": f"{tmp_path}/7.png", "image_id": "unlabelled/7.png", "labels": [],
                      "ignore_labels": [0, 1, 2]}  # fmt: skip
     assert "images are left out, because a labelled split has them" in caplog.text
+    assert "images without labels are added to" in caplog.text
 
 
 def test_a_registered_dataset_without_its_labels(load_config, monkeypatch, restore_catalogs):

@@ -54,6 +54,7 @@ LIST = "give a list of integers, for example [96]"
         ("student", "dataset.split_names.val=True", "give text or null, in quotes"),
         ("student", "train.run=false", "give text, in quotes"),
         ("student", "train.new_layers=[3]", "give a list of names"),
+        ("student", "dataloader.train.mapper.crop_scale=0.5", "give a list of numbers or null, for example [0.5,1.0]"),
         ("student", "train.new_layers=head", "give a list of names, for example [head]"),
         ("student", "model=3", "give key: value pairs in braces"),
         ("student", "model=null", "give key: value pairs in braces"),

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 from detectron2.data import MetadataCatalog
+from omegaconf import OmegaConf
 from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
 from wsd_distill.data.datasets.catalog import drop_fold
-from wsd_distill.engine.run_folder import EARLIER, INPUTS, read_inputs
+from wsd_distill.engine.run_folder import CONFIG, EARLIER, INPUTS, read_inputs
 from wsd_distill.modeling import WSDDN
 from wsd_distill.modeling.checkpoints.load import load_weights
 from wsd_distill.modeling.freezing import freeze
@@ -70,6 +71,21 @@ def _load_trunk(teacher: Teacher, checkpoint: str) -> nn.Module:
     return other.backbone
 
 
+def check_whole(checkpoint: str) -> None:
+    """Check that a single teacher is not one of the folds: then the others have been forgotten.
+
+    Raises:
+        ValueError: ``config.yaml`` beside the checkpoint has ``dataset.leave_out``.
+    """
+    path = Path(checkpoint).with_name(CONFIG)
+    fold = OmegaConf.select(OmegaConf.load(path), "dataset.leave_out") if path.is_file() else None
+    if fold is not None:
+        raise ValueError(
+            f"{checkpoint} was trained with dataset.leave_out={fold}: give the files of all folds in "
+            "distiller.teacher_checkpoint, or a teacher of all images"
+        )
+
+
 def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
     """Check that checkpoint i of K was trained on exactly the images of a dataset that are not in fold i.
 
@@ -97,5 +113,5 @@ def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
         if inputs.get("dataset.train") != split_hash(kept, classes) or EARLIER in inputs:
             raise ValueError(
                 f"{checkpoint} was not trained on the images of {dataset} without fold {fold}: give that of "
-                f"{training}, in the order of the folds"
+                f"{training}, in the order of the folds, of which there are as many as files"
             )

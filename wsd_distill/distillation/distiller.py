@@ -13,7 +13,7 @@ from wsd_distill.engine.run_folder import as_list
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.freezing import freeze
 
-from .cross_fitting import Teachers, check_folds
+from .cross_fitting import Teachers, check_folds, check_whole
 from .objectives.objective import Objective, Objectives, StudentOutput
 from .teacher_cache import TeacherCache
 from .views import Teacher, run_teacher, show_outputs
@@ -78,6 +78,8 @@ class Distiller(nn.Module):
             check_folds(checkpoints, cache.dataset)
         self.teachers = Teachers(teacher, checkpoints, trunk_checkpoint)
         next(iter(self.teachers))
+        if len(checkpoints) == 1:
+            check_whole(checkpoints[0])
         freeze(teacher)
         self.student = student
         self.objectives = objectives

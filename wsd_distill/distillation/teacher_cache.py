@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2  # of the files; 1: logits in float32, maps in half precision
 LOGITS = "logits"
-HINT = "Delete the folder, which is then computed again, or set distiller.cache.folder."
+HINT = "Set distiller.cache.folder to another one, or delete this folder if no other run needs it."
 
 
 class StaleCacheError(RuntimeError):

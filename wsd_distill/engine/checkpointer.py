@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from wsd_distill.io import atomic_write
 from wsd_distill.modeling import NormalizedImageModel
 from wsd_distill.modeling.checkpoints.load import CheckpointError, get_state, read_state, read_weights, wrap_mismatch
+from wsd_distill.modeling.normalization import list_first
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class Checkpointer:
         lacking |= {key for key in own.keys() & state.keys() if own[key].shape != state[key].shape}
         further = set() if is_initial else state.keys() - own.keys()
         texts = {"missing or of another shape": lacking, "not in the model": further}
-        listed = [f"{len(keys)} keys {text}: {', '.join(sorted(keys))}" for text, keys in texts.items() if keys]
+        listed = [f"{len(keys)} keys {text}: {list_first(keys)}" for text, keys in texts.items() if keys]
         if listed:
             raise CheckpointError(f"{path} does not fit the model of this config: {'; '.join(listed)}")
 

@@ -185,6 +185,11 @@ def _resolve_dataset(cfg: DictConfig, class_names: Sequence[str] | None, is_pres
             "dataset.leave_out is for teachers, which do not train on unlabelled images: leave out dataset.unlabelled "
             "and dataset.files.unlabelled"
         )
+    if node.leave_out is not None and "distiller" in cfg:
+        raise ValueError(
+            "dataset.leave_out is for teachers and students without distillation: for cross-fitting, give the teachers "
+            "of all folds in distiller.teacher_checkpoint"
+        )
     if node.leave_out is not None:
         node.train = register_without_fold(node.train, node.leave_out)
     labelled = node.train.removesuffix(f"_with_{node.unlabelled}")  # a saved config has the name of both

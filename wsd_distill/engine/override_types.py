@@ -72,7 +72,7 @@ def convert(key: str, text: str, value: Any, parent: Any, name: str) -> Any:
     if not ok:
         node = parent.get(name) if isinstance(parent, DictConfig) else None
         one = f", or set {key}.{next(iter(node))!s}" if isinstance(node, DictConfig) and len(node) else ""
-        raise OverrideTypeError(f"{key}={text}: give {_describe(hint)}{_example(hint, text)}{one}")
+        raise OverrideTypeError(f"{key}={text}: give {_describe(hint)}{_example(key, hint, text)}{one}")
     if re.fullmatch(_NOT_EMPTY, key) and isinstance(converted, (list, tuple)) and not converted:
         raise OverrideTypeError(f"{key}={text}: give {_describe(hint)} with at least one item")
     _check_range(key, text, converted)
@@ -230,8 +230,11 @@ def _describe(hint: Any) -> str:
     return " or ".join(dict.fromkeys(names))
 
 
-def _example(hint: Any, text: str) -> str:
+def _example(key: str, hint: Any, text: str) -> str:
     if text.lower() in ("true", "false") and str in _parts(hint):
         return f", in quotes if it is a word: '\"{text}\"'"
     is_list = any((typing.get_origin(part) or part) in (list, tuple, Sequence) for part in _parts(hint))
+    number = re.fullmatch(r"[\d.]+", text)
+    if key.endswith(("crop_scale", "crop_ratio")) and number:
+        return f", for example [{text},1.0]"
     return f", for example [{text}]" if is_list and not text.startswith(("[", "{")) else ""

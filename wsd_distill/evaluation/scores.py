@@ -107,10 +107,10 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         check_file(path)
     except FileNotFoundError:
-        text = f"{path} does not exist: give the {SCORES_FILE} of an evaluation with output_dir."
+        text = f"{path} does not exist: evaluate the run on this split, or give another split or file"
         raise FileNotFoundError(text) from None
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not an .npz file: give the {SCORES_FILE} of an evaluation with output_dir.")
+        raise ValueError(f"{path} is not an .npz file: give the {SCORES_FILE} of an evaluation")
     try:
         with zipfile.ZipFile(path) as file:
             keys = [key for key in Scores._fields if f"{key}.npy" in file.namelist()]

@@ -103,7 +103,7 @@ def build_loss(loss: str | Loss, options: Mapping[str, Any] | None = None) -> Lo
             raise ValueError(f"loss_options={dict(options)}: they are for a loss by name, and loss is a function")
         return loss
     if loss not in LOSSES:
-        raise ValueError(f"loss={loss!r}: choose from {', '.join(LOSSES)}")
+        raise ValueError(f"model.loss={loss!r}: choose from {', '.join(LOSSES)}")
     class_name, wrapper = _TIMM.get(loss, ("", None))
     cls = _find_class(class_name, wrapper is ElementwiseLoss) if wrapper else None
     options, parameters = dict(options or {}), _option_names(cls) if cls else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, cast
 
@@ -224,9 +224,16 @@ def _check_keys(own: Mapping[str, Tensor], found: Mapping[str, Tensor], new_laye
         if own[key].shape != found[key].shape
     }
     texts = {"missing or of another shape": missing | reshaped, "not in the model": unexpected}
-    listed = [f"{len(keys)} keys {text}: {', '.join(sorted(keys))}" for text, keys in texts.items() if keys]
+    listed = [f"{len(keys)} keys {text}: {list_first(keys)}" for text, keys in texts.items() if keys]
     if listed:
         raise ValueError(f"the weights do not fit the model; {hint}, or other weights. {'; '.join(listed)}")
+
+
+def list_first(keys: Iterable[str], limit: int = 8) -> str:
+    """List keys in their order, at most ``limit`` of them."""
+    ordered = sorted(keys)
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + more
 
 
 def _is_counter(key: str) -> bool:

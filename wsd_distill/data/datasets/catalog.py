@@ -237,6 +237,7 @@ def load_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[str]) 
         logger.info("%s: %s images are left out, because a labelled split has them", unlabelled, count)
     if not added:
         raise ValueError(f"{unlabelled} has no image that is not in a labelled split: set dataset.files.unlabelled")
+    logger.info("%s: %d images without labels are added to %d of %s", unlabelled, len(added), len(records), labelled)
     unknown = list(range(len(MetadataCatalog.get(labelled).thing_classes)))
     for record in added:
         image_id = f"unlabelled/{record['image_id']}"
