@@ -180,9 +180,7 @@ def test_a_teacher_that_saw_its_fold_is_an_error_that_names_the_file(folder):
 
 def test_one_teacher_of_a_fold_alone_is_an_error(folder):
     (folder / "fold0/config.yaml").write_text("dataset: {leave_out: 0/3}")
-    with pytest.raises(
-        ValueError, match="fold0/model_final.pth was trained with dataset.leave_out=0/3: give"
-    ):
+    with pytest.raises(ValueError, match="fold0/model_final.pth was trained with dataset.leave_out=0/3: give"):
         make_distiller(folder, checkpoints(folder)[0])
     (folder / "fold0/config.yaml").write_text("dataset: {leave_out: null}")
     make_distiller(folder, checkpoints(folder)[0])

@@ -13,7 +13,7 @@ from wsd_distill.predicting.run import Options
 
 pytest.importorskip("ray")
 
-from wsd_distill.predicting.cluster import predict_with_ray
+from wsd_distill.predicting.cluster import count_blocks, predict_with_ray
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +55,11 @@ def test_results_equal_those_of_one_process(photos):
     with pytest.raises(ValueError, match=r"^\S*a.tar/03.png: not an image$"):
         predict_with_ray(FakeTagger, sources[1:2], None, str(photos / "other"), Options())
     assert not (photos / "other").exists()
+
+
+def test_a_part_has_a_batch_of_photos_or_a_shard():
+    photos = [f"{i}.jpg" for i in range(65)]
+    assert count_blocks(photos, 32, 6) == 3
+    assert count_blocks([*photos, "a.tar", "B.PARQUET"], 32, 6) == 5
+    assert count_blocks([], 32, 6) == 1
+    assert count_blocks(photos * 1000, 32, 6) == 200 and count_blocks(photos * 1000, 32, 500) == 500

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ..ray_cluster import connect, ray
 from .run import EvidenceLike, Options, Summary, TaggerLike, predict
-from .sources import Photo, check_sources, list_files, open_source, raise_error
+from .sources import SHARD_SUFFIXES, Photo, check_sources, list_files, open_source, raise_error
 from .writers import parquet_schema
 
 
@@ -50,7 +50,9 @@ def predict_with_ray(
         with connect(address):
             actors = max(1, int(ray.cluster_resources()["CPU"]) - 1)
             items = [{"path": os.path.abspath(path)} for path in list_files(sources)]
-            photos = ray.data.from_items(items).flat_map(partial(read_rows, column=column))
+            blocks = count_blocks([item["path"] for item in items], options.batch_size, 2 * (actors + 1))
+            files = ray.data.from_items(items, override_num_blocks=blocks)
+            photos = files.flat_map(partial(read_rows, column=column))
             results = photos.map_batches(
                 Predictor,
                 fn_constructor_args=(load_tagger, replace(options, on_error="skip"), load_evidence),
@@ -68,6 +70,17 @@ def predict_with_ray(
         raise ValueError(found[1]) from None
     os.rename(unfinished, output)
     return _summarize(output)
+
+
+def count_blocks(files: list[str], batch_size: int, at_least: int) -> int:
+    """Return the number of parts for Ray to split files into: a batch of photos, or a shard, in each.
+
+    Ray's own number for its data, 200 or ``at_least``, is the largest. A few photos in each of 200 parts cost more than
+    their labels.
+    """
+    shards = sum(file.lower().endswith(SHARD_SUFFIXES) for file in files)
+    wanted = shards + -(-(len(files) - shards) // batch_size)
+    return max(1, min(wanted, max(200, at_least)))
 
 
 class Predictor:

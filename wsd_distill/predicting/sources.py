@@ -16,6 +16,7 @@ from ..io import IMAGE_SUFFIXES, read_limit
 from .listing import FirstOnly, has_image, is_image, match_glob, walk_folder
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+SHARD_SUFFIXES = (*TAR_SUFFIXES, ".parquet")  # of files with many photos
 PATH_COLUMNS = ("file", "file_name", "filename", "path", "file_path", "image_path", "image")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CAN_REPEAT = re.compile(rf"{_RANGE.pattern}|\*\*.*(\*\*|/$)")  # sources that can have a file twice
@@ -148,7 +149,7 @@ def raise_error(message: str):
 
 def _hint(source: str) -> str:
     if os.path.isdir(source):
-        shards = [name for name in sorted(os.listdir(source)) if name.endswith((*TAR_SUFFIXES, ".parquet"))]
+        shards = [name for name in sorted(os.listdir(source)) if name.endswith(SHARD_SUFFIXES)]
         if shards:
             return f"for its shards, write '{os.path.join(source, '*' + Path(shards[0]).suffix)}'"
     return "give another path"
