@@ -107,7 +107,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         check_file(path)
     except FileNotFoundError:
-        text = f"{path} does not exist: give the {SCORES_FILE} of an evaluation, or a split that the run was evaluated on"
+        text = f"{path} does not exist: give the {SCORES_FILE} of an evaluation, or a split that was evaluated"
         raise FileNotFoundError(text) from None
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not an .npz file: give the {SCORES_FILE} of an evaluation")
