@@ -182,8 +182,9 @@ def test_one_teacher_of_a_fold_alone_is_an_error(folder):
     (folder / "fold0/config.yaml").write_text("dataset: {leave_out: 0/3}")
     with pytest.raises(ValueError, match="fold0/model_final.pth was trained with dataset.leave_out=0/3: give"):
         make_distiller(folder, checkpoints(folder)[0])
-    (folder / "fold0/config.yaml").write_text("dataset: {leave_out: null}")
-    make_distiller(folder, checkpoints(folder)[0])
+    for other in ("dataset: {leave_out: null}", "- 1", "a: !!python/tuple [1]", "{"):  # also of other projects
+        (folder / "fold0/config.yaml").write_text(other)
+        make_distiller(folder, checkpoints(folder)[0])
 
 
 def test_several_teachers_without_a_cache_are_an_error(folder):

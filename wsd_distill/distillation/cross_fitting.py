@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+import yaml
 from detectron2.data import MetadataCatalog
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
@@ -77,8 +80,9 @@ def check_whole(checkpoint: str) -> None:
     Raises:
         ValueError: ``config.yaml`` beside the checkpoint has ``dataset.leave_out``.
     """
-    path = Path(checkpoint).with_name(CONFIG)
-    fold = OmegaConf.select(OmegaConf.load(path), "dataset.leave_out") if path.is_file() else None
+    fold = None
+    with suppress(OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):  # none, or of another project
+        fold = OmegaConf.select(OmegaConf.load(Path(checkpoint).with_name(CONFIG)), "dataset.leave_out")
     if fold is not None:
         raise ValueError(
             f"{checkpoint} was trained with dataset.leave_out={fold}: give the files of all folds in "
