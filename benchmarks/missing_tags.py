@@ -110,7 +110,8 @@ def write_lists(dataset: str, folder: Path, *, drop: float, labelled: int, keep_
 def commands(dataset: str, folder: Path, root: str) -> list[str]:
     """Return the commands that train plain and distilled students on the lists; lines with # describe them."""
     recipe = f"configs/{get_dataset_info(dataset).recipe}"
-    has_trunk = (ROOT / recipe / "region_consistent_trunk.py").is_file()
+    distilled = ["region_consistent", "region_consistent_trunk"]
+    distilled = [config for config in distilled if (ROOT / recipe / f"{config}.py").is_file()]
 
     def options(name: str, train: str) -> str:
         files = [f"dataset.files.{split}={folder / file}.csv" for split, file in zip(SPLITS, (train, "val", "test"))]
@@ -131,9 +132,7 @@ def commands(dataset: str, folder: Path, root: str) -> list[str]:
             f"# {train}.csv: T-WDet, and students without and with it",
             call("generate_proposals", "teacher", own),
         ]
-        lines += [call("train_net", config, own) for config in ("student", "teacher", "region_consistent")]
-        if has_trunk:
-            lines.append(call("train_net", "region_consistent_trunk", own))
+        lines += [call("train_net", config, own) for config in ("student", "teacher", *distilled)]
     own, run = options("dropped", "dropped"), "train.run=region_consistent_unknown"
     lines.append("# dropped.csv: negatives that T-WDet scores above 0.5 are unknown")
     lines.append(call("train_net", "region_consistent", own, run, "distiller.objectives.loss_hard.unknown_above=0.5"))
@@ -141,7 +140,7 @@ def commands(dataset: str, folder: Path, root: str) -> list[str]:
     cache = f"distiller.cache.folder=output/{dataset}_labelled/unlabelled_cache"
     lines.append("# labelled.csv and unlabelled.csv")
     lines.append(call("generate_proposals", "region_consistent", own))
-    for config in ("region_consistent", "region_consistent_trunk")[: 1 + has_trunk]:
+    for config in distilled:
         lines.append(call("train_net", config, own, f"train.run={config}_unlabelled", f"{cache}_{config}"))
     return lines
 

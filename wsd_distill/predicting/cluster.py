@@ -49,9 +49,9 @@ def predict_with_ray(
     try:
         with connect(address):
             actors = max(1, int(ray.cluster_resources()["CPU"]) - 1)
-            items = [{"path": os.path.abspath(path)} for path in list_files(sources)]
-            blocks = count_blocks([item["path"] for item in items], options.batch_size, 2 * (actors + 1))
-            files = ray.data.from_items(items, override_num_blocks=blocks)
+            paths = [os.path.abspath(path) for path in list_files(sources)]
+            blocks = count_blocks(paths, options.batch_size, 2 * (actors + 1))
+            files = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
             photos = files.flat_map(partial(read_rows, column=column))
             results = photos.map_batches(
                 Predictor,
