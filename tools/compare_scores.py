@@ -43,7 +43,12 @@ def find_runs(patterns: Sequence[Path]) -> list[Path]:
 
 
 def scores_file(run: Path, split: str) -> Path:
-    return run / "inference" / split / SCORES_FILE if run.is_dir() else run
+    """Return ``run``, or the scores of ``split`` in this folder; FileNotFoundError names the splits that it has."""
+    file = run / "inference" / split / SCORES_FILE if run.is_dir() else run
+    found = sorted(path.parent.name for path in run.glob(f"inference/*/{SCORES_FILE}"))
+    if found and not file.exists():
+        raise FileNotFoundError(f"{run} has no scores of the split {split!r}, but of {', '.join(found)}: see --split")
+    return file
 
 
 def read_threshold(run: Path, found: Scores) -> float:

@@ -24,6 +24,7 @@ from wsd_distill.distillation import (
     StaleCacheError,
     TeacherCache,
 )
+from wsd_distill.modeling.checkpoints.load import CheckpointError
 
 IMAGES, SIZE, FOLDS = 7, 32, 3
 
@@ -185,6 +186,20 @@ def test_one_teacher_of_a_fold_alone_is_an_error(folder):
     for other in ("dataset: {leave_out: null}", "- 1", "a: !!python/tuple [1]", "{"):  # also of other projects
         (folder / "fold0/config.yaml").write_text(other)
         make_distiller(folder, checkpoints(folder)[0])
+
+
+def test_weights_that_do_not_fit_name_the_key(folder):
+    files = checkpoints(folder)
+    state = torch.load(files[0], weights_only=True)
+    state["model"]["refinement.0.weight"] = torch.zeros(1)
+    torch.save(state, files[0])
+    key = "set distiller.teacher.num_refinements as in its training"
+    with pytest.raises(CheckpointError, match=f"^distiller.teacher_checkpoint: .*1 keys not in the model.*; {key}"):
+        make_distiller(folder)
+    torch.save({"model": {}}, files[0])
+    with pytest.raises(CheckpointError, match="^distiller.teacher_checkpoint: ") as caught:
+        make_distiller(folder)
+    assert "num_refinements" not in str(caught.value)
 
 
 def test_several_teachers_without_a_cache_are_an_error(folder):

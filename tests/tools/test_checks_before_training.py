@@ -1,4 +1,4 @@
-"""Errors of tools/train_net.py before its first step, which write nothing."""
+"""Errors of tools/train_net.py before its first step; those that need no model write nothing."""
 
 import pytest
 from helpers.builders import own_images
@@ -12,7 +12,7 @@ LABELS = {"train": ["cat", "dog"], "val": ["cat", "dog"], "test": ["cat", ""]}
 def train(tmp_path, capsys, restore_catalogs):
     """Function: labels of two images by split, and overrides -> the last line of the error."""
 
-    def call(*overrides, recipe="student", **labels):
+    def call(*overrides, recipe="student", writes=False, **labels):
         for split, values in {**LABELS, **labels}.items():
             rows = ["file,labels"]
             for i, value in enumerate(values):
@@ -23,7 +23,7 @@ def train(tmp_path, capsys, restore_catalogs):
         config = ["--config-file", f"configs/small/{recipe}.py", f"train.output_dir={tmp_path}/out", "train.device=cpu"]
         with pytest.raises(SystemExit) as caught:
             in_process("tools/train_net.py", *config, *own, *overrides)
-        assert caught.value.code == 2 and not (tmp_path / "out").exists()
+        assert caught.value.code == 2 and (tmp_path / "out").exists() == writes
         return capsys.readouterr().err.splitlines()[-1]
 
     return call
@@ -57,6 +57,18 @@ def test_one_class_for_the_teacher(train):
 def test_a_threshold_of_a_split_that_is_not_evaluated(train):
     error = train("dataloader.test.test.evaluator.threshold_split=train")
     assert "dataloader.test.test.evaluator.threshold_split=train: not a split that is evaluated in this run" in error
+
+
+@pytest.mark.parametrize("loss", ["zlpr", "two_way"])
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_ranking_loss_of_mixed_images(train, loss, kind):
+    error = train(f"model.loss={loss}", f"dataloader.train.mix.{kind}=0.4", writes=True)
+    assert "labels of mixed images are between 0 and 1, and" in error and "set model.loss to cross_entropy" in error
+
+
+def test_mixed_images_of_a_teacher(train):
+    error = train("dataloader.train.mix.mosaic=True", recipe="teacher", writes=True)
+    assert "T-WDet is not trained with mixed images, as proposals do not mix: set dataloader.train.mix=null" in error
 
 
 def test_boxes_of_a_dataset_without_any(train):

@@ -86,7 +86,7 @@ def test_errors_are_one_line_that_names_what_is_wrong(tool, make_run, tmp_path, 
     for arguments, message in (
         ([a, tmp_path / "no*"], "no\\* does not exist: give a scores.npz or the folder of a run"),
         ([a, file, "--metric", "CF1"], "scores.npz has no threshold tuned on val: give the folder of the run"),
-        ([a, b, "--split", "train"], "a/inference/train/scores.npz does not exist"),
+        ([a, b, "--split", "train"], "a has no scores of the split 'train', but of test, val: see --split"),
         (["--a", a, a, "--b", b, b, b], "A has 2 runs and B has 3"),
         ([a, b, "--json", tmp_path / "no/out.json"], "--json .*: folder .*no does not exist"),
     ):

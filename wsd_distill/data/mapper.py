@@ -85,11 +85,16 @@ class MultiLabelMapper:
         for name in ("crop_scale", "crop_ratio"):
             limits = getattr(self, name)
             if limits is not None and (len(limits) != 2 or not 0 < limits[0] <= limits[1]):
-                raise ValueError(f"{name} is {list(limits)}: give two limits above 0, the lower one first")
+                raise ValueError(
+                    f"dataloader.train.mapper.{name} is {list(limits)}: give two limits above 0, the lower one first"
+                )
         if not 0 < self.min_visible <= 1:
-            raise ValueError(f"min_visible is {self.min_visible}: give a fraction above 0, at most 1")
+            raise ValueError(
+                f"dataloader.train.mapper.min_visible is {self.min_visible}: give a fraction above 0, at most 1"
+            )
         if self.crop_scale and self.crop_scale[1] > 1:
-            raise ValueError(f"crop_scale is {list(self.crop_scale)}: a crop is at most the whole image, 1")
+            limits = list(self.crop_scale)
+            raise ValueError(f"dataloader.train.mapper.crop_scale is {limits}: a crop is at most the whole image, 1")
         self.sizes, self.teacher_sizes = list(self.sizes), list(self.teacher_sizes or [])  # configs pass a ListConfig
         policy = self.color_augment if self.is_train else None
         self._augment_colors = None if policy is None else ColorAugment(policy, self.image_format)

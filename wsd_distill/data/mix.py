@@ -91,10 +91,16 @@ class MixImages:
 
     def __post_init__(self) -> None:
         if self.mixup < 0 or self.cutmix < 0 or not 0 <= self.prob <= 1:
-            raise ValueError(f"{self}: mixup and cutmix are 0 or more, prob is from 0 to 1")
+            given = f"mixup={self.mixup}, cutmix={self.cutmix}, prob={self.prob}"
+            raise ValueError(f"dataloader.train.mix has {given}: mixup and cutmix are 0 or more, prob is from 0 to 1")
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of "mixup", "cutmix" and "mosaic" those that may be drawn for a batch."""
+        return [kind for kind in ("mixup", "cutmix", "mosaic") if getattr(self, kind) and self.prob]
 
     def __call__(self, batch: list[MappedImage]) -> list[MappedImage]:
-        kinds = [kind for kind in ("mixup", "cutmix", "mosaic") if getattr(self, kind)]
+        kinds = self.kinds
         if len(batch) < 2 or not kinds or np.random.rand() >= self.prob:
             return batch
         mix = self._draw(str(np.random.choice(kinds)), len(batch))

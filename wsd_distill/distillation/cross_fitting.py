@@ -23,7 +23,7 @@ from wsd_distill.data.check import split_hash
 from wsd_distill.data.datasets.catalog import drop_fold
 from wsd_distill.engine.run_folder import CONFIG, EARLIER, INPUTS, read_inputs
 from wsd_distill.modeling import WSDDN
-from wsd_distill.modeling.checkpoints.load import load_weights
+from wsd_distill.modeling.checkpoints.load import CheckpointError, load_weights
 from wsd_distill.modeling.freezing import freeze
 
 from .views import Teacher
@@ -55,7 +55,12 @@ class Teachers:
     def __iter__(self) -> Iterator[Teacher]:
         for i, checkpoint in enumerate(self.checkpoints):
             if i != self._loaded:
-                load_weights(self.teacher, checkpoint, trained=isinstance(self.teacher, WSDDN))
+                try:
+                    load_weights(self.teacher, checkpoint, trained=isinstance(self.teacher, WSDDN))
+                except CheckpointError as error:
+                    number = "; set distiller.teacher.num_refinements as in its training"
+                    hint = number if "refinement." in str(error) else ""
+                    raise CheckpointError(f"distiller.teacher_checkpoint: {error}{hint}") from error
                 self._loaded = i
             yield self.teacher
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
+from wsd_distill.data.mix import MixImages
 from wsd_distill.io import atomic_write
 from wsd_distill.modeling.checkpoints.load import hash_state, read_state
 from wsd_distill.modeling.freezing import freeze_submodules
@@ -129,6 +130,7 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
         cfg.distiller.student = model
         trained = instantiate(cfg.distiller).to(train.device)
         to_device(trained.teacher, train.device, train.channels_last)
+    _check_mix(cfg.dataloader.train, trained)
     cfg.optimizer.params.model = trained
     cfg.trainer.optimizer = optimizer = instantiate(cfg.optimizer)
     cfg.trainer.model = create_ddp_model(trained)
@@ -192,6 +194,15 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
             (Path(train.output_dir) / RESULTS).unlink(missing_ok=True)
     trainer.train(start, train.max_iter)
     write_results(cfg, {**latest, **trainer.results()}, RESULTS)
+
+
+def _check_mix(loader: DictConfig, model: nn.Module) -> None:
+    """Raise ValueError if a part of ``model`` cannot be trained with the mixed images of ``loader``."""
+    mix = instantiate(loader.get("mix"))
+    checks = [getattr(module, "check_mix", None) for module in model.modules()]
+    for check in filter(callable, checks):
+        if isinstance(mix, MixImages):
+            check(mix.kinds)
 
 
 def write_results(cfg: DictConfig, results: dict, name: str) -> None:

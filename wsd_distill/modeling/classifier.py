@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,7 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor, nn
 
 from .heads import build_head
-from .multilabel_losses import Loss, build_loss
+from .multilabel_losses import Loss, RankingLoss, build_loss
 from .normalization import NormalizedImageModel
 from .yaml_settings import common_settings
 
@@ -103,6 +103,11 @@ class MultiLabelClassifier(NormalizedImageModel):
         """Compute the loss of (N, K) logits on the image-level labels."""
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
         return {"loss_hard": self.loss(logits, labels)}
+
+    def check_mix(self, kinds: Collection[str]) -> None:
+        """Raise ValueError if the loss takes no labels of mixed images; ``kinds`` as in :attr:`.MixImages.kinds`."""
+        if isinstance(self.loss, RankingLoss) and {"mixup", "cutmix"} & set(kinds):
+            self.loss.refuse_soft_labels("labels of mixed images are between 0 and 1")
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
         """Predict ``image_scores``, averaged over views if there are any."""

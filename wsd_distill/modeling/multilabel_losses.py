@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import timm
 import timm.loss
@@ -62,11 +62,15 @@ class RankingLoss:
         """
         soft = labels[(labels > 0) & (labels < 1)]
         if len(soft):
-            raise ValueError(
-                f"a label is {soft[0].item():.3g}, and {type(self.loss).__name__} takes 0, 1 and -1 only: train "
-                "without mixup and CutMix, or set model.loss to cross_entropy, asymmetric or poly"
-            )
+            self.refuse_soft_labels(f"a label is {soft[0].item():.3g}")
         return self.loss(torch.where(labels >= 0, logits.float(), _ABSENT), labels)
+
+    def refuse_soft_labels(self, reason: str) -> NoReturn:
+        """Raise ValueError: a label is, or would be, between 0 and 1 for this ``reason``."""
+        raise ValueError(
+            f"{reason}, and {type(self.loss).__name__} takes 0, 1 and -1 only: train without mixup and CutMix, or set "
+            "model.loss to cross_entropy, asymmetric or poly"
+        )
 
 
 _TIMM: dict[str, tuple[str, type[ElementwiseLoss] | type[RankingLoss]]] = {

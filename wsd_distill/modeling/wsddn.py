@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -205,10 +205,7 @@ class WSDDN(NormalizedImageModel):
 
     def losses(self, output: WSDDNOutput, batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Compute the losses on the image-level labels."""
-        if any("mix" in x for x in batched_inputs):
-            raise ValueError(
-                "T-WDet is not trained with mixed images, as proposals do not mix: set dataloader.train.mix=null"
-            )
+        self.check_mix([x["mix"].kind for x in batched_inputs if "mix" in x])
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
         losses = {"loss_image": image_level_bce(output.image_scores, labels)}
         if output.refined_logits is not None:
@@ -216,6 +213,13 @@ class WSDDN(NormalizedImageModel):
             refined = torch.stack([refinement_losses(s, r, b.tensor, y) for s, r, b, y in per_image]).mean(0)  # (B,)
             losses.update({f"loss_refine{i}": loss for i, loss in enumerate(refined, 1)})
         return losses
+
+    def check_mix(self, kinds: Collection[str]) -> None:
+        """Raise ValueError if images are mixed; ``kinds`` as in :attr:`.MixImages.kinds`."""
+        if kinds:
+            raise ValueError(
+                "T-WDet is not trained with mixed images, as proposals do not mix: set dataloader.train.mix=null"
+            )
 
     def average_scores(self, batched_inputs: list[dict]) -> tuple[list[Tensor], list[Tensor]]:
         """Compute (R_n, K) S and detection scores of each image, averaged over its views if there are any."""

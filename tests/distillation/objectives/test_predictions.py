@@ -68,6 +68,19 @@ def test_labels_that_the_teacher_contradicts_are_unknown(outputs, options, unkno
     assert all(logits.grad[place] == 0 for place in unknown)
 
 
+def test_the_shares_of_unknown_labels_are_logged(outputs):
+    """Four images with one positive and two negatives each: 3 of 8 negatives, then of 16, and 1 of 4 positives."""
+    student, _ = outputs
+    scores = [[0.8, 0.7, 0.9], [0.6, 0.9, 0.1], [0.1, 0.1, 0.1], [0.1, 0.1, 0.1]]
+    shown = [[1.0, 0.0, 0.0], [0.0, 0.1, 1.0], [1.0, 1.0, 1.0], [0.5, 1.0, 1.0]]
+    objective = HardLabels(unknown_above=0.5, visible_below=0.3)
+    assert objective.scalars() == {} == HardLabels().scalars()
+    objective(student, hand_made_teacher(scores, shown))
+    assert objective.scalars() == {"unknown/negatives": 3 / 8, "unknown/positives": 1 / 4}
+    objective(student, hand_made_teacher([[0.0] * 3] * 4, shown))
+    assert objective.scalars() == {"unknown/negatives": 3 / 16, "unknown/positives": 1 / 4}
+
+
 def test_whole_images_show_all_of_every_class(outputs):
     student, teacher = outputs
     teacher = show_outputs(teacher, student.batched_inputs)
@@ -114,7 +127,8 @@ def test_images_without_labels_have_no_loss(outputs, name):
 
 @pytest.mark.parametrize("options", [{"unknown_above": 1.5}, {"visible_below": -0.1}])
 def test_thresholds_out_of_range(options):
-    with pytest.raises(ValueError, match="set it to a number from 0 to 1, or null"):
+    key = f"distiller.objectives.loss_hard.{next(iter(options))}"
+    with pytest.raises(ValueError, match=f"{key} is .*: set it to a number from 0 to 1, or null"):
         HardLabels(**options)
 
 

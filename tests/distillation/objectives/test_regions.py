@@ -112,7 +112,7 @@ def test_a_constant_channel_does_not_divide_by_zero():
     [
         ({"regions": "boxes"}, 'regions must be "view", "proposals" or "both"'),
         ({"adapter": "random"}, 'adapter must be "identity" or "least_squares"'),
-        ({"adapter": "identity", "channels": 5}, "has 5 channels and the teacher's conv2 6: set adapter=\"least_squa"),
+        ({"adapter": "identity", "channels": 5}, "teacher's conv2 6: set distiller.objectives.loss_regions.ada"),
     ],
 )
 def test_wrong_options_are_errors(options, message):

@@ -18,6 +18,8 @@ divided by N with the weights 100 and 1000, and the weight of MLD is 10 / 64.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
@@ -128,8 +130,7 @@ class LabelWiseEmbeddings(LayerObjective):
         self.pooler = ROIPooler(self.pooler_size, [1 / teacher_shapes[self.layer.teacher].stride], 0, "ROIAlignV2")
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        if student.mix is not None:
-            raise ValueError("label-wise embeddings of mixed images are not defined: set dataloader.train.mix=null")
+        self.check_mix([] if student.mix is None else [student.mix.kind])
         target = self.teacher_embeddings(teacher)  # (N, K, C)
         embeddings, logits = self.encoder(student.features[self.layer.student])  # (N, K, D), (N, K)
         labels = student.labels
@@ -138,6 +139,11 @@ class LabelWiseEmbeddings(LayerObjective):
         instance_aware = losses.embedding_structure_loss(target, embeddings, positive)
         structure = (self.class_weight * class_aware + self.instance_weight * instance_aware) / len(labels)
         return structure + self.label_weight * losses.hard_label_loss(logits, labels)
+
+    def check_mix(self, kinds: Collection[str]) -> None:
+        """Raise ValueError if images are mixed; ``kinds`` as in :attr:`.MixImages.kinds`."""
+        if kinds:
+            raise ValueError("label-wise embeddings of mixed images are not defined: set dataloader.train.mix=null")
 
     def teacher_embeddings(self, teacher: WSDDNOutput) -> Tensor:
         """Compute the (N, K, C) sums of region features, weighted by S; 0 for an image without regions."""

@@ -35,9 +35,12 @@ class HardLabels(Objective):
         super().__init__()
         for name, value in (("unknown_above", unknown_above), ("visible_below", visible_below)):
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}: set it to a number from 0 to 1, or null")
+                raise ValueError(
+                    f"distiller.objectives.loss_hard.{name} is {value}: set it to a number from 0 to 1, or null"
+                )
         self.unknown_above, self.visible_below = unknown_above, visible_below
         self.needs_scores = unknown_above is not None or visible_below is not None
+        self._seen: dict[str, Tensor] = {}  # "negatives", "positives" -> (2,), how many became unknown, of how many
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         inputs = student.batched_inputs
@@ -52,11 +55,22 @@ class HardLabels(Objective):
         labels = labels.to(teacher.image_scores.device)
         unknown = torch.zeros_like(labels, dtype=torch.bool)
         if self.unknown_above is not None:
-            unknown |= (labels == 0) & (teacher.image_scores > self.unknown_above)
+            unknown |= self._count("negatives", labels == 0, teacher.image_scores > self.unknown_above)
         if self.visible_below is not None:
-            unknown |= (labels > 0) & (cast(ShownOutput, teacher).shares < self.visible_below)
+            shares = cast(ShownOutput, teacher).shares
+            unknown |= self._count("positives", labels > 0, shares < self.visible_below)
         labels = labels.masked_fill(unknown, -1)
         return labels if student.mix is None else student.mix.labels(labels)
+
+    def _count(self, kind: str, labels: Tensor, contradicted: Tensor) -> Tensor:
+        unknown = labels & contradicted
+        counts = torch.stack([unknown.sum(), labels.sum()])
+        self._seen[kind] = self._seen[kind] + counts if kind in self._seen else counts
+        return unknown
+
+    def scalars(self) -> dict[str, float]:
+        """Return the shares of negative and positive labels that became unknown since training began or resumed."""
+        return {f"unknown/{kind}": (counts[0] / counts[1].clamp(min=1)).item() for kind, counts in self._seen.items()}
 
 
 class Temperatures(nn.Module):

@@ -78,7 +78,8 @@ class RegionConsistent(LayerObjective):
         elif student.channels != teacher.channels:
             raise ValueError(
                 f"the student's map {self.layer.student} has {student.channels} channels and the teacher's "
-                f'{self.layer.teacher} {teacher.channels}: set adapter="least_squares"'
+                f"{self.layer.teacher} {teacher.channels}: set "
+                "distiller.objectives.loss_regions.adapter=least_squares"
             )
         else:
             self.adapter = nn.Identity()
