@@ -165,7 +165,7 @@ def test_store_closes_its_file(tmp_path):
 
 
 TOOLS = (
-    r"tools/generate_proposals\.py \(with the --config-file that registers '{}', if needed\)"
+    r"tools/generate_proposals\.py \(with the --config-file and the dataset keys of '{}'\)"
     r" or tools/convert_proposals\.py"
 )
 

@@ -190,7 +190,7 @@ def name_full_disk(path: str) -> Iterator[None]:
 
 def _describe_tools(dataset_name: str | None) -> str:
     """Return the commands that create a store, for error messages."""
-    config = f" (with the --config-file that registers '{dataset_name}', if needed)" if dataset_name else ""
+    config = f" (with the --config-file and the dataset keys of '{dataset_name}')" if dataset_name else ""
     return f"tools/generate_proposals.py{config} or tools/convert_proposals.py"
 
 
