@@ -133,9 +133,12 @@ def commands(dataset: str, folder: Path, root: str) -> list[str]:
             call("generate_proposals", "teacher", own),
         ]
         lines += [call("train_net", config, own) for config in ("student", "teacher", *distilled)]
-    own, run = options("dropped", "dropped"), "train.run=region_consistent_unknown"
+    own, unknown = options("dropped", "dropped"), "distiller.objectives.loss_hard.unknown_above=0.5"
+    lines.append("# dropped.csv: the paper's two stages")
+    lines += [call("train_net", stage, own) for stage in ("stage1", "stage2")]
     lines.append("# dropped.csv: negatives that T-WDet scores above 0.5 are unknown")
-    lines.append(call("train_net", "region_consistent", own, run, "distiller.objectives.loss_hard.unknown_above=0.5"))
+    for config in ("region_consistent", "stage2"):
+        lines.append(call("train_net", config, own, f"train.run={config}_unknown", unknown))
     own = options("labelled", "labelled") + " " + shlex.quote(f"dataset.files.unlabelled={folder}/unlabelled.csv")
     cache = f"distiller.cache.folder=output/{dataset}_labelled/unlabelled_cache"
     lines.append("# labelled.csv and unlabelled.csv")

@@ -68,7 +68,7 @@ def test_the_lists_load_with_the_printed_overrides(dataset, tmp_path, load_confi
         "train": 10, "val": 2, "test": 2, "dropped": 10, "labelled": 4, "unlabelled": 6}  # fmt: skip
     assert {row["file"] for row in rows["labelled"] + rows["unlabelled"]} == {f"{i}.png" for i in range(10)}
     lines = benchmark["commands"](dataset, folder, root)
-    assert sum("train_net" in line for line in lines) == 15
+    assert sum("train_net" in line for line in lines) == 18
     words = shlex.split(lines[-1])
     cfg = load_config(words[3].removeprefix("configs/"), *words[4:])
     records = DatasetCatalog.get(cfg.dataset.train)

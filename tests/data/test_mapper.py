@@ -321,13 +321,16 @@ def test_wrong_limits_of_crops_are_errors(options):
 
 
 def test_a_crop_larger_than_the_image_is_an_error():
-    with pytest.raises(ValueError, match=r"train.mapper.crop_scale is \[0.5, 2.0\]: a crop is at most the whole"):
+    with pytest.raises(ValueError, match=r"train.mapper.crop_scale .*CROP_SCALE\) is \[0.5, 2.0\]: a crop is at most"):
         make_mapper(crop_scale=[0.5, 2.0])
 
 
 @pytest.mark.parametrize("value", [0, 1.5])
 def test_a_wrong_visible_fraction_is_an_error(value):
-    with pytest.raises(ValueError, match=f"min_visible is {value}: give a fraction above 0, at most 1"):
+    with pytest.raises(
+        ValueError,
+        match=rf"mapper.min_visible \(in YAML INPUT.MIN_VISIBLE\) is {value}: give a fraction above 0, at most 1",
+    ):
         make_mapper(min_visible=value)
 
 

@@ -87,7 +87,7 @@ def test_no_mix_by_default_for_one_image_or_outside_the_probability():
 
 
 def test_images_of_several_sizes_and_wrong_options_are_errors():
-    with pytest.raises(ValueError, match="images of 2 sizes cannot be mixed: set a single size"):
+    with pytest.raises(ValueError, match="images of 2 sizes cannot be mixed: set a single one"):
         MixImages(mixup=1.0)([*make_batch(1), *make_batch(1, size=10)])
     with pytest.raises(
         ValueError,

@@ -193,13 +193,12 @@ def test_weights_that_do_not_fit_name_the_key(folder):
     state = torch.load(files[0], weights_only=True)
     state["model"]["refinement.0.weight"] = torch.zeros(1)
     torch.save(state, files[0])
-    key = "set distiller.teacher.num_refinements as in its training"
-    with pytest.raises(CheckpointError, match=f"^distiller.teacher_checkpoint: .*1 keys not in the model.*; {key}"):
+    text = "fold0/model_final.pth has other refinement branches .*: set distiller.teacher.num_refinements as in its"
+    with pytest.raises(CheckpointError, match=f"^distiller.teacher_checkpoint: .*{text}"):
         make_distiller(folder)
-    torch.save({"model": {}}, files[0])
-    with pytest.raises(CheckpointError, match="^distiller.teacher_checkpoint: ") as caught:
+    torch.save({"model": {"w": torch.zeros(1)}}, files[0])
+    with pytest.raises(CheckpointError, match="^distiller.teacher_checkpoint: .* does not fit the model"):
         make_distiller(folder)
-    assert "num_refinements" not in str(caught.value)
 
 
 def test_several_teachers_without_a_cache_are_an_error(folder):

@@ -1,13 +1,16 @@
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from helpers.builders import K, make_batch, make_pair, make_student, make_teacher
 from PIL import Image
 
 from wsd_distill.data.mapper import MultiLabelMapper
+from wsd_distill.data.training_data import TrainingData
 from wsd_distill.distillation import (
     AttentionTransfer,
     ClassAware,
@@ -20,12 +23,14 @@ from wsd_distill.distillation import (
     LayerPair,
     MultiLabelLogits,
     Objectives,
+    RegionConsistent,
     RoIAwareTransfer,
     SoftLabels,
 )
 from wsd_distill.engine.checkpointer import Checkpointer
 from wsd_distill.modeling.checkpoints.load import CheckpointError
 from wsd_distill.modeling.freezing import freeze_submodules
+from wsd_distill.modeling.multilabel_losses import build_loss
 
 
 @pytest.fixture
@@ -266,3 +271,34 @@ def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
             match=r"teacher.pth is truncated or not a file of PyTorch tensors and plain values \(\w+\)",
         ):
             build(checkpoint)
+
+
+SEVERAL = "images have several sizes: set a single one in dataloader.train.mapper.sizes"
+RANKING = "labels of mixed images are between 0 and 1"
+
+
+@pytest.mark.parametrize(
+    "stage, options, message",
+    [
+        (2, {"mix": ["mosaic"], "sizes": [16, 24]}, None),
+        (2, {"mix": ["mosaic", "cutmix"]}, RANKING),
+        (1, {"mix": ["mixup"], "sizes": [16, 24]}, None),  # without the hard loss
+        ("attention", {"sizes": [16, 24]}, SEVERAL),
+        ("hint", {"sizes": [16, 24]}, SEVERAL),
+        ("features", {"sizes": [16, 24]}, SEVERAL),
+        ("l2d", {"mix": ["mosaic"]}, "label-wise embeddings of mixed images are not defined"),
+        ("view", {"sizes": [16, 24]}, SEVERAL),
+        ("both", {"sizes": [16, 24], "proposals": "a.arrow"}, SEVERAL),
+        ("both", {"sizes": [16]}, "regions is not view, and there are no proposals: set dataloader.train.proposals="),
+        ("proposals", {"sizes": [16, 24], "proposals": "a.arrow"}, None),
+    ],
+)
+def test_batches_that_an_objective_cannot_use_are_errors(checkpoint, stage, options, message, restore_catalogs):
+    """Without any batch; the student's loss compares positives with negatives."""
+    DatasetCatalog.register("pets", lambda: [{"image_id": 0}])
+    distiller = build(checkpoint, stage if stage in (1, 2, "attention", "hint", "features", "l2d") else 2)
+    if stage in ("view", "both", "proposals"):
+        distiller.objectives = Objectives(loss_regions=RegionConsistent(layer=make_pair(), regions=stage))
+    distiller.student.loss = build_loss("zlpr")
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        distiller.check_data(TrainingData("pets", **options))

@@ -129,7 +129,7 @@ def test_a_classifier_has_features_and_no_scores():
 def test_images_of_several_sizes_are_an_error_where_whole_maps_are_compared(photo):
     batch = [map_photo(photo, size=16), map_photo(photo, size=20)]
     check_one_size([x["teacher"] for x in batch], "teacher_sizes")
-    with pytest.raises(ValueError, match="images of this batch have several sizes: set a single one"):
+    with pytest.raises(ValueError, match="images have several sizes: set a single one in dataloader.train.mapper.s"):
         check_one_size(batch, "sizes")
 
 

@@ -17,6 +17,7 @@ from wsd_distill.engine.run_folder import (
     get_earlier_inputs,
     lock_output_dir,
 )
+from wsd_distill.modeling.checkpoints.load import CheckpointError
 
 
 @pytest.fixture
@@ -84,6 +85,18 @@ def test_inputs_are_hashes_of_labels_and_teacher(load_config, tmp_path, monkeypa
     records[0]["labels"] = [4]
     torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "teacher.pth")
     assert all(before[key] != now for key, now in describe_inputs(cfg).items())
+
+
+@pytest.mark.parametrize("key", ["teacher_checkpoint", "trunk_checkpoint"])
+def test_an_unreadable_teacher_names_its_key(load_config, tmp_path, monkeypatch, key):
+    monkeypatch.setattr("wsd_distill.engine.run_folder.get_dataset_dicts", lambda name: [])
+    torch.save({"model": {"w": torch.zeros(2)}}, tmp_path / "sound.pth")
+    (tmp_path / "damaged.pth").write_bytes(b"nothing")
+    files = {"teacher_checkpoint": tmp_path / "sound.pth", "trunk_checkpoint": tmp_path / "sound.pth"}
+    files[key] = tmp_path / "damaged.pth"
+    cfg = load_config("small/stage2.py", *(f"distiller.{name}={file}" for name, file in files.items()))
+    with pytest.raises(CheckpointError, match=f"^distiller.{key}: {tmp_path}/damaged.pth is truncated"):
+        describe_inputs(cfg)
 
 
 def test_the_hash_of_a_teacher_is_of_its_weights_and_not_of_its_file(load_config, tmp_path, monkeypatch):

@@ -101,7 +101,7 @@ def test_asymmetric_loss_takes_timms_soft_labels():
 
 @pytest.mark.parametrize("name", ["two_way", "zlpr"])
 def test_ranking_losses_name_a_soft_label(name):
-    with pytest.raises(ValueError, match=r"a label is 0.7, and .* takes 0, 1 and -1 only: train without mixup"):
+    with pytest.raises(ValueError, match=r"a label is 0.7, and .* takes 0, 1 and -1 only: set dataloader.train.mix"):
         build_loss(name)(torch.zeros(5, 5), SOFT)
 
 

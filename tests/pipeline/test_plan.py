@@ -205,6 +205,14 @@ def test_unlabelled_images_are_for_distillations_and_have_one_store(tmp_path, mo
     assert "proposals.train" not in overrides(runs["seed0/student"])
 
 
+def test_mixing_is_for_all_but_the_teacher(tmp_path):
+    plan = RunPlan(ROOT, "digit_scenes", output=tmp_path, opts=["dataloader.train.mix.mixup=0.4"])
+    runs = {run.name: run for run in find_missing(plan.targets(get_trainings([3]), 1))}
+    mixed = [name for name, run in runs.items() if "dataloader.train.mix.mixup=0.4" in run.command]
+    assert mixed == [name for name in runs if name.startswith("seed0/") and name != "seed0/teacher"]
+    assert "seed0/teacher" in runs and len(mixed) > 2
+
+
 def test_an_override_of_some_configs_reaches_only_these(folder):
     with open(folder / "configs/small/stage1.py", "a") as file:
         file.write("distiller = dict(use_cache=False)\n")

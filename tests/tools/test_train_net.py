@@ -209,6 +209,14 @@ def test_a_teacher_without_a_checkpoint_stops_the_run(data, tmp_path):
     assert done.returncode != 0 and "distiller.teacher_checkpoint" in done.stderr
 
 
+def test_mixed_images_of_a_ranking_loss_are_an_error_before_the_teacher_runs(teacher, data, tmp_path):
+    weights, mix = f"distiller.teacher_checkpoint={teacher}/model_final.pth", "dataloader.train.mix.mixup=0.4"
+    cache = f"distiller.cache.folder={tmp_path}/cache"
+    done = train("soft_labels", tmp_path / "out", weights, mix, cache, "model.loss=zlpr", data=data, check=False)
+    assert done.returncode == 2 and not (tmp_path / "cache").exists()
+    assert "labels of mixed images are between 0 and 1, and ZlprLoss takes" in done.stderr.splitlines()[-1]
+
+
 def test_a_schedule_that_depends_on_the_validation_loss(data, tmp_path):
     config = tmp_path / "plateau.py"
     config.write_text(

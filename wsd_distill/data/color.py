@@ -38,7 +38,8 @@ class ColorAugment:
     def __init__(self, policy: str, image_format: str = "RGB"):
         if not _POLICY.fullmatch(policy):
             raise ValueError(
-                f"color_augment={policy!r}: give a RandAugment policy of timm, for example rand-m9-n2-mstd0.5-inc1"
+                f"dataloader.train.mapper.color_augment={policy!r} (in YAML INPUT.COLOR_AUGMENT): give a RandAugment "
+                "policy of timm, for example rand-m9-n2-mstd0.5-inc1"
             )
         parts = policy.split("-")
         sets = [part[1:] for part in parts if part.startswith("t")]

@@ -85,16 +85,12 @@ class MultiLabelMapper:
         for name in ("crop_scale", "crop_ratio"):
             limits = getattr(self, name)
             if limits is not None and (len(limits) != 2 or not 0 < limits[0] <= limits[1]):
-                raise ValueError(
-                    f"dataloader.train.mapper.{name} is {list(limits)}: give two limits above 0, the lower one first"
-                )
+                raise ValueError(f"{_keys(name)} is {list(limits)}: give two limits above 0, the lower one first")
         if not 0 < self.min_visible <= 1:
-            raise ValueError(
-                f"dataloader.train.mapper.min_visible is {self.min_visible}: give a fraction above 0, at most 1"
-            )
+            raise ValueError(f"{_keys('min_visible')} is {self.min_visible}: give a fraction above 0, at most 1")
         if self.crop_scale and self.crop_scale[1] > 1:
             limits = list(self.crop_scale)
-            raise ValueError(f"dataloader.train.mapper.crop_scale is {limits}: a crop is at most the whole image, 1")
+            raise ValueError(f"{_keys('crop_scale')} is {limits}: a crop is at most the whole image, 1")
         self.sizes, self.teacher_sizes = list(self.sizes), list(self.teacher_sizes or [])  # configs pass a ListConfig
         policy = self.color_augment if self.is_train else None
         self._augment_colors = None if policy is None else ColorAugment(policy, self.image_format)
@@ -230,6 +226,11 @@ class MultiLabelMapper:
             pixels = torch.from_numpy(resize_to_square(decoded, size)).permute(2, 0, 1)
         flips = ((0, self.image_format == "BGR"), (2, geometry.flip))
         return pixels.flip([axis for axis, flipped in flips if flipped]).contiguous()
+
+
+def _keys(option: str) -> str:
+    """The option of a training's mapper in both kinds of config."""
+    return f"dataloader.train.mapper.{option} (in YAML INPUT.{option.upper()})"
 
 
 def resize_with_torch(pixels: np.ndarray, size: int) -> torch.Tensor:

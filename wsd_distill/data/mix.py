@@ -107,7 +107,7 @@ class MixImages:
         shapes = {tuple(x["image"].shape) for x in batch}
         if len(shapes) > 1:
             raise ValueError(
-                f"images of {len(shapes)} sizes cannot be mixed: set a single size in dataloader.train.mapper.sizes, "
+                f"images of {len(shapes)} sizes cannot be mixed: set a single one in dataloader.train.mapper.sizes, "
                 "or dataloader.train.mix=null"
             )
         images = mix.maps(torch.stack([x["image"] for x in batch]).float()).round().to(torch.uint8)

@@ -7,7 +7,7 @@ images. With K folds, teacher i is trained without fold i (``dataset.leave_out=i
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,14 +16,14 @@ import yaml
 from detectron2.data import MetadataCatalog
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
+from torch import Tensor, nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
 from wsd_distill.data.datasets.catalog import drop_fold
 from wsd_distill.engine.run_folder import CONFIG, EARLIER, INPUTS, read_inputs
 from wsd_distill.modeling import WSDDN
-from wsd_distill.modeling.checkpoints.load import CheckpointError, load_weights
+from wsd_distill.modeling.checkpoints.load import CheckpointError, load_state, load_weights, name_key, read_state
 from wsd_distill.modeling.freezing import freeze
 
 from .views import Teacher
@@ -55,12 +55,10 @@ class Teachers:
     def __iter__(self) -> Iterator[Teacher]:
         for i, checkpoint in enumerate(self.checkpoints):
             if i != self._loaded:
-                try:
-                    load_weights(self.teacher, checkpoint, trained=isinstance(self.teacher, WSDDN))
-                except CheckpointError as error:
-                    number = "; set distiller.teacher.num_refinements as in its training"
-                    hint = number if "refinement." in str(error) else ""
-                    raise CheckpointError(f"distiller.teacher_checkpoint: {error}{hint}") from error
+                with name_key("distiller.teacher_checkpoint"):
+                    state = read_state(checkpoint)
+                    _check_refinements(self.teacher, state, checkpoint)
+                    load_state(self.teacher, state, checkpoint, trained=isinstance(self.teacher, WSDDN))
                 self._loaded = i
             yield self.teacher
 
@@ -72,9 +70,22 @@ class Teachers:
             self.trunk.to(device)
 
 
+def _check_refinements(teacher: Teacher, state: Mapping[str, Tensor], checkpoint: str) -> None:
+    own, others = (
+        {key: value.shape for key, value in x.items() if key.startswith("refinement.")}
+        for x in (teacher.state_dict(), state)
+    )
+    if own != others:
+        raise CheckpointError(
+            f"{checkpoint} has {'other' if others else 'no'} refinement branches than T-WDet in this config: set "
+            "distiller.teacher.num_refinements as in its training"
+        )
+
+
 def _load_trunk(teacher: Teacher, checkpoint: str) -> nn.Module:
     other = copy.deepcopy(teacher)
-    load_weights(other, checkpoint, trained=False)
+    with name_key("distiller.trunk_checkpoint"):
+        load_weights(other, checkpoint, trained=False)
     freeze(other.backbone)
     return other.backbone
 

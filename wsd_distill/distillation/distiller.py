@@ -9,6 +9,7 @@ import torch
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from wsd_distill.data.training_data import TrainingData
 from wsd_distill.engine.run_folder import as_list
 from wsd_distill.modeling import WSDDN, MultiLabelClassifier, WSDDNOutput
 from wsd_distill.modeling.freezing import freeze
@@ -91,6 +92,13 @@ class Distiller(nn.Module):
     def teacher(self) -> Teacher:
         """The frozen teacher; of several, the one that was used last."""
         return self.teachers.teacher
+
+    def check_data(self, data: TrainingData) -> None:
+        """Raise ValueError if an objective or the teacher cache cannot be used with these batches."""
+        if self.cache is not None:
+            self.cache.check_size()
+        for objective in self._objectives():
+            objective.check_data(data, self.student)
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """Compute the losses in training, the student's predictions otherwise.

@@ -83,6 +83,14 @@ class TeacherCache:
         self._files: dict[str, RowFile] = {}
         self._trunk: nn.Module | None = None
 
+    def check_size(self) -> None:
+        """Raise ValueError if the mapper has several sizes, or none, for the teacher."""
+        if len(self.mapper.teacher_sizes or []) != 1:
+            raise ValueError(
+                f"the teacher cache supports one size, got {self.mapper.teacher_sizes}: set a single one in "
+                "dataloader.train.mapper.teacher_sizes, or distiller.use_cache=False"
+            )
+
     @functools.cached_property
     def _files_by_id(self) -> dict[Any, str]:
         return {record["image_id"]: record["file_name"] for record in get_dataset_dicts(self.dataset)}
@@ -117,11 +125,7 @@ class TeacherCache:
             ValueError: The mapper has several sizes, no image can be read, or teacher outputs are not finite.
             DiskFullError: The disk has too little space.
         """
-        if len(self.mapper.teacher_sizes or []) != 1:
-            raise ValueError(
-                f"the teacher cache supports one size, got {self.mapper.teacher_sizes}: set a single "
-                "mapper.teacher_sizes or distiller.use_cache=False"
-            )
+        self.check_size()
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file, not a folder: delete it or set distiller.cache.folder")
         self._trunk = trunk

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Union
+from typing import NoReturn, Union
 
 import torch
 from detectron2.structures import Boxes
@@ -54,10 +54,14 @@ def check_one_size(views: list[dict], key: str) -> None:
         ValueError: they have several sizes.
     """
     if len({view["image"].shape[-2:] for view in views if "image" in view}) > 1:
-        raise ValueError(
-            "whole maps are compared, and the images of this batch have several sizes: set a single one in "
-            f"dataloader.train.mapper.{key}"
-        )
+        refuse_several_sizes(key)
+
+
+def refuse_several_sizes(key: str = "sizes") -> NoReturn:
+    """Raise ValueError: whole maps are compared, and ``key`` of the mapper has several sizes."""
+    raise ValueError(
+        f"whole maps are compared, and images have several sizes: set a single one in dataloader.train.mapper.{key}"
+    )
 
 
 def get_boxes(views: list[dict], device: torch.device) -> list[Boxes]:

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from wsd_distill.io import atomic_write
 from wsd_distill.modeling import NormalizedImageModel
-from wsd_distill.modeling.checkpoints.load import CheckpointError, get_state, read_state, read_weights, wrap_mismatch
+from wsd_distill.modeling.checkpoints.load import (
+    CheckpointError,
+    get_state,
+    name_key,
+    read_state,
+    read_weights,
+    wrap_mismatch,
+)
 from wsd_distill.modeling.normalization import list_first
 
 logger = logging.getLogger(__name__)
@@ -114,11 +121,12 @@ class Checkpointer:
             logger.info("No train.init_checkpoint: training starts from random weights")
             return
         logger.info("Loading initial weights from %s", path)
-        state = read_state(path)
-        if not isinstance(self.model, NormalizedImageModel):
-            self._check_keys(state, path)
-        with wrap_mismatch(path):
-            self.model.load_state_dict(state, strict=False)
+        with name_key("train.init_checkpoint"):
+            state = read_state(path)
+            if not isinstance(self.model, NormalizedImageModel):
+                self._check_keys(state, path)
+            with wrap_mismatch(path):
+                self.model.load_state_dict(state, strict=False)
 
     def resume(self) -> None:
         """Restore model and checkpointables from the last checkpoint; if it is damaged, from the one before.

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
 from wsd_distill.io import atomic_write, check_file, file_lock, remove_leftovers
-from wsd_distill.modeling.checkpoints.load import hash_state, read_state
+from wsd_distill.modeling.checkpoints.load import hash_state, name_key, read_state
 
 RESULTS = "results.json"  # the last file that a training writes: where it exists, the run is complete
 EVALUATION = "evaluation.json"  # written by --eval-only
@@ -82,7 +82,8 @@ def describe_inputs(cfg: DictConfig) -> dict[str, str]:
     if "distiller" in cfg:
         for key in ("teacher_checkpoint", "trunk_checkpoint"):
             if cfg.distiller.get(key) is not None:
-                inputs[f"distiller.{key}"] = _hash_weights(as_list(cfg.distiller[key]))
+                with name_key(f"distiller.{key}"):
+                    inputs[f"distiller.{key}"] = _hash_weights(as_list(cfg.distiller[key]))
     return inputs
 
 

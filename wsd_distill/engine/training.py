@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from wsd_distill.data.build import get_dataset_dicts
-from wsd_distill.data.mix import MixImages
+from wsd_distill.data.training_data import TrainingData
 from wsd_distill.io import atomic_write
 from wsd_distill.modeling.checkpoints.load import hash_state, read_state
 from wsd_distill.modeling.freezing import freeze_submodules
@@ -130,7 +130,7 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
         cfg.distiller.student = model
         trained = instantiate(cfg.distiller).to(train.device)
         to_device(trained.teacher, train.device, train.channels_last)
-    _check_mix(cfg.dataloader.train, trained)
+    _check_data(cfg.dataloader.train, trained)
     cfg.optimizer.params.model = trained
     cfg.trainer.optimizer = optimizer = instantiate(cfg.optimizer)
     cfg.trainer.model = create_ddp_model(trained)
@@ -196,13 +196,13 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
     write_results(cfg, {**latest, **trainer.results()}, RESULTS)
 
 
-def _check_mix(loader: DictConfig, model: nn.Module) -> None:
-    """Raise ValueError if a part of ``model`` cannot be trained with the mixed images of ``loader``."""
-    mix = instantiate(loader.get("mix"))
-    checks = [getattr(module, "check_mix", None) for module in model.modules()]
-    for check in filter(callable, checks):
-        if isinstance(mix, MixImages):
-            check(mix.kinds)
+def _check_data(loader: DictConfig, model: nn.Module) -> None:
+    """Raise ValueError if ``model`` cannot be trained on what ``loader`` gives, before the teacher runs on it."""
+    data = TrainingData.from_config(loader)
+    if callable(check := getattr(model, "check_data", None)):
+        check(data)
+    elif callable(check := getattr(model, "check_mix", None)):
+        check(data.mix)
 
 
 def write_results(cfg: DictConfig, results: dict, name: str) -> None:

@@ -68,7 +68,7 @@ class RankingLoss:
     def refuse_soft_labels(self, reason: str) -> NoReturn:
         """Raise ValueError: a label is, or would be, between 0 and 1 for this ``reason``."""
         raise ValueError(
-            f"{reason}, and {type(self.loss).__name__} takes 0, 1 and -1 only: train without mixup and CutMix, or set "
+            f"{reason}, and {type(self.loss).__name__} takes 0, 1 and -1 only: set dataloader.train.mix=null, or "
             "model.loss to cross_entropy, asymmetric or poly"
         )
 
@@ -104,7 +104,7 @@ def build_loss(loss: str | Loss, options: Mapping[str, Any] | None = None) -> Lo
     """
     if callable(loss):
         if options:
-            raise ValueError(f"loss_options={dict(options)}: they are for a loss by name, and loss is a function")
+            raise ValueError(f"model.loss_options={dict(options)}: they are for a loss by name, and loss is a function")
         return loss
     if loss not in LOSSES:
         raise ValueError(f"model.loss={loss!r}: choose from {', '.join(LOSSES)}")
@@ -113,13 +113,15 @@ def build_loss(loss: str | Loss, options: Mapping[str, Any] | None = None) -> Lo
     options, parameters = dict(options or {}), _option_names(cls) if cls else []
     invalid = [key for key in options if key not in parameters]
     if invalid:
-        raise ValueError(f"loss_options has {invalid[0]!r}, and {loss} takes {', '.join(parameters) or 'no options'}")
+        raise ValueError(
+            f"model.loss_options has {invalid[0]!r}, and {loss} takes {', '.join(parameters) or 'no options'}"
+        )
     if cls is None or wrapper is None:
         return hard_label_loss
     try:
         return wrapper(cls(**options, **({"reduction": "none"} if wrapper is ElementwiseLoss else {})))
     except (AssertionError, TypeError) as error:
-        raise ValueError(f"loss_options={options}: timm's {class_name} does not accept these values") from error
+        raise ValueError(f"model.loss_options={options}: timm's {class_name} does not accept these values") from error
 
 
 def _option_names(cls: type[nn.Module]) -> list[str]:

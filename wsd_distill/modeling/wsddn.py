@@ -23,6 +23,8 @@ from .normalization import NormalizedImageModel
 from .refinement import RefinementBranches, refined_scores, refinement_losses
 from .yaml_settings import common_settings
 
+_NO_MIX = "T-WDet is not trained with mixed images, as proposals do not mix: set dataloader.train.mix=null"
+
 
 @dataclass
 class WSDDNOutput:
@@ -205,7 +207,8 @@ class WSDDN(NormalizedImageModel):
 
     def losses(self, output: WSDDNOutput, batched_inputs: list[dict]) -> dict[str, Tensor]:
         """Compute the losses on the image-level labels."""
-        self.check_mix([x["mix"].kind for x in batched_inputs if "mix" in x])
+        if any("mix" in x for x in batched_inputs):
+            raise ValueError(_NO_MIX)
         labels = torch.stack([x["labels"] for x in batched_inputs]).to(self.device)  # (N, K)
         losses = {"loss_image": image_level_bce(output.image_scores, labels)}
         if output.refined_logits is not None:
@@ -217,9 +220,7 @@ class WSDDN(NormalizedImageModel):
     def check_mix(self, kinds: Collection[str]) -> None:
         """Raise ValueError if images are mixed; ``kinds`` as in :attr:`.MixImages.kinds`."""
         if kinds:
-            raise ValueError(
-                "T-WDet is not trained with mixed images, as proposals do not mix: set dataloader.train.mix=null"
-            )
+            raise ValueError(_NO_MIX)
 
     def average_scores(self, batched_inputs: list[dict]) -> tuple[list[Tensor], list[Tensor]]:
         """Compute (R_n, K) S and detection scores of each image, averaged over its views if there are any."""

@@ -26,6 +26,9 @@ _OTHER_PROPOSALS = re.compile(r"proposals\.(?!methods\.)|image_proposals\.|[^=]*
 # Overrides for trainings with a teacher only.
 _UNLABELLED = ("dataset.unlabelled=", "dataset.files.unlabelled=", "dataset.split_names.unlabelled=")
 
+# Overrides for trainings without T-WDet, whose proposals do not mix.
+_MIX = "dataloader.train.mix"
+
 
 class RunPlan:
     """Build the runs of a dataset; only the configs of requested runs are loaded.
@@ -153,8 +156,9 @@ class RunPlan:
             file = find_config(self.root, self.recipe, name)
             recipe, opts = LazyConfig.load(str(file)), [f"dataset.name={self.dataset}"]
             for opt in method_first(self.opts):
-                no_teacher = "distiller" not in recipe and opt.startswith(_UNLABELLED)
-                if not no_teacher and not (detector and _OTHER_PROPOSALS.match(opt)):
+                unfit = "distiller" not in recipe and opt.startswith(_UNLABELLED)
+                unfit |= name == "teacher" and opt.startswith(_MIX)
+                if not unfit and not (detector and _OTHER_PROPOSALS.match(opt)):
                     try:
                         apply_overrides(recipe, [opt])
                         opts.append(opt)

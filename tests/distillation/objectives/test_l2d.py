@@ -135,9 +135,3 @@ def test_an_image_without_regions_or_positive_labels_has_finite_gradients(labele
     loss = objective(student, teacher) + MultiLabelLogits()(student, teacher)
     loss.backward()
     assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in objective.parameters())
-
-
-def test_images_are_not_mixed():
-    build().check_mix([])
-    with pytest.raises(ValueError, match="label-wise embeddings of mixed images are not defined: set dataloader"):
-        build().check_mix(["mosaic"])

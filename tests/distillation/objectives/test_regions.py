@@ -125,7 +125,7 @@ def test_a_loss_before_the_fit_and_proposals_that_are_missing_are_errors():
     with pytest.raises(RuntimeError, match="deviations of the teacher's channels are not measured: call"):
         build()(student, teacher)
     objective = fit(build(adapter="identity", regions="proposals"), (student, teacher))
-    with pytest.raises(ValueError, match="there are no proposals for regions: set dataloader.train.proposals"):
+    with pytest.raises(ValueError, match="regions is not view, and there are no proposals: set dataloader.train.prop"):
         objective(student, WSDDNOutput(teacher.features, [], [], []))
 
 

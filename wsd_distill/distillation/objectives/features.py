@@ -14,9 +14,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.ops import nms
 
 from wsd_distill import losses
-from wsd_distill.modeling import WSDDNOutput
+from wsd_distill.data.training_data import TrainingData
+from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
-from ..views import check_one_size
+from ..views import check_one_size, refuse_several_sizes
 from .objective import Objective, StudentOutput
 
 
@@ -29,7 +30,13 @@ class LayerPair:
 
 
 class LayerObjective(Objective):
-    """Objective on pairs of feature maps; raises ValueError if a backbone has no map of the given name."""
+    """Objective on pairs of feature maps; raises ValueError if a backbone has no map of the given name.
+
+    Attributes:
+        whole_maps: compares maps of whole views, for which all images need one size.
+    """
+
+    whole_maps = False
 
     def __init__(self, layers: list[LayerPair]):
         super().__init__()
@@ -44,6 +51,10 @@ class LayerObjective(Objective):
             for name in (getattr(pair, model) for pair in self.layers):
                 if name not in shapes:
                     raise ValueError(f"the {model}'s backbone has no feature map {name!r}; it has {list(shapes)}")
+
+    def check_data(self, data: TrainingData, student: MultiLabelClassifier) -> None:
+        if self.whole_maps and len(data.sizes) > 1:
+            refuse_several_sizes()
 
 
 class OneLayerObjective(LayerObjective):
@@ -154,7 +165,7 @@ class FitNetsHint(OneLayerObjective):
         weight: factor of the loss.
     """
 
-    needs_scores = False
+    needs_scores, whole_maps = False, True
 
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
         super().build(student_shapes, teacher_shapes)
@@ -179,7 +190,7 @@ class AttentionTransfer(LayerObjective):
         beta: factor beta of Eq. 2. The authors use 1000 with a mean over cells, as in ``losses.attention_loss``.
     """
 
-    needs_scores = False
+    needs_scores, whole_maps = False, True
 
     def __init__(self, *, layers: list[LayerPair], beta: float = 1000.0):
         super().__init__(layers)
@@ -210,7 +221,7 @@ class FeatureDistillation(OneLayerObjective):
         weight: ``distill_loss_weight`` of timm: 1 by default, 5 in its example.
     """
 
-    needs_scores = False
+    needs_scores, whole_maps = False, True
 
     def build(self, student_shapes: dict[str, ShapeSpec], teacher_shapes: dict[str, ShapeSpec]) -> None:
         super().build(student_shapes, teacher_shapes)

@@ -18,18 +18,19 @@ divided by N with the weights 100 and 1000, and the weight of MLD is 10 / 64.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from torch import Tensor, nn
 
 from wsd_distill import losses
-from wsd_distill.modeling import WSDDNOutput
+from wsd_distill.data.training_data import TrainingData
+from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
 from .features import LayerObjective, LayerPair
 from .objective import Objective, StudentOutput
+
+_NO_MIX = "label-wise embeddings of mixed images are not defined: set dataloader.train.mix=null"
 
 
 class MultiLabelLogits(Objective):
@@ -130,7 +131,8 @@ class LabelWiseEmbeddings(LayerObjective):
         self.pooler = ROIPooler(self.pooler_size, [1 / teacher_shapes[self.layer.teacher].stride], 0, "ROIAlignV2")
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        self.check_mix([] if student.mix is None else [student.mix.kind])
+        if student.mix is not None:
+            raise ValueError(_NO_MIX)
         target = self.teacher_embeddings(teacher)  # (N, K, C)
         embeddings, logits = self.encoder(student.features[self.layer.student])  # (N, K, D), (N, K)
         labels = student.labels
@@ -140,10 +142,9 @@ class LabelWiseEmbeddings(LayerObjective):
         structure = (self.class_weight * class_aware + self.instance_weight * instance_aware) / len(labels)
         return structure + self.label_weight * losses.hard_label_loss(logits, labels)
 
-    def check_mix(self, kinds: Collection[str]) -> None:
-        """Raise ValueError if images are mixed; ``kinds`` as in :attr:`.MixImages.kinds`."""
-        if kinds:
-            raise ValueError("label-wise embeddings of mixed images are not defined: set dataloader.train.mix=null")
+    def check_data(self, data: TrainingData, student: MultiLabelClassifier) -> None:
+        if data.mix:
+            raise ValueError(_NO_MIX)
 
     def teacher_embeddings(self, teacher: WSDDNOutput) -> Tensor:
         """Compute the (N, K, C) sums of region features, weighted by S; 0 for an image without regions."""

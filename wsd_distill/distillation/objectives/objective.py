@@ -12,6 +12,7 @@ from detectron2.structures import Boxes
 from torch import Tensor, nn
 
 from wsd_distill.data.mix import Mix
+from wsd_distill.data.training_data import TrainingData
 from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
 from ..views import get_boxes, get_mix
@@ -86,6 +87,9 @@ class Objective(nn.Module, ABC):
 
         The shapes are ``output_shape()`` of both backbones. Raises ValueError if one lacks a feature map.
         """
+
+    def check_data(self, data: TrainingData, student: MultiLabelClassifier) -> None:
+        """Raise ValueError if this objective cannot be used with these batches; called before the teacher runs."""
 
     @abstractmethod
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:

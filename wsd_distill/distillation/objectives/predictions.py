@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from wsd_distill import losses
-from wsd_distill.modeling import WSDDNOutput
+from wsd_distill.data.training_data import TrainingData
+from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
 from ..views import ShownOutput
 from .objective import Objective, StudentOutput
@@ -40,7 +41,9 @@ class HardLabels(Objective):
                 )
         self.unknown_above, self.visible_below = unknown_above, visible_below
         self.needs_scores = unknown_above is not None or visible_below is not None
-        self._seen: dict[str, Tensor] = {}  # "negatives", "positives" -> (2,), how many became unknown, of how many
+        options = {"negatives": unknown_above, "positives": visible_below}
+        for kind in (kind for kind, option in options.items() if option is not None):
+            self.register_buffer(kind, torch.zeros(2, dtype=torch.int64))  # how many became unknown, of how many
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         inputs = student.batched_inputs
@@ -64,13 +67,15 @@ class HardLabels(Objective):
 
     def _count(self, kind: str, labels: Tensor, contradicted: Tensor) -> Tensor:
         unknown = labels & contradicted
-        counts = torch.stack([unknown.sum(), labels.sum()])
-        self._seen[kind] = self._seen[kind] + counts if kind in self._seen else counts
+        self.get_buffer(kind).add_(torch.stack([unknown.sum(), labels.sum()]))
         return unknown
 
     def scalars(self) -> dict[str, float]:
-        """Return the shares of negative and positive labels that became unknown since training began or resumed."""
-        return {f"unknown/{kind}": (counts[0] / counts[1].clamp(min=1)).item() for kind, counts in self._seen.items()}
+        """Return the shares of this process's negative and positive labels that became unknown so far."""
+        return {f"unknown/{kind}": (x[0] / x[1].clamp(min=1)).item() for kind, x in self.named_buffers()}
+
+    def check_data(self, data: TrainingData, student: MultiLabelClassifier) -> None:
+        student.check_mix(data.mix)
 
 
 class Temperatures(nn.Module):

@@ -10,12 +10,17 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from wsd_distill import losses
-from wsd_distill.modeling import WSDDNOutput
+from wsd_distill.data.training_data import TrainingData
+from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
 from ..views import check_one_size
 from .features import LayerObjective, LayerPair
 from .objective import StudentOutput
 
+_NO_PROPOSALS = (
+    "distiller.objectives.loss_regions.regions is not view, and there are no proposals: set "
+    "dataloader.train.proposals='${proposals.train}' and make them with tools/generate_proposals.py"
+)
 FIT_HINT = "call Distiller.fit_objectives, as DistillTrainer does before the first step"
 
 
@@ -67,6 +72,7 @@ class RegionConsistent(LayerObjective):
         if adapter not in ("identity", "least_squares"):
             raise ValueError(f'adapter must be "identity" or "least_squares", got {adapter!r}')
         self.layer, self.regions, self.adapter_kind = layer, regions, adapter
+        self.whole_maps = regions != "proposals"
         self.pooler_size, self.num_proposals = pooler_size, num_proposals
         self.weight, self.fit_images, self.ridge = weight, fit_images, ridge
 
@@ -89,19 +95,24 @@ class RegionConsistent(LayerObjective):
         )
         self._moments = _Moments(student.channels, teacher.channels)
 
+    def check_data(self, data: TrainingData, student: MultiLabelClassifier) -> None:
+        super().check_data(data, student)
+        if self.regions != "view" and not data.has_proposals:
+            raise ValueError(_NO_PROPOSALS)
+
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         if not self.deviation.any():
             raise RuntimeError(f"the deviations of the teacher's channels are not measured: {FIT_HINT}")
         target = teacher.features[self.layer.teacher]
         student_map = self.adapter(student.features[self.layer.student])
         terms = []
-        if self.regions != "proposals":
+        if self.whole_maps:
             check_one_size(student.batched_inputs, "sizes")
             cells = _pool_cells(target, student_map)
             terms.append(losses.standardized_distance(cells, student_map, self.deviation))
         if self.regions != "view":
             if not teacher.boxes:
-                raise ValueError("there are no proposals for regions: set dataloader.train.proposals")
+                raise ValueError(_NO_PROPOSALS)
             maps = ((target, teacher.boxes), (student_map, student.boxes))
             rois, student_rois = (
                 pooler([x], [b[: self.num_proposals] for b in boxes]) for pooler, (x, boxes) in zip(self.poolers, maps)

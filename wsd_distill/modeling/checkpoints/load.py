@@ -168,6 +168,15 @@ def wrap_mismatch(checkpoint: str, hint: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def name_key(key: str) -> Iterator[None]:
+    """Begin a CheckpointError or FileNotFoundError with the key of the config that has the file."""
+    try:
+        yield
+    except (CheckpointError, FileNotFoundError) as error:
+        raise type(error)(f"{key}: {error}") from error
+
+
+@contextmanager
 def wrap_load_errors(path: str | Path | None) -> Iterator[None]:
     """Replace PyTorch's error, which suggests weights_only=False, by a CheckpointError that names the file."""
     try:
