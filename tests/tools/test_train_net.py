@@ -300,15 +300,19 @@ def test_only_a_complete_run_has_results(data, tmp_path):
     def start(*overrides, flags=(), check=True):
         return train("student", tmp_path, "train.max_iter=2", *overrides, data=data, flags=flags, check=check)
 
-    assert start("dataloader.test=null", check=False).returncode != 0 and not results.exists()
+    (tmp_path / "file").touch()
+    failing = f"dataloader.test.test.evaluator.output_dir={tmp_path}/file/inside"
+    assert start(failing, check=False).returncode != 0 and not results.exists()
     start(flags=["--resume", "--allow-changes"])
     before = results.read_text(), config.read_text()
     weights = f"train.init_checkpoint={tmp_path}/model_final.pth"
     start(weights, "dataloader.test.test.loader.batch_size=3", flags=["--eval-only"])
     assert (results.read_text(), config.read_text()) == before
     assert json.loads((tmp_path / "evaluation.json").read_text())["test"]["multilabel"]["mAP"] > 0
-    start("train.max_iter=3", "dataloader.test=null", flags=["--resume", "--allow-changes"], check=False)
+    start("train.max_iter=3", failing, flags=["--resume", "--allow-changes"], check=False)
     assert not results.exists()
+    start("train.max_iter=3", "dataloader.test=null", flags=["--resume", "--allow-changes"])
+    assert json.loads(results.read_text()) == {}
 
 
 def snapshot(folder):

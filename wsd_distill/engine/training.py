@@ -94,7 +94,7 @@ def check_checkpoints(cfg: DictConfig, resume: bool) -> None:
 
 
 def do_test(cfg: DictConfig, model: nn.Module) -> dict:
-    """Evaluate on every entry of ``dataloader.test``.
+    """Evaluate on every entry of ``dataloader.test``; on none if it is null.
 
     The threshold of a split with ``threshold_split`` is the one that this evaluation has tuned on that split.
 
@@ -106,7 +106,7 @@ def do_test(cfg: DictConfig, model: nn.Module) -> dict:
     """
     broadcast_buffers(model)
     results: dict[str, dict] = {}
-    tests, digest = cfg.dataloader.test, hash_state(model.state_dict())
+    tests, digest = cfg.dataloader.get("test") or {}, hash_state(model.state_dict())
     for name in evaluation_order(tests):
         evaluator = build_evaluator(tests[name], comm.all_gather(results)[0], digest)
         result = inference_on_dataset(model, instantiate(tests[name].loader), evaluator)
