@@ -53,6 +53,8 @@ def main(args: argparse.Namespace) -> None:
                 return
             model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
             if args.eval_only:
+                if not cfg.dataloader.get("test"):
+                    raise ValueError("--eval-only evaluates dataloader.test, which is null")
                 weights = choose_weights(cfg, args.opts)
                 logger.info("Evaluating %s", weights)
                 load_weights(model, weights)

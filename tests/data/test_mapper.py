@@ -321,7 +321,9 @@ def test_wrong_limits_of_crops_are_errors(options):
 
 
 def test_a_crop_larger_than_the_image_is_an_error():
-    with pytest.raises(ValueError, match=r"train.mapper.crop_scale .*CROP_SCALE\) is \[0.5, 2.0\]: a crop is at most"):
+    with pytest.raises(
+        ValueError, match=r"train.mapper.crop_scale .*CROP_SCALE\) is \[0.5, 2.0\]: at most 1, the whole image"
+    ):
         make_mapper(crop_scale=[0.5, 2.0])
 
 

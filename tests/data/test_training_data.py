@@ -43,7 +43,10 @@ def test_loaders_and_mixes_of_the_user():
     "changes, message",
     [
         ({"mapper": {"sizes": [16, 24]}}, r"images of the sizes \[16, 24\] cannot be mixed: set a single one in data"),
-        ({"total_batch_size": 1}, "1 images of a batch over 1 processes are one each: set dataloader.train.mix=null"),
+        (
+            {"total_batch_size": 1},
+            "needs two images for each process: set train.batch_size to 2 or more .* dataloader.train.mix=null",
+        ),
     ],
 )
 def test_batches_that_cannot_be_mixed_are_errors(changes, message):

@@ -90,7 +90,7 @@ class MultiLabelMapper:
             raise ValueError(f"{_keys('min_visible')} is {self.min_visible}: give a fraction above 0, at most 1")
         if self.crop_scale and self.crop_scale[1] > 1:
             limits = list(self.crop_scale)
-            raise ValueError(f"{_keys('crop_scale')} is {limits}: a crop is at most the whole image, 1")
+            raise ValueError(f"{_keys('crop_scale')} is {limits}: at most 1, the whole image")
         self.sizes, self.teacher_sizes = list(self.sizes), list(self.teacher_sizes or [])  # configs pass a ListConfig
         policy = self.color_augment if self.is_train else None
         self._augment_colors = None if policy is None else ColorAugment(policy, self.image_format)

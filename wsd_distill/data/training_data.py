@@ -40,8 +40,8 @@ class TrainingData:
         world_size, batch = comm.get_world_size(), instantiate(loader.get("total_batch_size"))
         if mix and batch is not None and batch < 2 * world_size:
             raise ValueError(
-                f"dataloader.train.mix mixes the images of a process, and {batch} images of a batch over {world_size} "
-                "processes are one each: set dataloader.train.mix=null or a larger train.batch_size"
+                f"dataloader.train.mix needs two images for each process: set train.batch_size to {2 * world_size} or "
+                "more for each of trainer.accumulate, or dataloader.train.mix=null"
             )
         if mix and len(data.sizes) > 1:
             raise ValueError(

@@ -77,8 +77,8 @@ def _check_refinements(teacher: Teacher, state: Mapping[str, Tensor], checkpoint
     )
     if own != others:
         raise CheckpointError(
-            f"{checkpoint} has {'other' if others else 'no'} refinement branches than T-WDet in this config: set "
-            "distiller.teacher.num_refinements as in its training"
+            f"{checkpoint} does not have the refinement branches that distiller.teacher.num_refinements asks for: set "
+            f"it as in the training of this file{'' if others else ', which has none: 0'}"
         )
 
 

@@ -107,6 +107,8 @@ def do_test(cfg: DictConfig, model: nn.Module) -> dict:
     broadcast_buffers(model)
     results: dict[str, dict] = {}
     tests, digest = cfg.dataloader.get("test") or {}, hash_state(model.state_dict())
+    if not tests:
+        logger.info("dataloader.test is null: no evaluation")
     for name in evaluation_order(tests):
         evaluator = build_evaluator(tests[name], comm.all_gather(results)[0], digest)
         result = inference_on_dataset(model, instantiate(tests[name].loader), evaluator)

@@ -68,8 +68,8 @@ class RankingLoss:
     def refuse_soft_labels(self, reason: str) -> NoReturn:
         """Raise ValueError: a label is, or would be, between 0 and 1 for this ``reason``."""
         raise ValueError(
-            f"{reason}, and {type(self.loss).__name__} takes 0, 1 and -1 only: set dataloader.train.mix=null, or "
-            "model.loss to cross_entropy, asymmetric or poly"
+            f"{reason}, and {type(self.loss).__name__} takes 0, 1 and -1 only: set dataloader.train.mix=null (or "
+            "mosaic alone), or model.loss to cross_entropy, asymmetric or poly"
         )
 
 

@@ -101,9 +101,14 @@ class RoIAwareTransfer(LayerObjective):
     ):
         super().__init__(layers)
         if weighting not in ("objectness", "normalized", "none"):
-            raise ValueError(f'weighting must be "objectness", "normalized" or "none", got {weighting!r}')
+            raise ValueError(
+                'distiller.objectives.loss_roi.weighting must be "objectness", "normalized" or "none", '
+                f"got {weighting!r}"
+            )
         if pooler_type not in ("ROIPool", "ROIAlignV2"):
-            raise ValueError(f'pooler_type must be "ROIPool" or "ROIAlignV2", got {pooler_type!r}')
+            raise ValueError(
+                f'distiller.objectives.loss_roi.pooler_type must be "ROIPool" or "ROIAlignV2", got {pooler_type!r}'
+            )
         self.pooler_size, self.nms_thresh, self.num_proposals = pooler_size, nms_thresh, num_proposals
         self.weight, self.weighting, self.pooler_type = weight, weighting, pooler_type
 

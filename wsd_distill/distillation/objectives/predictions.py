@@ -96,7 +96,10 @@ class Temperatures(nn.Module):
     def __init__(self, num_classes: int, num_proposals: int, kind: str = "per_class", initial: float = 1.0):
         super().__init__()
         if kind not in ("per_class", "shared", "fixed"):
-            raise ValueError(f'temperatures must be "per_class", "shared" or "fixed", got {kind!r}')
+            raise ValueError(
+                'distiller.objectives.loss_class_aware.temperatures must be "per_class", "shared" or "fixed", '
+                f"got {kind!r}"
+            )
         self.num_classes, self.num_proposals = num_classes, num_proposals
         sizes = {"log_t_cls": num_classes, "log_t_det": num_proposals, "log_t_student": num_classes}
         for name, size in sizes.items():
@@ -145,7 +148,7 @@ class ClassAware(Objective):
     ):
         super().__init__()
         if distance not in ("l2", "bce"):
-            raise ValueError(f'distance must be "l2" or "bce", got {distance!r}')
+            raise ValueError(f'distiller.objectives.loss_class_aware.distance must be "l2" or "bce", got {distance!r}')
         self.temperatures = Temperatures(num_classes, num_proposals, temperatures, initial)
         self.weight, self.distance = weight, distance
 

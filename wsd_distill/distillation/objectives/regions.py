@@ -17,8 +17,9 @@ from ..views import check_one_size
 from .features import LayerObjective, LayerPair
 from .objective import StudentOutput
 
+_KEY = "distiller.objectives.loss_regions"
 _NO_PROPOSALS = (
-    "distiller.objectives.loss_regions.regions is not view, and there are no proposals: set "
+    f"{_KEY}.regions is not view, and there are no proposals: set "
     "dataloader.train.proposals='${proposals.train}' and make them with tools/generate_proposals.py"
 )
 FIT_HINT = "call Distiller.fit_objectives, as DistillTrainer does before the first step"
@@ -68,9 +69,9 @@ class RegionConsistent(LayerObjective):
     ):
         super().__init__([layer])
         if regions not in ("view", "proposals", "both"):
-            raise ValueError(f'regions must be "view", "proposals" or "both", got {regions!r}')
+            raise ValueError(f'{_KEY}.regions must be "view", "proposals" or "both", got {regions!r}')
         if adapter not in ("identity", "least_squares"):
-            raise ValueError(f'adapter must be "identity" or "least_squares", got {adapter!r}')
+            raise ValueError(f'{_KEY}.adapter must be "identity" or "least_squares", got {adapter!r}')
         self.layer, self.regions, self.adapter_kind = layer, regions, adapter
         self.whole_maps = regions != "proposals"
         self.pooler_size, self.num_proposals = pooler_size, num_proposals
@@ -84,8 +85,7 @@ class RegionConsistent(LayerObjective):
         elif student.channels != teacher.channels:
             raise ValueError(
                 f"the student's map {self.layer.student} has {student.channels} channels and the teacher's "
-                f"{self.layer.teacher} {teacher.channels}: set "
-                "distiller.objectives.loss_regions.adapter=least_squares"
+                f"{self.layer.teacher} {teacher.channels}: set {_KEY}.adapter=least_squares"
             )
         else:
             self.adapter = nn.Identity()
