@@ -42,12 +42,12 @@ def find_runs(patterns: Sequence[Path]) -> list[Path]:
     return runs
 
 
-def scores_file(run: Path, split: str) -> Path:
+def scores_file(run: Path, split: str, hint: str = "see --split") -> Path:
     """Return ``run``, or the scores of ``split`` in this folder; FileNotFoundError names the splits that it has."""
     file = run / "inference" / split / SCORES_FILE if run.is_dir() else run
     found = sorted(path.parent.name for path in run.glob(f"inference/*/{SCORES_FILE}"))
     if found and not file.exists():
-        raise FileNotFoundError(f"{run} has no scores of the split {split!r}, but of {', '.join(found)}: see --split")
+        raise FileNotFoundError(f"{run} has no scores of the split {split!r}, but of {', '.join(found)}: {hint}")
     return file
 
 
@@ -55,7 +55,7 @@ def read_threshold(run: Path, found: Scores) -> float:
     """Tune the threshold of a run on the scores of its val split; ValueError if ``run`` is a file."""
     if not run.is_dir():
         raise ValueError(f"{run} has no threshold tuned on val: give the folder of the run, or --metric CF1@0.5")
-    path = scores_file(run, "val")
+    path = scores_file(run, "val", "evaluate it, for the threshold is tuned there, or give --metric CF1@0.5")
     tuning = read_scores(path, found.class_names)
     if tuning.weights_digest != found.weights_digest:
         raise ValueError(f"{path} has scores of other weights than the split to compare: evaluate both splits again")

@@ -38,6 +38,8 @@ def main(args: argparse.Namespace) -> None:
         if not args.eval_only:
             check_checkpoints(cfg, args.resume)
             check_data(cfg)
+        elif not cfg.dataloader.get("test"):
+            raise ValueError("--eval-only evaluates dataloader.test, which is null")
         with lock_output_dir(cfg.train.output_dir):
             changes, inputs = [], {}
             if not args.eval_only:
@@ -53,8 +55,6 @@ def main(args: argparse.Namespace) -> None:
                 return
             model = to_device(instantiate(cfg.model), cfg.train.device, cfg.train.channels_last)
             if args.eval_only:
-                if not cfg.dataloader.get("test"):
-                    raise ValueError("--eval-only evaluates dataloader.test, which is null")
                 weights = choose_weights(cfg, args.opts)
                 logger.info("Evaluating %s", weights)
                 load_weights(model, weights)

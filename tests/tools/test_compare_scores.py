@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -82,11 +83,13 @@ def test_other_images_labels_or_classes_are_an_error(tool, make_run, change, mes
 
 def test_errors_are_one_line_that_names_what_is_wrong(tool, make_run, tmp_path, capsys):
     a, b = make_run("a", NOISE), make_run("b", GOOD)
-    file = b / "inference/test/scores.npz"
+    file, c = b / "inference/test/scores.npz", make_run("c", GOOD)
+    shutil.rmtree(c / "inference/val")
     for arguments, message in (
         ([a, tmp_path / "no*"], "no\\* does not exist: give a scores.npz or the folder of a run"),
         ([a, file, "--metric", "CF1"], "scores.npz has no threshold tuned on val: give the folder of the run"),
         ([a, b, "--split", "train"], "a has no scores of the split 'train', but of test, val: see --split"),
+        ([a, c, "--metric", "CF1"], "c has no scores of the split 'val', but of test: evaluate it, for the threshold"),
         (["--a", a, a, "--b", b, b, b], "A has 2 runs and B has 3"),
         ([a, b, "--json", tmp_path / "no/out.json"], "--json .*: folder .*no does not exist"),
     ):

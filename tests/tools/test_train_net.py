@@ -217,6 +217,12 @@ def test_mixed_images_of_a_ranking_loss_are_an_error_before_the_teacher_runs(tea
     assert "labels of mixed images are between 0 and 1, and ZlprLoss takes" in done.stderr.splitlines()[-1]
 
 
+def test_an_evaluation_of_nothing_is_an_error_that_writes_nothing(data, tmp_path):
+    done = train("student", tmp_path / "out", "dataloader.test=null", data=data, check=False, flags=["--eval-only"])
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert "--eval-only evaluates dataloader.test, which is null" in done.stderr.splitlines()[-1]
+
+
 def test_a_schedule_that_depends_on_the_validation_loss(data, tmp_path):
     config = tmp_path / "plateau.py"
     config.write_text(

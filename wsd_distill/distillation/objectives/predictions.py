@@ -34,16 +34,17 @@ class HardLabels(Objective):
 
     def __init__(self, *, unknown_above: float | None = None, visible_below: float | None = None):
         super().__init__()
-        for name, value in (("unknown_above", unknown_above), ("visible_below", visible_below)):
-            if value is not None and not 0 <= value <= 1:
+        limits = (("unknown_above", unknown_above, "negatives"), ("visible_below", visible_below, "positives"))
+        for name, value, kind in limits:
+            if value is None:
+                continue
+            if not 0 <= value <= 1:
                 raise ValueError(
                     f"distiller.objectives.loss_hard.{name} is {value}: set it to a number from 0 to 1, or null"
                 )
+            self.register_buffer(kind, torch.zeros(2, dtype=torch.int64))  # how many became unknown, of how many
         self.unknown_above, self.visible_below = unknown_above, visible_below
         self.needs_scores = unknown_above is not None or visible_below is not None
-        options = {"negatives": unknown_above, "positives": visible_below}
-        for kind in (kind for kind, option in options.items() if option is not None):
-            self.register_buffer(kind, torch.zeros(2, dtype=torch.int64))  # how many became unknown, of how many
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
         inputs = student.batched_inputs
