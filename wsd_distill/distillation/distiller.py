@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from detectron2.utils import comm
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from wsd_distill.data.training_data import TrainingData
 from wsd_distill.engine.run_folder import as_list
@@ -149,15 +150,20 @@ class Distiller(nn.Module):
         objectives = [objective for objective in self._objectives() if objective.fit_images]
         if not objectives:
             return
-        missing = max(objective.fit_images for objective in objectives)
+        wanted = max(objective.fit_images for objective in objectives)
         buffers = {name: value.clone() for name, value in self.student.named_buffers()}
         batches = iter(loader)
-        while missing > 0:
-            batch = next(batches)
-            outputs = self._compute(batch)
-            for objective in objectives:
-                objective.fit_step(*outputs)
-            missing -= len(batch) * comm.get_world_size()
+        hidden = not comm.is_main_process()
+        with tqdm(total=wanted, desc="feature statistics", unit="image", disable=hidden) as progress:
+            seen = 0  # not progress.n: a bar that is not shown does not count
+            while seen < wanted:
+                batch = next(batches)
+                outputs = self._compute(batch)
+                for objective in objectives:
+                    objective.fit_step(*outputs)
+                images = len(batch) * comm.get_world_size()
+                seen += images
+                progress.update(images)
         for name, value in self.student.named_buffers():  # BatchNorm has seen the images, as in training
             value.copy_(buffers[name])
         for objective in objectives:

@@ -11,6 +11,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from torch import Tensor
+from tqdm import tqdm
 
 from wsd_distill.evaluation.chance import compare_with_chance
 from wsd_distill.evaluation.detections import read_ground_truth
@@ -89,7 +90,7 @@ class TeacherCheck:
     def _predict(self, teacher: Teacher) -> list[_Prediction]:
         """Return the predictions for the images of all ranks."""
         rows = []
-        for batch in self.loader:
+        for batch in tqdm(self.loader, "teacher check", unit="batch", disable=not comm.is_main_process()):
             top_boxes = [np.empty((0, 4))] * len(batch)
             if isinstance(teacher, MultiLabelClassifier):
                 scores = [x["image_scores"] for x in teacher(batch)]

@@ -135,8 +135,13 @@ def test_teachers_of_the_project_are_accepted():
         objective.build(make_student().backbone.output_shape(), teacher.backbone.output_shape())
 
 
-def test_psi_is_fitted_to_the_student_as_it_trains(tmp_path):
-    """With BatchNorm from scratch: the first loss of the training is that of the fit, and statistics are unchanged."""
+@pytest.mark.parametrize("is_main", [True, False])
+def test_psi_is_fitted_to_the_student_as_it_trains(tmp_path, monkeypatch, capsys, is_main):
+    """With BatchNorm from scratch: the first loss of the training is that of the fit, and statistics are unchanged.
+
+    The main process alone shows the progress.
+    """
+    monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: is_main)
     torch.manual_seed(0)
     teacher = make_teacher()
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
@@ -150,5 +155,6 @@ def test_psi_is_fitted_to_the_student_as_it_trains(tmp_path):
     batches = [make_batch(4, seed=seed) for seed in range(2)]
     before = {name: value.clone() for name, value in distiller.student.named_buffers()}
     distiller.fit_objectives(batches)
+    assert ("feature statistics: 100%" in capsys.readouterr().err) == is_main
     assert all(torch.equal(value, before[name]) for name, value in distiller.student.named_buffers())
     assert distiller(batches[0])["loss_regions"] < 1.05  # a constant, the worst fit, has 1
