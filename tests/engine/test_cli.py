@@ -108,10 +108,9 @@ def test_a_wrong_argument_in_a_config_is_one_line_and_a_fault_of_the_code_is_not
     parser = argparse.ArgumentParser("tool")
     with pytest.raises(SystemExit), report_user_errors(parser):
         instantiate(LazyCall(own_images)(trian="list.csv"))
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert (
-        "tool: error: the config has a wrong argument: own_images() got an unexpected keyword argument 'trian'" in last
-    )
+    error = capsys.readouterr().err  # without the usage
+    assert error.startswith("tool: error: the config has a wrong argument: own_images() got an unexpected keyword arg")
+    assert error.count("\n") == 1
     with pytest.raises(TypeError), report_user_errors(parser):
         len(1)
 

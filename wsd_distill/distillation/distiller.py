@@ -68,7 +68,8 @@ class Distiller(nn.Module):
             if objective.needs_scores and not isinstance(teacher, WSDDN):
                 raise ValueError(
                     f"objective {name} uses the scores of regions, which only T-WDet has: set distiller.teacher to a "
-                    "WSDDN, or choose objectives on feature maps"
+                    "WSDDN, or choose objectives on feature maps and, for hard labels, neither unknown_above nor "
+                    "visible_below"
                 )
         checkpoints = as_list(teacher_checkpoint)
         if len(checkpoints) != 1:

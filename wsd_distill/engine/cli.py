@@ -92,7 +92,7 @@ def report_user_errors(parser: argparse.ArgumentParser) -> Iterator[Callable[[lo
         for logger, folder in logs:
             logger.error(text, exc_info=True)
             text += f" (traceback: {os.path.join(folder, 'log.txt')})"
-        parser.error(text)
+        parser.exit(2, f"{parser.prog}: error: {text}\n")  # parser.error prints the usage first
 
 
 def _is_user_error(error: Exception) -> bool:
