@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsd_distill.data.build import build_test_loader
 from wsd_distill.data.check import split_hash
-from wsd_distill.data.datasets import get_fold, register_without_fold
+from wsd_distill.data.datasets import get_fold, register_with_unlabelled, register_without_fold
 from wsd_distill.data.mapper import MultiLabelMapper
 from wsd_distill.data.proposal_store import ProposalStoreWriter, StoreMetadata
 from wsd_distill.distillation import (
@@ -24,6 +24,7 @@ from wsd_distill.distillation import (
     StaleCacheError,
     TeacherCache,
 )
+from wsd_distill.distillation.cross_fitting import check_folds
 from wsd_distill.modeling.checkpoints.load import CheckpointError
 
 IMAGES, SIZE, FOLDS = 7, 32, 3
@@ -106,6 +107,20 @@ def test_rows_are_those_of_the_teacher_that_was_not_trained_on_the_image(folder)
         torch.testing.assert_close(found.cls_logits[i], expected.cls_logits[0], rtol=1e-5, atol=1e-2)
         torch.testing.assert_close(found.det_logits[i], expected.det_logits[0], rtol=1e-5, atol=1e-2)
         torch.testing.assert_close(found.features["conv2"][i], expected.features["conv2"][0], rtol=1e-5, atol=1e-2)
+
+
+def test_the_check_of_folds_leaves_unlabelled_images_out(folder):
+    """What the teachers were trained on is compared with the labelled ones."""
+    added = [{"file_name": str(folder / "7.png"), "image_id": "7", "height": 40, "width": 60, "labels": []}]
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "7.png")
+    DatasetCatalog.register("others", lambda: added)
+    MetadataCatalog.get("others").thing_classes = CLASSES
+    name = register_with_unlabelled("pets", "others")
+    check_folds(checkpoints(folder), name)
+    DatasetCatalog.register("fewer", lambda: DatasetCatalog.get("pets")[1:])
+    MetadataCatalog.get("fewer").thing_classes = CLASSES
+    with pytest.raises(ValueError, match="was not trained on the images of fewer_with_others without fold"):
+        check_folds(checkpoints(folder), register_with_unlabelled("fewer", "others"))
 
 
 def test_a_killed_run_continues_with_the_same_rows(folder, monkeypatch):

@@ -274,6 +274,7 @@ def test_a_broken_checkpoint_is_an_error_that_names_the_file(checkpoint):
 
 
 SEVERAL = "images have several sizes: set a single one in dataloader.train.mapper.sizes"
+MOSAIC = "features of proposals cannot be compared in a mosaic, .*: set dataloader.train.mix.mosaic=False"
 RANKING = "labels of mixed images are between 0 and 1"
 
 
@@ -286,11 +287,16 @@ RANKING = "labels of mixed images are between 0 and 1"
         ("attention", {"sizes": [16, 24]}, SEVERAL),
         ("hint", {"sizes": [16, 24]}, SEVERAL),
         ("features", {"sizes": [16, 24]}, SEVERAL),
+        ("l2d", {"sizes": [16, 24]}, SEVERAL),
         ("l2d", {"mix": ["mosaic"]}, "label-wise embeddings of mixed images are not defined"),
+        (1, {"mix": ["mosaic"]}, MOSAIC),
+        ("proposals", {"mix": ["mosaic"], "proposals": "a.arrow"}, MOSAIC),
+        ("both", {"mix": ["cutmix", "mosaic"], "proposals": "a.arrow"}, MOSAIC),
         ("view", {"sizes": [16, 24]}, SEVERAL),
         ("both", {"sizes": [16, 24], "proposals": "a.arrow"}, SEVERAL),
         ("both", {"sizes": [16]}, "regions is not view, and there are no proposals: set dataloader.train.proposals="),
-        ("proposals", {"sizes": [16, 24], "proposals": "a.arrow"}, None),
+        ("proposals", {"sizes": [16, 24], "proposals": "a.arrow"}, SEVERAL),
+        ("proposals", {"sizes": [16], "proposals": "a.arrow"}, None),
     ],
 )
 def test_batches_that_an_objective_cannot_use_are_errors(checkpoint, stage, options, message, restore_catalogs):

@@ -87,6 +87,17 @@ def test_inputs_are_hashes_of_labels_and_teacher(load_config, tmp_path, monkeypa
     assert all(before[key] != now for key, now in describe_inputs(cfg).items())
 
 
+def test_the_start_of_a_penalty_is_an_input(load_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("wsd_distill.engine.run_folder.get_dataset_dicts", lambda name: [])
+    start, hashes = f"train.init_checkpoint={tmp_path}/start.pth", set()
+    for value in (0.0, 1.0):
+        torch.save({"model": {"w": torch.full((2,), value)}}, tmp_path / "start.pth")
+        assert set(describe_inputs(load_config("small/student.py", start))) == {"dataset.train"}
+        cfg = load_config("small/student.py", start, "trainer.start_penalty=0.1")
+        hashes.add(describe_inputs(cfg)["train.init_checkpoint"])
+    assert len(hashes) == 2
+
+
 @pytest.mark.parametrize("key", ["teacher_checkpoint", "trunk_checkpoint"])
 def test_an_unreadable_teacher_names_its_key(load_config, tmp_path, monkeypatch, key):
     monkeypatch.setattr("wsd_distill.engine.run_folder.get_dataset_dicts", lambda name: [])

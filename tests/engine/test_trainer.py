@@ -190,8 +190,19 @@ def test_the_penalty_is_of_pretrained_parameters_only_and_the_same_after_a_resum
     state = make_student().state_dict()
     pretrained = {name: x for name, x in state.items() if not name.startswith("class")}
     pretrained |= class_names_state([])  # of ImageNet weights
-    whole, first = train_student(0, 4, pretrained), train_student(0, 2, pretrained)
-    second = train_student(2, 4, pretrained, first.model.state_dict(), first.state_dict())
+    check_penalty(pretrained, pretrained)
+
+
+def test_the_random_classifier_of_a_stage_1_has_no_penalty():
+    torch.manual_seed(0)
+    state = make_student().state_dict()
+    check_penalty(state, {name: x for name, x in state.items() if not name.startswith("class")})
+
+
+def check_penalty(state, pretrained):
+    """Train from the weights ``state``: the penalty is of the parameters ``pretrained``, also after a resume."""
+    whole, first = train_student(0, 4, state), train_student(0, 2, state)
+    second = train_student(2, 4, state, first.model.state_dict(), first.state_dict())
     assert all(map(torch.equal, whole.model.state_dict().values(), second.model.state_dict().values()))
     distance = sum(
         (p - pretrained[name]).square().sum().item() for name, p in first.model.named_parameters() if name in pretrained
@@ -199,7 +210,7 @@ def test_the_penalty_is_of_pretrained_parameters_only_and_the_same_after_a_resum
     assert first._compute_start_penalty().item() == pytest.approx(0.35 * distance) and distance > 0
     first.model.backbone.requires_grad_(False)
     with pytest.raises(ValueError, match="no trained parameter has a value from train.init_checkpoint: set both, or 0"):
-        first.set_start(first.model, pretrained)
+        first.set_start(first.model, state)
 
 
 class Wrapped(nn.Module):

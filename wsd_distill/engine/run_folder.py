@@ -79,6 +79,9 @@ def describe_inputs(cfg: DictConfig) -> dict[str, str]:
     """Hash what a training reads and its config only names: key -> hash of the training labels, and of the weights."""
     name = cfg.dataset.train
     inputs = {"dataset.train": split_hash(get_dataset_dicts(name), MetadataCatalog.get(name).thing_classes)}
+    if cfg.trainer.get("start_penalty") and cfg.train.init_checkpoint:  # read again by a resumed training
+        with name_key("train.init_checkpoint"):
+            inputs["train.init_checkpoint"] = _hash_weights([cfg.train.init_checkpoint])
     if "distiller" in cfg:
         for key in ("teacher_checkpoint", "trunk_checkpoint"):
             if cfg.distiller.get(key) is not None:

@@ -17,6 +17,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wsd_distill.modeling.normalization import CLASSIFICATION_LAYERS, NormalizedImageModel
+
 from .distributed import check_unused_parameters
 
 
@@ -109,10 +111,11 @@ class Trainer(TrainerBase):
         """The model without its DistributedDataParallel wrapper."""
         return getattr(self.model, "module", self.model)
 
-    def set_start(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    def set_start(self, model: NormalizedImageModel, state: Mapping[str, Tensor]) -> None:
         """Set the start of ``start_penalty``: trained parameters of ``model`` whose values are those in ``state``.
 
-        New layers, which ``state`` lacks or has in another form, keep no distance.
+        Classification layers and the model's other new layers keep no distance, even if ``state`` has them: a stage 1
+        saves the random classifier that it does not train.
 
         Args:
             model: the student or teacher of ``self.model``, with the pretrained weights.
@@ -121,7 +124,9 @@ class Trainer(TrainerBase):
         Raises:
             ValueError: no trained parameter is pretrained.
         """
-        trained = [(p, state[name]) for name, p in model.named_parameters() if p.requires_grad and name in state]
+        new = (*CLASSIFICATION_LAYERS, *(f"{name}." for name in model.new_layers))
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and not name.startswith(new)]
+        trained = [(p, state[name]) for name, p in named if name in state]
         pretrained = [p for p, value in trained if torch.equal(p.detach().cpu(), value.to(p.dtype))]
         self._start = [(p, p.detach().clone()) for p in pretrained]
         if not self._start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast
 
@@ -34,9 +35,10 @@ class LayerObjective(Objective):
 
     Attributes:
         whole_maps: compares maps of whole views, for which all images need one size.
+        pools_proposals: compares proposals, which a mosaic does not move: it is refused.
     """
 
-    whole_maps = False
+    whole_maps = pools_proposals = False
 
     def __init__(self, layers: list[LayerPair]):
         super().__init__()
@@ -55,6 +57,20 @@ class LayerObjective(Objective):
     def check_data(self, data: TrainingData, student: MultiLabelClassifier) -> None:
         if self.whole_maps and len(data.sizes) > 1:
             refuse_several_sizes()
+        self._check_kinds(data.mix)
+
+    def check_batch(self, student: StudentOutput) -> None:
+        """Raise ValueError for a batch that ``check_data`` refuses: a loader of the user's own may give one."""
+        if self.whole_maps:
+            check_one_size(student.batched_inputs, "sizes")
+        self._check_kinds({x["mix"].kind for x in student.batched_inputs if "mix" in x})
+
+    def _check_kinds(self, kinds: Collection[str]) -> None:
+        if self.pools_proposals and "mosaic" in kinds:
+            raise ValueError(
+                "features of proposals cannot be compared in a mosaic, which does not move the boxes: set "
+                "dataloader.train.mix.mosaic=False"
+            )
 
 
 class OneLayerObjective(LayerObjective):
@@ -69,7 +85,8 @@ class RoIAwareTransfer(LayerObjective):
     """RoI-aware transfer L_f, Eq. 3-4: match RoI-pooled features, weighted by the teacher's objectness s'.
 
     Uses the proposals with the highest objectness after NMS. If the channels of a pair differ, Psi is a learned 1x1
-    convolution on the student's map, otherwise the identity.
+    convolution on the student's map, otherwise the identity. Of images mixed by mixup or CutMix the mixed maps are
+    compared, with the proposals and s' of the first image.
 
     Args:
         layers: pairs of feature maps to match; their losses are summed.
@@ -87,6 +104,8 @@ class RoIAwareTransfer(LayerObjective):
     Raises:
         ValueError: ``weighting`` or ``pooler_type`` has another value.
     """
+
+    pools_proposals = True
 
     def __init__(
         self,
@@ -123,6 +142,7 @@ class RoIAwareTransfer(LayerObjective):
             self.student_poolers.append(ROIPooler(self.pooler_size, [1 / student.stride], 0, self.pooler_type))
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        self.check_batch(student)
         kept = [self._select_proposals(boxes.tensor, s) for boxes, s in zip(teacher.boxes, teacher.objectness)]
         weights = torch.cat([self._proposal_weights(s[i]) for s, i in zip(teacher.objectness, kept)])  # (sum R',)
         teacher_boxes = [boxes[i] for boxes, i in zip(teacher.boxes, kept)]
@@ -178,7 +198,7 @@ class FitNetsHint(OneLayerObjective):
         self.regressor = Conv2d(student.channels, teacher.channels, 1)
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        check_one_size(student.batched_inputs, "sizes")
+        self.check_batch(student)
         student_map = self.regressor(student.features[self.layer.student])  # (N, C, h, w)
         hint = adaptive_avg_pool2d(teacher.features[self.layer.teacher], student_map.shape[-2:])
         return self.weight * losses.hint_loss(hint, student_map)
@@ -202,7 +222,7 @@ class AttentionTransfer(LayerObjective):
         self.beta = beta
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        check_one_size(student.batched_inputs, "sizes")
+        self.check_batch(student)
         terms = []
         for pair in self.layers:
             student_map = losses.attention_map(student.features[pair.student])
@@ -234,7 +254,7 @@ class FeatureDistillation(OneLayerObjective):
         self.projection = nn.Identity() if student == teacher else nn.Linear(student, teacher)
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
-        check_one_size(student.batched_inputs, "sizes")
+        self.check_batch(student)
         features = self.projection(student.features[self.layer.student].mean((2, 3)))  # (N, C)
         target = teacher.features[self.layer.teacher].float().mean((2, 3))
         return self.weight * losses.pooled_feature_loss(target, features)

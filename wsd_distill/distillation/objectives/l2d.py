@@ -107,6 +107,8 @@ class LabelWiseEmbeddings(LayerObjective):
         pooler_size: bins per side of a region of the teacher.
     """
 
+    whole_maps = True  # of the encoder
+
     def __init__(
         self,
         *,
@@ -131,6 +133,7 @@ class LabelWiseEmbeddings(LayerObjective):
         self.pooler = ROIPooler(self.pooler_size, [1 / teacher_shapes[self.layer.teacher].stride], 0, "ROIAlignV2")
 
     def forward(self, student: StudentOutput, teacher: WSDDNOutput) -> Tensor:
+        self.check_batch(student)
         if student.mix is not None:
             raise ValueError(_NO_MIX)
         target = self.teacher_embeddings(teacher)  # (N, K, C)
@@ -143,6 +146,7 @@ class LabelWiseEmbeddings(LayerObjective):
         return structure + self.label_weight * losses.hard_label_loss(logits, labels)
 
     def check_data(self, data: TrainingData, student: MultiLabelClassifier) -> None:
+        super().check_data(data, student)
         if data.mix:
             raise ValueError(_NO_MIX)
 

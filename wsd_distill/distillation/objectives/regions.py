@@ -13,7 +13,6 @@ from wsd_distill import losses
 from wsd_distill.data.training_data import TrainingData
 from wsd_distill.modeling import MultiLabelClassifier, WSDDNOutput
 
-from ..views import check_one_size
 from .features import LayerObjective, LayerPair
 from .objective import StudentOutput
 
@@ -52,7 +51,7 @@ class RegionConsistent(LayerObjective):
         ValueError: an option is unknown, or with ``adapter="identity"`` the maps have different channels.
     """
 
-    needs_scores = False
+    needs_scores, whole_maps = False, True
     deviation: Tensor
 
     def __init__(
@@ -73,7 +72,7 @@ class RegionConsistent(LayerObjective):
         if adapter not in ("identity", "least_squares"):
             raise ValueError(f'{_KEY}.adapter must be "identity" or "least_squares", got {adapter!r}')
         self.layer, self.regions, self.adapter_kind = layer, regions, adapter
-        self.whole_maps = regions != "proposals"
+        self.pools_proposals = regions != "view"
         self.pooler_size, self.num_proposals = pooler_size, num_proposals
         self.weight, self.fit_images, self.ridge = weight, fit_images, ridge
 
@@ -105,9 +104,9 @@ class RegionConsistent(LayerObjective):
             raise RuntimeError(f"the deviations of the teacher's channels are not measured: {FIT_HINT}")
         target = teacher.features[self.layer.teacher]
         student_map = self.adapter(student.features[self.layer.student])
+        self.check_batch(student)
         terms = []
-        if self.whole_maps:
-            check_one_size(student.batched_inputs, "sizes")
+        if self.regions != "proposals":
             cells = _pool_cells(target, student_map)
             terms.append(losses.standardized_distance(cells, student_map, self.deviation))
         if self.regions != "view":
@@ -121,6 +120,7 @@ class RegionConsistent(LayerObjective):
         return self.weight * torch.stack(terms).mean()
 
     def fit_step(self, student: StudentOutput, teacher: WSDDNOutput) -> None:
+        self.check_batch(student)
         student_map = student.features[self.layer.student]
         cells = _pool_cells(teacher.features[self.layer.teacher], student_map)
         self._moments.add(student_map.movedim(1, -1).flatten(0, 2), cells.movedim(1, -1).flatten(0, 2))
