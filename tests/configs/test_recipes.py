@@ -65,7 +65,7 @@ def test_all_recipes_exist():
     wanted = {f"{recipe}/{kind}.py" for recipe in DATASETS for kind in [*KINDS, "base"]}
     wanted |= {f"{recipe}/faster_rcnn.py" for recipe in ("efficientnet_lite0", "small")}
     wanted |= {f"{recipe}/region_consistent_trunk.py" for recipe in ("efficientnet_lite0", "vgg16")}
-    more = ("classifier_teacher", "region_consistent_scores")
+    more = ("classifier_teacher", "region_consistent_scores", "region_consistent_trunk_small")
     assert files == wanted | {f"efficientnet_lite0/{name}.py" for name in more}
 
 

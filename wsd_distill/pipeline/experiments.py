@@ -79,6 +79,9 @@ TRAININGS = {
     "region_consistent_trunk": Training(
         "region_consistent_trunk", teacher="", length_of=_SECOND, proposals=False, only_with=_TRUNK
     ),
+    "region_consistent_trunk_small": Training(
+        "region_consistent_trunk_small", teacher="", length_of=_SECOND, proposals=False, only_with=f"{_TRUNK}_small"
+    ),
     "classifier_teacher": Training("classifier_teacher", teacher="", proposals=False, only_with="classifier_teacher"),
     "region_consistent_classifier": Training(
         "region_consistent_trunk",
