@@ -11,7 +11,7 @@ from .base import teacher as _teacher
 from .base import teacher_size as _size
 
 train.update(run="fitnets_hint", epochs=5)
-optimizer.lr = 3e-5  # as for stage 1; 3e-4 ruins the pretrained layers (docs/results.md)
+optimizer.lr = 3e-5  # as for stage 1
 dataloader.test = {}  # the classifier is not trained in this stage
 _after = [f"backbone.net.blocks.{i}" for i in range(3, 7)]  # stride8 is the output of blocks.2
 train.frozen = [*_after, "head", "classifier"]
