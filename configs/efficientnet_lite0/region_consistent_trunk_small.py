@@ -1,4 +1,4 @@
-"""Control of ``region_consistent_trunk``: the same network at the student's own size, which teaches no resolution."""
+"""Control of ``region_consistent_trunk``: the same network at the student's own input size, coarser than its crops."""
 
 from .region_consistent_trunk import (
     dataloader,

@@ -206,11 +206,11 @@ def test_a_run_removes_temporary_files_of_a_killed_one(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "model_0000122.pth.backup.tmp"]
 
 
-def test_inputs_of_before_a_change_are_kept(tmp_path):
-    path, now = tmp_path / "inputs.json", {"dataset.train": "c"}
+def test_labels_of_before_a_change_are_kept(tmp_path):
+    path, now = tmp_path / "inputs.json", {"dataset.train": "c", "train.init_checkpoint": "d"}
     assert get_earlier_inputs(path, now) == {}
     for before, earlier in (("c", {}), ("b", {"earlier": "b"})):
-        path.write_text(json.dumps({"dataset.train": before}))
+        path.write_text(json.dumps({"dataset.train": before, "train.init_checkpoint": "other weights"}))
         assert get_earlier_inputs(path, now) == earlier
     path.write_text(json.dumps({"dataset.train": "b", "earlier": "a"}))
     assert get_earlier_inputs(path, now) == {"earlier": "a b"}

@@ -208,6 +208,11 @@ def check_penalty(state, pretrained):
         (p - pretrained[name]).square().sum().item() for name, p in first.model.named_parameters() if name in pretrained
     )
     assert first._compute_start_penalty().item() == pytest.approx(0.35 * distance) and distance > 0
+    first.model.load_state_dict(state, strict=False)
+    convolutions = [name for name, _ in first.model.backbone.named_children()]
+    first.set_start(first.model, state, [f"backbone.{name}" for name in convolutions[1:]])
+    kept = {id(p) for p in getattr(first.model.backbone, convolutions[0]).parameters()}
+    assert {id(p) for p, _ in first._start} == kept and len(convolutions) > 1
     first.model.backbone.requires_grad_(False)
     with pytest.raises(ValueError, match="no trained parameter has a value from train.init_checkpoint: set both, or 0"):
         first.set_start(first.model, state)

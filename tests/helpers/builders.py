@@ -54,8 +54,6 @@ def make_pair() -> LayerPair:
 class OneWeight(nn.Module):
     """A model with one weight, initially 1; ``losses`` maps the weight and the batch to losses."""
 
-    new_layers = ()
-
     def __init__(self, losses):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from wsd_distill.data.build import get_dataset_dicts
 from wsd_distill.data.check import split_hash
-from wsd_distill.data.datasets.catalog import drop_fold, drop_unlabelled
+from wsd_distill.data.datasets.catalog import drop_fold, get_labelled_dataset
 from wsd_distill.engine.run_folder import CONFIG, EARLIER, INPUTS, read_inputs
 from wsd_distill.modeling import WSDDN
 from wsd_distill.modeling.checkpoints.load import CheckpointError, load_state, load_weights, name_key, read_state
@@ -119,7 +119,7 @@ def check_folds(checkpoints: Sequence[str], dataset: str) -> None:
     Raises:
         ValueError: a checkpoint was trained on other images or labels, or this cannot be read.
     """
-    records, classes = drop_unlabelled(get_dataset_dicts(dataset)), MetadataCatalog.get(dataset).thing_classes
+    records, classes = get_dataset_dicts(get_labelled_dataset(dataset)), MetadataCatalog.get(dataset).thing_classes
     for fold, checkpoint in enumerate(checkpoints):
         kept = drop_fold(records, fold, len(checkpoints))
         training = f"a training with dataset.leave_out={fold}/{len(checkpoints)}"

@@ -68,8 +68,7 @@ class Distiller(nn.Module):
             if objective.needs_scores and not isinstance(teacher, WSDDN):
                 raise ValueError(
                     f"objective {name} uses the scores of regions, which only T-WDet has: set distiller.teacher to a "
-                    "WSDDN, or choose objectives on feature maps and, for hard labels, neither unknown_above nor "
-                    "visible_below"
+                    "WSDDN, or choose objectives on feature maps, and unset loss_hard's unknown_above and visible_below"
                 )
         checkpoints = as_list(teacher_checkpoint)
         if len(checkpoints) != 1:
@@ -164,7 +163,7 @@ class Distiller(nn.Module):
                     objective.fit_step(*outputs)
                 images = len(batch) * comm.get_world_size()
                 seen += images
-                progress.update(images)
+                progress.update(min(images, wanted - progress.n))
         for name, value in self.student.named_buffers():  # BatchNorm has seen the images, as in training
             value.copy_(buffers[name])
         for objective in objectives:

@@ -33,7 +33,7 @@ RESULTS = "results.json"  # the last file that a training writes: where it exist
 EVALUATION = "evaluation.json"  # written by --eval-only
 CONFIG = "config.yaml"
 INPUTS = "inputs.json"  # of describe_inputs, beside the config
-EARLIER = "earlier"  # in it: hashes of other inputs that the run has used, separated by spaces
+EARLIER = "earlier"  # in it: hashes of other training labels that the run has used, separated by spaces
 
 # Keys that do not change what is learned, except by rounding on another device.
 _HARMLESS = re.compile(
@@ -202,10 +202,11 @@ def read_inputs(path: Path) -> dict[str, str]:
 
 
 def get_earlier_inputs(path: Path, inputs: dict[str, str]) -> dict[str, str]:
-    """Return ``{EARLIER: hashes}`` of other inputs that the run to resume was trained on; {} if there were none."""
+    """Return ``{EARLIER: hashes}`` of other labels that the run to resume was trained on; {} if there were none."""
+    key = "dataset.train"
     with suppress(OSError, ValueError):
         before = read_inputs(path)
-        changed = [before[key] for key, value in inputs.items() if before.get(key, value) != value]
+        changed = [before[key]] if before.get(key, inputs[key]) != inputs[key] else []
         if changed or EARLIER in before:
             return {EARLIER: " ".join([*before.get(EARLIER, "").split(), *changed])}
     return {}

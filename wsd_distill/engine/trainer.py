@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from typing import Any
@@ -17,7 +17,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wsd_distill.modeling.normalization import CLASSIFICATION_LAYERS, NormalizedImageModel
+from wsd_distill.modeling.normalization import CLASSIFICATION_LAYERS
 
 from .distributed import check_unused_parameters
 
@@ -111,20 +111,21 @@ class Trainer(TrainerBase):
         """The model without its DistributedDataParallel wrapper."""
         return getattr(self.model, "module", self.model)
 
-    def set_start(self, model: NormalizedImageModel, state: Mapping[str, Tensor]) -> None:
+    def set_start(self, model: nn.Module, state: Mapping[str, Tensor], new_layers: Sequence[str] = ()) -> None:
         """Set the start of ``start_penalty``: trained parameters of ``model`` whose values are those in ``state``.
 
-        Classification layers and the model's other new layers keep no distance, even if ``state`` has them: a stage 1
-        saves the random classifier that it does not train.
+        Classification layers and ``new_layers`` keep no distance, even if ``state`` has them: a stage 1 saves the
+        random classifier that it does not train.
 
         Args:
             model: the student or teacher of ``self.model``, with the pretrained weights.
             state: the pretrained weights.
+            new_layers: names of submodules.
 
         Raises:
             ValueError: no trained parameter is pretrained.
         """
-        new = (*CLASSIFICATION_LAYERS, *(f"{name}." for name in model.new_layers))
+        new = (*CLASSIFICATION_LAYERS, *(f"{name}." for name in new_layers))
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and not name.startswith(new)]
         trained = [(p, state[name]) for name, p in named if name in state]
         pretrained = [p for p, value in trained if torch.equal(p.detach().cpu(), value.to(p.dtype))]

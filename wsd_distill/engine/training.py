@@ -174,7 +174,8 @@ def do_train(cfg: DictConfig, model: nn.Module, resume: bool, termination: Termi
     )
     if trainer.start_penalty:
         checkpointer.load(train.init_checkpoint)
-        trainer.set_start(model, read_state(train.init_checkpoint) if train.init_checkpoint else {})
+        state = read_state(train.init_checkpoint) if train.init_checkpoint else {}
+        trainer.set_start(model, state, getattr(model, "new_layers", train.new_layers))
     checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     if resume and not start:

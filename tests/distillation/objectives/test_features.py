@@ -6,10 +6,11 @@ import timm
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
-from helpers.builders import make_batch, make_pair, make_student, make_teacher
+from helpers.builders import K, make_batch, make_pair, make_student, make_teacher
 from timm.task import FeatureDistillationTask
 from torchvision.ops import box_iou, roi_align, roi_pool
 
+from wsd_distill.data.mix import MixImages
 from wsd_distill.distillation import (
     AttentionTransfer,
     FeatureDistillation,
@@ -17,6 +18,7 @@ from wsd_distill.distillation import (
     LabelWiseEmbeddings,
     LayerPair,
     Objective,
+    RegionConsistent,
     RoIAwareTransfer,
     StudentOutput,
 )
@@ -301,3 +303,38 @@ def test_an_objective_must_define_forward_and_has_defaults_for_the_rest():
             return student.logits.sum() * 0
 
     assert (Zero().teacher_features, Zero().scalars()) == ([], {})
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        RoIAwareTransfer(layers=[make_pair()], pooler_size=3),
+        RegionConsistent(layer=make_pair(), adapter="identity", regions="both"),
+    ],
+)
+def test_a_mosaic_of_a_loader_of_ones_own_is_refused(outputs, objective):
+    student, teacher = outputs
+    objective = built(objective)
+    if isinstance(objective, RegionConsistent):
+        objective.deviation.fill_(1)
+    assert objective(student, teacher).isfinite()
+    for x in student.batched_inputs:
+        x["mix"] = MixImages(mosaic=True)._draw("mosaic", 4)
+    with pytest.raises(ValueError, match="features of proposals cannot be compared in a mosaic"):
+        objective(student, teacher)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        LabelWiseEmbeddings(layer=make_pair(), num_classes=K, dim=8, num_heads=2),
+        RegionConsistent(layer=make_pair(), regions="proposals"),
+    ],
+)
+def test_padded_maps_of_a_loader_of_ones_own_are_refused(outputs, objective):
+    student, teacher = outputs
+    run = built(objective).fit_step if isinstance(objective, RegionConsistent) else built(objective)
+    run(student, teacher)
+    student.batched_inputs[0]["image"] = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="images have several sizes"):
+        run(student, teacher)

@@ -52,7 +52,6 @@ class DatasetInfo:
 
 
 _INFOS: dict[str, DatasetInfo] = {}
-_UNLABELLED = "unlabelled/"  # begins the image ids of load_with_unlabelled
 
 
 def register(
@@ -221,8 +220,8 @@ def _parse_fold(leave_out: str) -> tuple[int, int]:
 def load_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[str]) -> list[DatasetDict]:
     """Load a dataset, followed by the images of ``unlabelled`` with all labels unknown.
 
-    The image ids of the latter get the prefix ``unlabelled/``, and ``labels`` [] with all classes ignored. Image files
-    that are also in ``labelled`` or ``others`` are left out and counted in the log.
+    The image ids of the latter get the prefix ``unlabelled/``. Image files that are also in ``labelled`` or ``others``
+    are left out and counted in the log.
 
     Raises:
         ValueError: an image id is in both, or no unlabelled image is left.
@@ -241,19 +240,12 @@ def load_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[str]) 
     logger.info("%s: %d images without labels are added to %d of %s", unlabelled, len(added), len(records), labelled)
     unknown = list(range(len(MetadataCatalog.get(labelled).thing_classes)))
     for record in added:
-        image_id = f"{_UNLABELLED}{record['image_id']}"
+        image_id = f"unlabelled/{record['image_id']}"
         if image_id in ids:
             raise ValueError(f"{labelled} has an image with the id {image_id!r}, as {unlabelled} has: rename the image")
         kept = {key: record[key] for key in ("file_name", "height", "width") if key in record}
         records.append(cast(DatasetDict, {**kept, "image_id": image_id, "labels": [], "ignore_labels": unknown}))
     return records
-
-
-def drop_unlabelled(records: Sequence[DatasetDict]) -> Sequence[DatasetDict]:
-    """Return the images that ``load_with_unlabelled`` has not added."""
-    added = [str(image_id).startswith(_UNLABELLED) for image_id in list_ids(records)]
-    kept = [i for i, x in enumerate(added) if not x or records[i]["labels"] or not records[i].get("ignore_labels")]
-    return records if len(kept) == len(records) else select_records(records, np.array(kept))
 
 
 def register_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[str] = ()) -> str:
@@ -271,6 +263,11 @@ def register_with_unlabelled(labelled: str, unlabelled: str, others: Sequence[st
     arguments = {"labelled": labelled, "unlabelled": unlabelled, "others": list(others)}
     register(name, load_with_unlabelled, arguments, classes=MetadataCatalog.get(labelled).thing_classes)
     return name
+
+
+def get_labelled_dataset(name: str) -> str:
+    """Return the labelled one of the two datasets of ``register_with_unlabelled``, any other dataset as it is."""
+    return MetadataCatalog.get(name).get("arguments", {}).get("labelled", name)
 
 
 def keep_labelled(records: list[DatasetDict], source: str) -> list[DatasetDict]:

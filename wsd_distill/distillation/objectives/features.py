@@ -63,7 +63,7 @@ class LayerObjective(Objective):
         """Raise ValueError for a batch that ``check_data`` refuses: a loader of the user's own may give one."""
         if self.whole_maps:
             check_one_size(student.batched_inputs, "sizes")
-        self._check_kinds({x["mix"].kind for x in student.batched_inputs if "mix" in x})
+        self._check_kinds({x["mix"].kind for x in student.batched_inputs if x.get("mix") is not None})
 
     def _check_kinds(self, kinds: Collection[str]) -> None:
         if self.pools_proposals and "mosaic" in kinds:
